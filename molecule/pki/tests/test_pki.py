@@ -1,0 +1,66 @@
+"""Does each host hold a certificate that its peers will accept, and only as long as it is valid?"""
+
+import os
+import subprocess
+
+import pytest
+from testinfra.host import Host
+
+TLS = "/etc/ssl/tradefleet"
+
+
+def serial(host: Host) -> str:
+    """Return the serial number of the host's certificate."""
+    return str(host.check_output(f"openssl x509 -noout -serial -in {TLS}/host.crt"))
+
+
+def test_certificate_is_strictly_valid_for_server_and_client(host: Host) -> None:
+    """Python 3.13 and PostgreSQL's peers verify strictly; so does this."""
+    for purpose in ("sslserver", "sslclient"):
+        host.check_output(f"openssl verify -x509_strict -purpose {purpose} -CAfile {TLS}/ca.crt {TLS}/host.crt")
+
+
+def test_certificate_names_host_address_and_service(host: Host) -> None:
+    """Every name that a peer may verify is there, and a strange one is not."""
+    name = host.check_output("hostname")
+    address = host.check_output("hostname -I").split()[0]
+    check = f"openssl verify -x509_strict -CAfile {TLS}/ca.crt"
+    host.check_output(f"{check} -verify_hostname {name}.scenario.test {TLS}/host.crt")
+    host.check_output(f"{check} -verify_hostname service.scenario.test {TLS}/host.crt")
+    host.check_output(f"{check} -verify_ip {address} {TLS}/host.crt")
+    assert host.run(f"{check} -verify_hostname other.test {TLS}/host.crt").rc != 0
+
+
+def test_key_fits_and_is_for_the_group_only(host: Host) -> None:
+    """A service reads the key as a member of ssl-cert; nobody else does."""
+    key = host.file(f"{TLS}/host.key")
+    assert (key.user, key.group, key.mode) == ("root", "ssl-cert", 0o640)
+    assert host.check_output(f"openssl pkey -pubout -in {TLS}/host.key") == host.check_output(
+        f"openssl x509 -pubkey -noout -in {TLS}/host.crt"
+    )
+
+
+def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> None:
+    """The CA's key stays on the controller, under a passphrase."""
+    assert host.run("find / -xdev -name 'ca.key' | grep .").rc != 0
+    key = f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/molecule/pki/pki/ca.key"
+    with open(key, encoding="ascii") as file:
+        assert "ENCRYPTED" in file.readline()
+
+
+@pytest.mark.parametrize("host", ["podman://tf-pki1"], indirect=True)
+def test_certificate_is_renewed_before_it_expires(host: Host) -> None:
+    """A certificate inside the renewal window is replaced; one outside it is kept."""
+    before = serial(host)
+    converge(renew_before_days=30)
+    assert serial(host) == before
+    converge(renew_before_days=500)
+    assert serial(host) != before
+
+
+def converge(renew_before_days: int) -> None:
+    """Run the scenario's converge playbook with another renewal window."""
+    project, scenario = os.environ["MOLECULE_PROJECT_DIRECTORY"], os.environ["MOLECULE_SCENARIO_DIRECTORY"]
+    command = ["ansible-playbook", "-i", f"{project}/molecule/shared/inventory", "-i", f"{scenario}/inventory"]
+    command += ["-e", f"pki_renew_before_days={renew_before_days}", f"{scenario}/converge.yml"]
+    subprocess.run(command, check=True, cwd=project, capture_output=True)
