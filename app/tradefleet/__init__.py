@@ -1,0 +1,54 @@
+"""TradeFleet's trading application: `flask --app tradefleet run`, or gunicorn with `tradefleet.wsgi:app`."""
+
+import logging.config
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from tradefleet import hooks, logs, openapi, problems, schema, settings
+from tradefleet.auth import guard
+from tradefleet.extensions import cache, db
+from tradefleet.orders import views as order_views
+from tradefleet.settings import Settings
+from tradefleet.system import views as system_views
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
+    """Return the application, configured from the environment.
+
+    `test_config` updates Flask's own configuration; a `SETTINGS` in it replaces the environment, and an
+    `INSTANCE_PATH` the folder of the SQLite file.
+
+    Raises:
+        tradefleet.settings.SettingsError: the environment is not usable.
+
+    """
+    given = dict(test_config or {})
+    chosen: Settings = given.pop("SETTINGS", None) or settings.load()
+    app = Flask(__name__, instance_path=given.pop("INSTANCE_PATH", None))
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, **given)
+    logging.config.dictConfig(logs.config(chosen.log_level))
+
+    app.extensions["settings"] = chosen
+    db.init_app(app, chosen.database)
+    cache.init_app(app, chosen.redis)
+    problems.init_app(app)
+    hooks.init_app(app, chosen)
+    guard.init_app(app)
+    for blueprint in (system_views.blueprint, openapi.blueprint, order_views.blueprint):
+        app.register_blueprint(blueprint)
+    if chosen.trusted_proxies:
+        count = chosen.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+
+    if not chosen.database.hosts:
+        # A development database: it is this process's own, so nobody else migrates it.
+        Path(app.instance_path).mkdir(parents=True, exist_ok=True)
+        with app.app_context():
+            schema.upgrade(db.engine)
+    return app

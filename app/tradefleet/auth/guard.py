@@ -1,0 +1,48 @@
+"""The hook that lets a request in: every route needs a key unless it is listed here."""
+
+from http import HTTPStatus
+
+from flask import Flask, g, request
+
+from tradefleet.auth import services
+from tradefleet.auth.services import Principal
+from tradefleet.extensions import cache, db
+from tradefleet.problems import ProblemError
+
+PUBLIC_ENDPOINTS = frozenset({"system.healthz", "system.readyz", "system.version", "openapi.document"})
+
+
+def init_app(app: Flask) -> None:
+    """Ask for a key on every request of `app`."""
+    app.before_request(_authenticate)
+
+
+def current_principal() -> Principal:
+    """Return the trader of the current request."""
+    principal: Principal = g.principal
+    return principal
+
+
+def _authenticate() -> None:
+    # No endpoint means that no route matched: the answer is 404 or 405, and there is nothing to guard.
+    if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
+        return
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise _refusal("Bearer")
+    key_digest = services.digest(authorization.token)
+    principal = services.recall(cache.current, key_digest)
+    if principal is None:
+        principal = db.read(lambda session: services.find_principal(session, key_digest))
+        if principal is None:
+            raise _refusal('Bearer error="invalid_token"')
+        services.remember(cache.current, key_digest, principal)
+    g.principal = principal
+
+
+def _refusal(challenge: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNAUTHORIZED,
+        "Send a valid API key as: Authorization: Bearer <key>",
+        headers={"WWW-Authenticate": challenge},
+    )

@@ -1,0 +1,69 @@
+"""The operator's commands: `tradefleet migrate` and `tradefleet api-key`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from alembic.util import CommandError
+from flask import Flask
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from tradefleet import deadline, schema, settings
+from tradefleet.auth.services import InvalidKeyError, ensure_key
+from tradefleet.database import DatabaseUnavailableError, OutcomeUnknownError, make_engine, run
+from tradefleet.settings import SettingsError
+
+# Longer than any migration: each of its statements is bounded on the server.
+MIGRATION_SECONDS = 1800.0
+KEY_SECONDS = 10.0
+
+
+@click.group()
+def main() -> None:
+    """Operate TradeFleet's database; the settings are those of the application."""
+
+
+@contextmanager
+def _engine(*, for_migrations: bool) -> Iterator[Engine]:
+    try:
+        chosen = settings.load()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    folder = Path(Flask("tradefleet").instance_path)
+    if not chosen.database.hosts:
+        folder.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(chosen.database, folder, for_migrations=for_migrations)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the newest schema; prints {"from", "to", "changed"}."""
+    try:
+        with deadline.budget(MIGRATION_SECONDS), _engine(for_migrations=True) as engine:
+            done = schema.upgrade(engine)
+    except (SQLAlchemyError, CommandError) as error:
+        raise click.ClickException(f"the migration failed: {error}") from error
+    click.echo(json.dumps({"from": done.before, "to": done.after, "changed": done.before != done.after}))
+
+
+@main.command("api-key")
+@click.option("--trader", required=True, help="The trader's name.")
+def api_key(trader: str) -> None:
+    """Give a trader the key that stands on standard input; prints {"changed"}."""
+    key = sys.stdin.read().strip()
+    try:
+        with deadline.budget(KEY_SECONDS), _engine(for_migrations=False) as engine:
+            changed = run(engine, lambda session: ensure_key(session, trader, key), commit=True)
+    except InvalidKeyError as error:
+        raise click.ClickException(str(error)) from error
+    except (DatabaseUnavailableError, OutcomeUnknownError, SQLAlchemyError) as error:
+        raise click.ClickException(f"the key was not stored, or nobody knows: {error.__cause__ or error}") from error
+    click.echo(json.dumps({"changed": changed}))

@@ -1,0 +1,131 @@
+"""Connections to PostgreSQL that never wait longer than they may, whatever the server does."""
+
+import logging
+import select
+import threading
+import time
+from typing import TypeVar
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn
+
+from tradefleet import deadline
+from tradefleet.settings import Address, DatabaseSettings
+
+# One deadline over all hosts together.
+CONNECT_SECONDS = 2.0
+# What one answer may take where no budget runs.
+ANSWER_SECONDS = 2.5
+# Enough to roll back on a healthy connection when the budget has just run out.
+GRACE_SECONDS = 0.1
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
+    """A connection whose every wait ends with the running budget.
+
+    Server-side timeouts cannot help when the server is frozen: only the client's own clock can. A connection
+    that overran is closed, because an answer may still be on its way.
+    """
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for the server as psycopg does, but not past the budget.
+
+        Raises:
+            psycopg.OperationalError: no answer in time; the connection is closed.
+
+        """
+        allowed = max(deadline.remaining(ANSWER_SECONDS), GRACE_SECONDS)
+        try:
+            return super().wait(gen, interval, allowed if timeout is None else min(timeout, allowed))
+        except psycopg.Error as error:
+            if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+                raise psycopg.OperationalError("the server did not answer in time") from error
+            raise
+
+
+def _open(conninfo: str, seconds: float) -> PGconn:
+    """Connect to one host.
+
+    libpq's own connect_timeout counts whole seconds for each host and does not apply to non-blocking connects,
+    so the deadline is kept here.
+    """
+    ends_at = time.monotonic() + seconds
+    pgconn = pq.PGconn.connect_start(conninfo.encode())
+    status = pq.PollingStatus.WRITING
+    while status != pq.PollingStatus.OK:
+        if pgconn.status == pq.ConnStatus.BAD or status == pq.PollingStatus.FAILED:
+            message = pgconn.get_error_message()
+            pgconn.finish()
+            raise psycopg.OperationalError(message)
+        waiter = select.poll()
+        waiter.register(pgconn.socket, select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT)
+        left = ends_at - time.monotonic()
+        if left <= 0 or not waiter.poll(left * 1000):
+            pgconn.finish()
+            raise psycopg.OperationalError("no answer in time")
+        status = pq.PollingStatus(pgconn.connect_poll())
+    pgconn.nonblocking = 1
+    return pgconn
+
+
+class PrimaryConnector:
+    """Finds the primary among the hosts, and remembers it for the next connection."""
+
+    def __init__(self, settings: DatabaseSettings, options: str) -> None:
+        """Take the hosts and credentials, and `options` as libpq takes them ("-c name=value ...")."""
+        self._hosts = list(settings.hosts)
+        self._lock = threading.Lock()
+        self._common = {
+            "dbname": settings.name,
+            "user": settings.user,
+            "password": settings.password,
+            "sslmode": "verify-full",
+            "sslrootcert": settings.ca_file,
+            "gssencmode": "disable",
+            "application_name": "tradefleet",
+            "target_session_attrs": "read-write",
+            # The kernel gives up on a peer that vanished without a reset.
+            "tcp_user_timeout": "2500",
+            "keepalives_idle": "5",
+            "keepalives_interval": "2",
+            "keepalives_count": "2",
+            "options": options,
+        }
+
+    def __call__(self) -> BoundedConnection:
+        """Return a connection to the primary.
+
+        Every host gets an equal share of the time that is left, so one that is silent cannot use up the others'.
+
+        Raises:
+            psycopg.OperationalError: no host let us write in time; the text gives each host's reason.
+
+        """
+        ends_at = time.monotonic() + min(CONNECT_SECONDS, deadline.remaining(CONNECT_SECONDS))
+        with self._lock:
+            hosts = list(self._hosts)
+        reasons = []
+        for position, host in enumerate(hosts):
+            share = (ends_at - time.monotonic()) / (len(hosts) - position)
+            conninfo = make_conninfo("", host=host.host, port=host.port, **self._common)
+            try:
+                pgconn = _open(conninfo, share)
+            except psycopg.OperationalError as error:
+                reasons.append(f"{host.host}:{host.port}: {error}")
+                continue
+            self._prefer(host)
+            return BoundedConnection(pgconn)
+        raise psycopg.OperationalError("no primary found; " + "; ".join(reasons))
+
+    def _prefer(self, primary: Address) -> None:
+        with self._lock:
+            if self._hosts[0] != primary:
+                log.info("the primary is %s:%s", primary.host, primary.port)
+                self._hosts.sort(key=lambda host: host != primary)

@@ -1,0 +1,153 @@
+"""The database: one engine, and units of work that either say what happened or say that nobody knows."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from flask import Flask, current_app
+from sqlalchemy import Engine, MetaData, create_engine, event, text
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from tradefleet import deadline
+from tradefleet.connection import PrimaryConnector
+from tradefleet.settings import DatabaseSettings
+
+POOL_SIZE = 8
+# The pool knows one fixed wait. A short one, repeated, ends with the request's budget.
+POOL_SECONDS = 0.2
+_REQUEST_OPTIONS = "-c statement_timeout=2s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+_MIGRATION_OPTIONS = "-c statement_timeout=60s -c lock_timeout=5s"
+# read-only transaction, shutdown, crash, cannot connect now: the server is no (longer) usable primary.
+_NOT_A_PRIMARY = {"25006", "57P01", "57P02", "57P03"}
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Base(DeclarativeBase):
+    """The base of all models; the names of constraints are part of the schema, so they are fixed here."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class DatabaseUnavailableError(Exception):
+    """The database could not do the work, and nothing was stored."""
+
+
+class OutcomeUnknownError(Exception):
+    """The connection broke while the commit was under way: the work may be stored or not."""
+
+
+def _mark_lost_primary(context: ExceptionContext) -> None:
+    state = getattr(context.original_exception, "sqlstate", None) or ""
+    if state in _NOT_A_PRIMARY or state.startswith("08"):
+        context.is_disconnect = True  # SQLAlchemy then drops every pooled connection, not only this one
+
+
+def make_engine(settings: DatabaseSettings, folder: Path, *, for_migrations: bool = False) -> Engine:
+    """Return an engine that connects on first use: to the primary, or, without hosts, to SQLite in `folder`."""
+    if not settings.hosts:
+        engine = create_engine(
+            f"sqlite:///{folder}/tradefleet.sqlite3", connect_args={"timeout": 2}, hide_parameters=True
+        )
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+        return engine
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=PrimaryConnector(settings, _MIGRATION_OPTIONS if for_migrations else _REQUEST_OPTIONS),
+        pool_size=1 if for_migrations else POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=POOL_SECONDS,
+        pool_recycle=1800,
+        use_native_hstore=False,  # saves a query on each new connection
+        hide_parameters=True,  # an error's text goes to the log, and values do not belong there
+    )
+    event.listen(engine, "handle_error", _mark_lost_primary)
+    return engine
+
+
+class Database:
+    """The Flask extension that gives each application its engine."""
+
+    def init_app(self, app: Flask, settings: DatabaseSettings) -> None:
+        """Give `app` an engine; nothing connects yet."""
+        app.extensions["database"] = make_engine(settings, Path(app.instance_path))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the current application."""
+        engine: Engine = current_app.extensions["database"]
+        return engine
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run `work` and roll back: for work that only looks.
+
+        Raises:
+            DatabaseUnavailableError: the database could not answer.
+
+        """
+        return run(self.engine, work, commit=False)
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction and commit it. `work` may run twice, never both times to the end.
+
+        Raises:
+            DatabaseUnavailableError: nothing was stored.
+            OutcomeUnknownError: the commit was sent, and its answer did not arrive.
+
+        """
+        return run(self.engine, work, commit=True)
+
+
+def run(engine: Engine, work: Callable[[Session], T], *, commit: bool) -> T:
+    """Do what `Database.read` and `Database.transact` say, on any engine.
+
+    A connection that died in the pool fails at its first statement, and everything in the pool is dropped with
+    it; then the work runs once more, on a new connection, if the budget allows that.
+    """
+    may_repeat = True
+    while True:
+        with Session(engine, expire_on_commit=False) as session:
+            try:
+                result = work(session)
+                if not commit:
+                    return result
+                session.flush()
+                _let_commit_wait(session)
+            except PoolTimeout as error:
+                if deadline.remaining(0) <= POOL_SECONDS:
+                    raise DatabaseUnavailableError("every connection is in use") from error
+                continue
+            except (OperationalError, InterfaceError, InternalError) as error:
+                if not may_repeat or not error.connection_invalidated:
+                    raise DatabaseUnavailableError("the work failed before its commit") from error
+                log.warning("a pooled connection was dead; trying once more", exc_info=error)
+                may_repeat = False
+                continue
+            try:
+                session.commit()
+            except SQLAlchemyError as error:
+                raise OutcomeUnknownError("the commit failed") from error
+            return result
+
+
+def _let_commit_wait(session: Session) -> None:
+    """Take the statement timeout off the commit that follows.
+
+    It would end the commit's wait for the synchronous replica, and PostgreSQL then reports success for a
+    transaction that only the primary holds. The client's budget ends the wait instead, and says so.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SET LOCAL statement_timeout = 0"))

@@ -1,0 +1,58 @@
+"""What happens around every request: its id, its time budget, the headers of its answer and its log line."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, Response, g, request
+
+from tradefleet import deadline
+from tradefleet.settings import Settings
+
+# All database work of a request together; the promise to the caller is 3 s.
+REQUEST_SECONDS = 2.6
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+log = logging.getLogger("tradefleet.access")
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Wrap every request of `app`."""
+    inner = app.wsgi_app
+
+    def with_budget(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with deadline.budget(REQUEST_SECONDS):
+            return inner(environ, start_response)
+
+    app.wsgi_app = with_budget  # type: ignore[method-assign]  # how Flask documents WSGI middleware
+    app.before_request(_begin)
+
+    @app.after_request
+    def _finish(response: Response) -> Response:
+        response.headers["X-Release"] = settings.release.release
+        response.headers["X-Color"] = settings.color
+        response.headers["X-Request-Id"] = g.request_id
+        principal = g.get("principal")
+        log.info(
+            "request",
+            extra={
+                "request_id": g.request_id,
+                "method": request.method,
+                "path": request.path,
+                "status": response.status_code,
+                "ms": round((time.monotonic() - g.began_at) * 1000, 1),
+                "trader": principal.name if principal else None,
+                "color": settings.color,
+                "release": settings.release.release,
+            },
+        )
+        return response
+
+
+def _begin() -> None:
+    g.began_at = time.monotonic()
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _SAFE_ID.fullmatch(given) else str(uuid.uuid4())

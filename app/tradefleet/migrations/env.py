@@ -1,0 +1,15 @@
+"""Runs the migrations on the connection that `tradefleet.schema.upgrade` hands over."""
+
+from alembic import context
+
+import tradefleet.auth.models
+import tradefleet.orders.models  # noqa: F401  # the models register their tables
+from tradefleet.database import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,108 @@
+"""The OpenAPI 3.1 document, made from the routes and their models, at /openapi.json."""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, jsonify
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from tradefleet.auth.guard import PUBLIC_ENDPOINTS
+from tradefleet.contract import Operation
+from tradefleet.problems import MEDIA_TYPE, ProblemDocument
+
+blueprint = Blueprint("openapi", __name__)
+
+Document = dict[str, Any]
+
+
+@blueprint.get("/openapi.json")
+def document() -> Response:
+    """Answer with the document of this application."""
+    return jsonify(describe(current_app))
+
+
+def describe(app: Flask) -> Document:
+    """Return the document: every route whose view is an `operation`."""
+    operations = [
+        (rule, found)
+        for rule in app.url_map.iter_rules()
+        if isinstance(found := getattr(app.view_functions[rule.endpoint], "operation", None), Operation)
+    ]
+    schemas = _schemas([found for _, found in operations])
+    paths: dict[str, Document] = {}
+    for rule, found in operations:
+        path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            paths.setdefault(path, {})[method.lower()] = _operation(app, rule, found)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "TradeFleet", "version": "1"},
+        "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _schemas(operations: list[Operation]) -> Document:
+    taken = {found.inputs["body"] for found in operations if "body" in found.inputs}
+    given: set[type[BaseModel]] = {ProblemDocument}
+    for found in operations:
+        given.update(found.answers.values())
+    ordered = [(model, "validation") for model in taken] + [(model, "serialization") for model in given]
+    ordered.sort(key=lambda pair: pair[0].__name__)  # the same document every time
+    _, definitions = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    schemas: Document = definitions["$defs"]
+    return schemas
+
+
+def _operation(app: Flask, rule: Rule, found: Operation) -> Document:
+    view = app.view_functions[rule.endpoint]
+    described: Document = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "summary": (view.__doc__ or "").partition("\n")[0],
+        "parameters": [*_path_parameters(rule), *_parameters(found, "query"), *_parameters(found, "headers")],
+        "responses": {
+            **{str(int(status)): _answer(status, "application/json", model) for status, model in found.answers.items()},
+            **{str(status): _answer(status, MEDIA_TYPE, ProblemDocument) for status in found.problems},
+        },
+        "security": [] if rule.endpoint in PUBLIC_ENDPOINTS else [{"key": []}],
+    }
+    if "body" in found.inputs:
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference(found.inputs["body"])}},
+        }
+    return described
+
+
+def _path_parameters(rule: Rule) -> list[Document]:
+    schema = {"type": "string", "format": "uuid"}  # the only kind of path parameter there is
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in sorted(rule.arguments)]
+
+
+def _parameters(found: Operation, location: str) -> list[Document]:
+    if location not in found.inputs:
+        return []
+    schema = found.inputs[location].model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": location.removesuffix("s"),
+            "required": name in schema.get("required", ()),
+            "schema": field,
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _answer(status: int, media_type: str, model: type[BaseModel]) -> Document:
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {media_type: {"schema": _reference(model)}},
+    }
+
+
+def _reference(model: type[BaseModel]) -> Document:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,67 @@
+"""/v1/orders: from HTTP to the service and back."""
+
+import uuid
+from http import HTTPStatus
+
+from flask import Blueprint, Response, jsonify, url_for
+
+from tradefleet.auth.guard import current_principal
+from tradefleet.contract import operation
+from tradefleet.extensions import db
+from tradefleet.orders import services
+from tradefleet.orders.schemas import OrderHeaders, OrderIn, OrderOut, OrderPage, PageQuery, encode_cursor
+from tradefleet.problems import FieldError, ProblemError
+
+blueprint = Blueprint("orders", __name__, url_prefix="/v1")
+
+
+@blueprint.post("/orders")
+@operation(answers={HTTPStatus.CREATED: OrderOut}, problems=(400, 401, 413, 415, 422, 503, 504))
+def place_order(body: OrderIn, headers: OrderHeaders) -> Response:
+    """Place an order, once for each Idempotency-Key."""
+    trader_id, new = current_principal().trader_id, body.to_new_order()
+    try:
+        placed = db.transact(lambda session: services.place(session, trader_id, headers.idempotency_key, new))
+    except services.UnknownSymbolError as error:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "The request is not valid.",
+            errors=[FieldError(field="body.symbol", message="there is no such instrument")],
+        ) from error
+    except services.KeyReusedError as error:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "This Idempotency-Key was used for another order.",
+            errors=[FieldError(field="headers.Idempotency-Key", message="was used for another order")],
+        ) from error
+    response = jsonify(OrderOut.of(placed.order).model_dump(mode="json"))
+    response.status_code = HTTPStatus.CREATED
+    response.headers["Location"] = url_for("orders.get_order", order_id=placed.order.id)
+    if placed.is_replay:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+@blueprint.get("/orders/<uuid:order_id>")
+@operation(answers={HTTPStatus.OK: OrderOut}, problems=(401, 404, 503))
+def get_order(order_id: uuid.UUID) -> Response:
+    """Return one of the caller's orders."""
+    trader_id = current_principal().trader_id
+    try:
+        order = db.read(lambda session: services.find(session, trader_id, order_id))
+    except services.OrderNotFoundError as error:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "You have no such order.") from error
+    return jsonify(OrderOut.of(order).model_dump(mode="json"))
+
+
+@blueprint.get("/orders")
+@operation(answers={HTTPStatus.OK: OrderPage}, problems=(401, 422, 503))
+def list_orders(query: PageQuery) -> Response:
+    """Return the caller's orders, newest first, page by page."""
+    trader_id = current_principal().trader_id
+    orders, end = db.read(lambda session: services.page(session, trader_id, query.limit, query.cursor))
+    answer = OrderPage(
+        items=[OrderOut.of(order) for order in orders],
+        next_cursor=encode_cursor(end) if end else None,
+    )
+    return jsonify(answer.model_dump(mode="json"))

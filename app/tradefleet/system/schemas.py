@@ -1,0 +1,43 @@
+"""The form of the operator's answers."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from tradefleet.cache import Health
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Dependencies(BaseModel):
+    """Each dependency by name."""
+
+    database: Literal["ok", "down"]
+    redis: Health
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served: ready, degraded (without Redis), or unavailable."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    dependencies: Dependencies
+
+
+class Migration(BaseModel):
+    """The schema that the code knows, and the one that the database has; null where nobody could ask."""
+
+    code: str
+    database: str | None
+
+
+class Version(BaseModel):
+    """What runs."""
+
+    release: str
+    commit: str
+    color: str
+    migration: Migration

@@ -1,0 +1,58 @@
+"""An application on a SQLite file of its own, and two traders."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from tradefleet import create_app
+from tradefleet.auth.services import ensure_key
+from tradefleet.extensions import db
+from tradefleet.settings import Settings
+
+KEYS = {"alice": "a" * 40, "bob": "b" * 40}
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def make_app(tmp_path: Path) -> Iterator[MakeApp]:
+    """Make applications whose connections are closed at the end."""
+    made = []
+
+    def make(settings: Settings) -> Flask:
+        app = create_app({"SETTINGS": settings, "INSTANCE_PATH": str(tmp_path)})
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.extensions["database"].dispose()
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    """The application, with alice's and bob's keys."""
+    app = make_app(Settings())
+    with app.app_context():
+        for name, key in KEYS.items():
+            db.transact(lambda session, name=name, key=key: ensure_key(session, name, key))  # type: ignore[misc]
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of the application."""
+    return app.test_client()
+
+
+@pytest.fixture
+def headers() -> dict[str, str]:
+    """Alice's key, and an idempotency key."""
+    return {"Authorization": f"Bearer {KEYS['alice']}", "Idempotency-Key": "order-1"}
+
+
+@pytest.fixture
+def order() -> dict[str, str]:
+    """A valid order."""
+    return {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.50", "limit_price": "187.25"}

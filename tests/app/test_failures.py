@@ -1,0 +1,170 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""Dependencies that are dead, silent or break in the middle: fast, honest answers."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+from tradefleet import deadline
+from tradefleet.auth.services import Principal
+from tradefleet.database import DatabaseUnavailableError, OutcomeUnknownError, make_engine, run
+from tradefleet.settings import Address, DatabaseSettings, RedisSettings, Settings
+
+from .conftest import MakeApp
+
+
+@pytest.fixture
+def closed() -> Address:
+    """A port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Address("127.0.0.1", probe.getsockname()[1])
+
+
+@pytest.fixture
+def silent() -> Iterator[Address]:
+    """A port where connections are accepted by the kernel and nobody ever answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield Address("127.0.0.1", listener.getsockname()[1])
+
+
+def with_database(*hosts: Address) -> Settings:
+    return Settings(database=DatabaseSettings(hosts=hosts, ca_file="/nonexistent", password="x"))  # noqa: S106
+
+
+def with_redis(*sentinels: Address) -> Settings:
+    # A file that can be loaded: otherwise TLS fails before anything is sent, and nothing is ever waited for.
+    return Settings(redis=RedisSettings(sentinels=sentinels, ca_file=str(Path(__file__).with_name("authority.pem"))))
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_dead_database_is_503_in_time(
+    kind: str, make_app: MakeApp, headers: dict[str, str], order: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    host: Address = request.getfixturevalue(kind)
+    client = make_app(with_database(host, host, host)).test_client()
+    began = time.monotonic()
+    answer = client.post("/v1/orders", json=order, headers=headers)
+    assert time.monotonic() - began < 3
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert "127.0.0.1" not in answer.text
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.get_json() == {"status": "unavailable", "dependencies": {"database": "down", "redis": "disabled"}}
+    assert client.get("/version").get_json()["migration"] == {"code": "0001", "database": None}
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_dead_redis_only_degrades(
+    kind: str,
+    make_app: MakeApp,
+    app: Flask,
+    headers: dict[str, str],
+    order: dict[str, str],
+    request: pytest.FixtureRequest,
+) -> None:
+    sentinel: Address = request.getfixturevalue(kind)
+    # The same SQLite file as `app`, which holds the keys.
+    client = make_app(with_redis(sentinel, sentinel, sentinel)).test_client()
+    began = time.monotonic()
+    assert client.post("/v1/orders", json=order, headers=headers).status_code == 201
+    assert time.monotonic() - began < 1
+    began = time.monotonic()
+    assert client.get("/v1/orders", headers=headers).status_code == 200
+    assert time.monotonic() - began < 0.2
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "redis": "down"}}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An empty SQLite database."""
+    engine = make_engine(DatabaseSettings(), tmp_path)
+    yield engine
+    engine.dispose()
+
+
+def lost_connection(*, invalidated: bool) -> OperationalError:
+    return OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=invalidated)
+
+
+def test_dead_pooled_connection_is_tried_once_more(engine: Engine) -> None:
+    calls = []
+
+    def work(session: Session) -> int:
+        calls.append(session)
+        if len(calls) == 1:
+            raise lost_connection(invalidated=True)
+        return int(session.execute(text("SELECT 42")).scalar_one())
+
+    assert run(engine, work, commit=True) == 42
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("invalidated", "expected"), [(True, 2), (False, 1)])
+def test_work_that_keeps_failing_is_unavailable(engine: Engine, invalidated: bool, expected: int) -> None:
+    calls = []
+
+    def work(session: Session) -> None:
+        calls.append(session)
+        raise lost_connection(invalidated=invalidated)
+
+    with pytest.raises(DatabaseUnavailableError):
+        run(engine, work, commit=True)
+    assert len(calls) == expected
+
+
+def test_error_in_the_commit_is_unknown_and_not_repeated(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Session] = []
+
+    def broken(session: Session) -> None:
+        raise lost_connection(invalidated=True)
+
+    monkeypatch.setattr(Session, "commit", broken)
+    with pytest.raises(OutcomeUnknownError):
+        run(engine, calls.append, commit=True)
+    assert len(calls) == 1
+
+
+def test_unknown_outcome_is_504(
+    app: Flask, headers: dict[str, str], order: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(session: Session) -> None:
+        raise lost_connection(invalidated=True)
+
+    monkeypatch.setattr(Session, "commit", broken)
+    answer = app.test_client().post("/v1/orders", json=order, headers=headers)
+    assert answer.status_code == 504
+    assert "Idempotency-Key" in answer.get_json()["detail"]
+    assert "gone" not in answer.text
+
+
+def test_bug_is_a_500_without_its_text(
+    app: Flask, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> Principal:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("tradefleet.auth.services.find_principal", broken)
+    answer = app.test_client().get("/v1/orders", headers=headers)
+    assert answer.status_code == 500
+    assert answer.mimetype == "application/problem+json"
+    assert "secret detail" not in answer.text
+    assert "X-Release" in answer.headers
+
+
+def test_inner_budget_never_extends_the_outer() -> None:
+    with deadline.budget(0.05), deadline.budget(10):
+        assert deadline.remaining(99) <= 0.05
+    assert deadline.remaining(99) == 99

@@ -1,0 +1,155 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""What an operator's machinery sees: headers, health, version, log lines and the OpenAPI document."""
+
+import json
+import logging
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from tradefleet import logs
+from tradefleet.settings import Release, Settings
+
+from .conftest import MakeApp
+
+REQUESTS = [
+    ("GET", "/healthz"),
+    ("GET", "/v1/orders"),
+    ("POST", "/v1/orders"),
+    ("GET", "/nope"),
+    ("DELETE", "/healthz"),
+    ("GET", "/openapi.json"),
+]
+
+
+@pytest.fixture
+def blue(make_app: MakeApp) -> FlaskClient:
+    """A client of release 1.2.3 as blue."""
+    return make_app(Settings(release=Release("1.2.3", "abc"), color="blue")).test_client()
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+def test_every_answer_says_what_runs(blue: FlaskClient, method: str, path: str) -> None:
+    answer = blue.open(path, method=method)
+    assert (answer.headers["X-Release"], answer.headers["X-Color"]) == ("1.2.3", "blue")
+    assert uuid.UUID(answer.headers["X-Request-Id"])
+
+
+@pytest.mark.parametrize(
+    ("given", "is_taken"), [("req-1.A_b", True), ("x" * 64, True), ("x" * 65, False), ("a b", False), ("<a>", False)]
+)
+def test_request_id_is_taken_if_safe(client: FlaskClient, given: str, is_taken: bool) -> None:
+    assert (client.get("/healthz", headers={"X-Request-Id": given}).headers["X-Request-Id"] == given) is is_taken
+
+
+def test_ready_and_version(blue: FlaskClient) -> None:
+    assert blue.get("/readyz").get_json() == {
+        "status": "ready",
+        "dependencies": {"database": "ok", "redis": "disabled"},
+    }
+    assert blue.get("/version").get_json() == {
+        "release": "1.2.3",
+        "commit": "abc",
+        "color": "blue",
+        "migration": {"code": "0001", "database": "0001"},
+    }
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_each_request_is_one_json_line(
+    client: FlaskClient, headers: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.config.dictConfig(logs.config("INFO"))  # again, now that standard error is captured
+    client.get("/v1/orders?limit=3", headers=headers | {"X-Request-Id": "r1"})
+    (line,) = lines(capsys.readouterr().err)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
+    assert line["ms"] >= 0
+    assert line | {"ts": "", "ms": 0} == {
+        "ts": "",
+        "level": "INFO",
+        "logger": "tradefleet.access",
+        "message": "request",
+        "request_id": "r1",
+        "method": "GET",
+        "path": "/v1/orders",
+        "status": 200,
+        "ms": 0,
+        "trader": "alice",
+        "color": "none",
+        "release": "dev",
+    }
+
+
+def test_an_error_is_logged_with_its_request(
+    client: FlaskClient,
+    headers: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logging.config.dictConfig(logs.config("INFO"))
+    monkeypatch.setattr("tradefleet.auth.services.find_principal", lambda *_: 1 / 0)
+    client.get("/v1/orders", headers=headers | {"X-Request-Id": "r2"})
+    error, request = lines(capsys.readouterr().err)
+    assert "ZeroDivisionError" in error["exception"]
+    assert (error["request_id"], request["request_id"], request["status"]) == ("r2", "r2", 500)
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    """The OpenAPI document."""
+    document: dict[str, Any] = client.get("/openapi.json").get_json()
+    return document
+
+
+def test_document_lists_every_v1_route(app: Flask, document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    routes = {
+        (re.sub(r"<uuid:(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/v1/")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert len(routes) == 3
+    assert routes <= described
+    for path, method in routes:
+        assert document["paths"][path][method]["security"] == [{"key": []}]
+
+
+def test_document_holds_together(document: dict[str, Any]) -> None:
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            for name, value in part.items():
+                if name == "$ref":
+                    yield value
+                yield from references(value)
+        elif isinstance(part, list):
+            for value in part:
+                yield from references(value)
+
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    for path, item in document["paths"].items():
+        for described in item.values():
+            named = {parameter["name"] for parameter in described["parameters"] if parameter["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+            assert described["summary"]
+            assert described["responses"]
+
+
+def test_document_says_what_the_code_demands(document: dict[str, Any]) -> None:
+    place = document["paths"]["/v1/orders"]["post"]
+    (key,) = place["parameters"]
+    assert (key["name"], key["in"], key["required"]) == ("Idempotency-Key", "header", True)
+    body = document["components"]["schemas"]["OrderIn"]
+    assert body["additionalProperties"] is False
+    assert body["properties"]["quantity"]["type"] == "string"
+    assert set(place["responses"]) == {"201", "400", "401", "413", "415", "422", "503", "504"}
+    assert list(place["responses"]["504"]["content"]) == ["application/problem+json"]

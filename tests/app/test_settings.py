@@ -1,0 +1,93 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""The environment: read strictly, and refused with words that help."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tradefleet import settings
+from tradefleet.settings import Address, Release, Settings, SettingsError
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment of a host of the fleet; gives the folder of its secrets."""
+    for name in ("database_password", "redis_password", "sentinel_password"):
+        (tmp_path / name).write_text(f"{name}-123\n")
+    (tmp_path / "ca.pem").touch()
+    (tmp_path / "manifest.json").write_text(json.dumps({"release": "0.1.0", "commit": "abc", "files": {}}))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("TRADEFLEET_DATABASE_HOSTS", "10.0.0.1:5432, [::1]:5433")
+    monkeypatch.setenv("TRADEFLEET_DATABASE_CA_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("TRADEFLEET_REDIS_SENTINELS", "10.0.0.1:26379")
+    monkeypatch.setenv("TRADEFLEET_REDIS_CA_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("TRADEFLEET_MANIFEST_FILE", str(tmp_path / "manifest.json"))
+    return tmp_path
+
+
+def test_nothing_set_means_development() -> None:
+    assert settings.load() == Settings()
+
+
+def test_fleet_is_read(fleet: Path) -> None:
+    read = settings.load()
+    assert read.database.hosts == (Address("10.0.0.1", 5432), Address("::1", 5433))
+    secrets = (read.database.password, read.redis.password, read.redis.sentinel_password)
+    assert secrets == ("database_password-123", "redis_password-123", "sentinel_password-123")
+    assert read.release == Release("0.1.0", "abc")
+    assert "-123" not in repr(read)
+
+
+def test_text_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADEFLEET_DATABASE_USER", "0123")
+    monkeypatch.setenv("TRADEFLEET_COLOR", "")
+    read = settings.load()
+    assert (read.database.user, read.color) == ("0123", "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_HOST", "10.0.0.1:5432"),
+        ("DATABASE_HOSTS", "db1.example:5432"),
+        ("DATABASE_HOSTS", "10.0.0.1"),
+        ("DATABASE_HOSTS", "10.0.0.1:0"),
+        ("DATABASE_NAME", "a b"),
+        ("DATABASE_CA_FILE", "/nonexistent"),
+        ("REDIS_SENTINELS", "10.0.0.1:x"),
+        ("MANIFEST_FILE", "/nonexistent"),
+        ("MANIFEST_FILE", __file__),
+        ("COLOR", "blue\r\nX-Evil: 1"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "two"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TRADEFLEET_{name}", value)
+    with pytest.raises(SettingsError, match=f"^TRADEFLEET_{name} "):
+        settings.load()
+
+
+@pytest.mark.parametrize("name", ["database_password", "redis_password", "sentinel_password"])
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_missing_secret_stops(fleet: Path, name: str, is_empty: bool) -> None:
+    if is_empty:
+        (fleet / name).write_text("\n")
+    else:
+        (fleet / name).unlink()
+    with pytest.raises(SettingsError, match=name):
+        settings.load()
+
+
+def test_secrets_need_a_folder(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY"):
+        settings.load()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_CA_FILE", "REDIS_CA_FILE"])
+def test_hosts_need_an_authority(fleet: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(f"TRADEFLEET_{name}")
+    with pytest.raises(SettingsError, match=name):
+        settings.load()

@@ -1,0 +1,159 @@
+"""The traffic meter: puts reads and order writes on the trading API while operations run, and counts what failed.
+
+Every request that did not get its expected answer has failed (the kinds are in `meter_client`), none is retried, and
+afterwards each acknowledged order is looked up in the database. `meter_report.Report` is the schema of the JSON.
+
+Exit status: 0 when all given bounds hold, 1 when one is broken, 2 when the run could not be set up. A bound on
+something that was not measured is broken. SIGTERM and SIGINT end the traffic early; the comparison and the report
+follow all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import meter_database
+import meter_options
+import meter_report
+import meter_table
+from meter_client import Client, Plan
+
+SETTINGS = ("clients", "rate", "duration", "write_share", "new_connection_share", "timeout")
+# How often the main thread looks for a signal and for the clients' end, in seconds.
+TICK = 0.1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the meter and return its exit status; argparse exits with 2 on a usage or set-up error."""
+    parser = meter_options.parser()
+    options = parser.parse_args(arguments)
+    options.target = options.target or [meter_options.DEFAULT_TARGET]
+    try:
+        context = meter_options.tls_context(options.ca)
+        api_key = meter_options.api_key(options.api_key_file)
+        # What an earlier run left must not pass for this one's, and a path that cannot be written to should be known
+        # before the run and not after it.
+        _write_progress(options.progress, [], "starting")
+        if options.json:
+            options.json.write_text("")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+    interrupted = _interruption()
+    started = datetime.now(UTC)
+    start = time.monotonic()
+    plan = Plan(
+        run_id=f"{started:%Y%m%d%H%M%S}{secrets.token_hex(3)}",
+        name=options.name,
+        context=context,
+        api_key=api_key,
+        timeout=options.timeout,
+        write_share=options.write_share,
+        start=start,
+        end=start + options.duration,
+    )
+    clients = _clients(plan, options)
+    stop = _drive(clients, options.progress, interrupted)
+    comparison = meter_database.compare(
+        options.database_command,
+        plan.run_id,
+        {key: order_id for client in clients for key, order_id in client.acknowledged.items()},
+        options.database_wait,
+    )
+    given = vars(options)
+    report = meter_report.build(
+        run_id=plan.run_id,
+        span=meter_report.Span(start, min(stop, plan.end), started),
+        interrupted=interrupted() and stop < plan.end,
+        settings={
+            "targets": [f"{host}:{port}" for host, port in options.target],
+            **{name: given[name] for name in SETTINGS},
+        },
+        skipped=sum(client.skipped for client in clients),
+        outcomes=[outcome for client in clients for outcome in client.outcomes],
+        comparison=comparison,
+        limits={name: given[dest] for name in meter_options.BOUNDS if (dest := name.replace("-", "_")) in given},
+    )
+    if options.json:
+        options.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    for line in meter_table.lines(report):
+        print(line)
+    return 0 if report.passed else 1
+
+
+def _interruption() -> Callable[[], bool]:
+    """Take over SIGTERM and SIGINT; the function returned says whether one has come."""
+    received: list[int] = []
+    # Not an Event: its lock may be held by the very thread that the handler interrupts.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _frame: received.append(signum))
+    return lambda: bool(received)
+
+
+def _clients(plan: Plan, options: argparse.Namespace) -> list[Client]:
+    count: int = options.clients
+    fresh = round(count * options.new_connection_share)
+    quota, remainder = divmod(options.max_requests, count)
+    return [
+        Client(
+            plan=plan,
+            number=number,
+            # Targets alternate within both sorts of clients, so that neither sort depends on one target alone.
+            address=options.target[number % len(options.target)],
+            new_connection=number < fresh,
+            interval=count / options.rate,
+            offset=number / options.rate,
+            quota=quota + (number < remainder),
+        )
+        for number in range(count)
+    ]
+
+
+def _drive(clients: list[Client], progress: Path | None, interrupted: Callable[[], bool]) -> float:
+    """Run the clients to their end, requests in flight included; return the instant at which sending stopped."""
+    stop = threading.Event()
+    stopped = None
+    with ThreadPoolExecutor(max_workers=len(clients)) as pool:
+        runs = [pool.submit(client.run, stop) for client in clients]
+        _write_progress(progress, clients, "traffic")
+        written = time.monotonic()
+        while not all(run.done() for run in runs):
+            time.sleep(TICK)
+            if interrupted() and not stop.is_set():
+                stopped = time.monotonic()
+                stop.set()
+            if time.monotonic() - written >= 1:
+                _write_progress(progress, clients, "traffic")
+                written = time.monotonic()
+    # A client that fell to an error of the meter's own raises it here: the run counts for nothing then.
+    for run in runs:
+        run.result()
+    _write_progress(progress, clients, "ended")
+    return stopped or time.monotonic()
+
+
+def _write_progress(path: Path | None, clients: list[Client], state: str) -> None:
+    """Write `state` (starting, traffic, ended) and the counts so far; a reader never sees half a file."""
+    if path is None:
+        return
+    finished = sum(len(client.outcomes) for client in clients)
+    failed = sum(client.failed for client in clients)
+    counts = {"sent": sum(client.sent for client in clients), "ok": max(finished - failed, 0), "failed": failed}
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_text(json.dumps({"state": state, "time": datetime.now(UTC).isoformat(), **counts}) + "\n")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Compares the orders that the API acknowledged to the meter with the rows that the database holds.
+
+A command is an argument list that reads SQL on its standard input and prints rows as `psql -AtX` does. One is given for
+each database of the cluster, since which of them is primary after a failover is part of the question.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+PROBE_TIMEOUT = 10.0
+QUERY_TIMEOUT = 60.0
+EXAMPLES = 20
+# psql exits with 0 after a failed statement on its standard input: only this row shows that the query ran.
+END_OF_ROWS = "end-of-rows"
+
+Command = Sequence[str]
+
+
+class DatabaseError(Exception):
+    """No answer to rely on; the message says from which command and why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Acknowledged orders against stored ones; the counts are None when `compared` is false, for `reason`.
+
+    `lost` counts acknowledged orders that are not stored under the acknowledged id; `duplicated` keys with more than
+    one row; `unacknowledged_present` keys stored although the client saw a failure, which is legal. The `_keys` are the
+    first 20 of each.
+    """
+
+    compared: bool
+    reason: str
+    acknowledged: int
+    stored: int | None = None
+    lost: int | None = None
+    duplicated: int | None = None
+    unacknowledged_present: int | None = None
+    lost_keys: list[str] = field(default_factory=list)
+    duplicated_keys: list[str] = field(default_factory=list)
+
+
+def compare(commands: Sequence[Command], run_id: str, acknowledged: Mapping[str, str], wait: float) -> Comparison:
+    """Compare `acknowledged` (idempotency key to order id) with the primary, awaited for `wait` seconds."""
+    if not commands:
+        return Comparison(False, "no --database-command", len(acknowledged))
+    try:
+        stored = _stored(_primary(commands, wait), run_id)
+    except DatabaseError as error:
+        return Comparison(False, str(error), len(acknowledged))
+    lost = sorted(key for key, order_id in acknowledged.items() if order_id not in stored.get(key, ()))
+    duplicated = sorted(key for key, order_ids in stored.items() if len(order_ids) > 1)
+    return Comparison(
+        compared=True,
+        reason="",
+        acknowledged=len(acknowledged),
+        stored=sum(map(len, stored.values())),
+        lost=len(lost),
+        duplicated=len(duplicated),
+        unacknowledged_present=len(stored.keys() - acknowledged.keys()),
+        lost_keys=lost[:EXAMPLES],
+        duplicated_keys=duplicated[:EXAMPLES],
+    )
+
+
+def _primary(commands: Sequence[Command], wait: float) -> Command:
+    """Return the command of the only primary.
+
+    All are asked, although the first primary would do: a former primary that does not know it yet still holds the very
+    orders that a failover lost, and a comparison with it would praise the failover.
+    """
+    deadline = time.monotonic() + wait
+    with ThreadPoolExecutor(max_workers=len(commands)) as pool:
+        while True:
+            states = list(pool.map(_state, commands))
+            primaries = [command for command, state in zip(commands, states, strict=True) if state == "f"]
+            if len(primaries) == 1:
+                return primaries[0]
+            if time.monotonic() >= deadline:
+                raise DatabaseError(f"{len(primaries)} primaries after {wait:g} s; in recovery? {'; '.join(states)}")
+            time.sleep(min(1.0, max(deadline - time.monotonic(), 0)))
+
+
+def _state(command: Command) -> str:
+    try:
+        return _run(command, "SELECT pg_is_in_recovery();\n", PROBE_TIMEOUT).strip()
+    except DatabaseError as error:
+        return str(error)
+
+
+def _stored(command: Command, run_id: str) -> dict[str, list[str]]:
+    sql = (
+        f"SELECT idempotency_key, id::text FROM orders WHERE idempotency_key LIKE 'meter-{run_id}-%'"  # noqa: S608 (made by the meter)
+        f" UNION ALL SELECT '{END_OF_ROWS}', '';\n"
+    )
+    stored: defaultdict[str, list[str]] = defaultdict(list)
+    for line in _run(command, sql, QUERY_TIMEOUT).splitlines():
+        key, _, order_id = line.partition("|")
+        stored[key].append(order_id)
+    if stored.pop(END_OF_ROWS, None) is None:
+        raise DatabaseError(f"{command[0]}: the query for the stored orders did not complete")
+    return dict(stored)
+
+
+def _run(command: Command, sql: str, timeout: float) -> str:
+    # Files and not pipes: an ssh that leaves a control master behind would hold a pipe open. A session of its own keeps
+    # a Ctrl-C meant for the meter away from the comparison that follows it.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        try:
+            status = subprocess.run(
+                command, input=sql, text=True, stdout=output, stderr=errors, timeout=timeout, start_new_session=True
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DatabaseError(f"{command[0]}: {error}") from error
+        output.seek(0)
+        errors.seek(0)
+        if status != 0:
+            raise DatabaseError(f"{command[0]}: exit status {status}: {errors.read()[-300:].strip()}")
+        return output.read()
