@@ -1,0 +1,147 @@
+# TradeFleet. Each target is one ansible-playbook, molecule or pytest call: README.md shows them plainly, because on real
+# VMs there is no make and no lab.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+ENV ?= lab
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BIN := $(CURDIR)/.venv/bin
+INVENTORY := inventories/$(ENV)
+RELEASE := dist/tradefleet-$(VERSION).tar.gz
+PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# The lab and the tests run with Mitogen, several times as fast; STRATEGY=linear shows the stock strategy's time.
+STRATEGY ?= mitogen_linear
+export ANSIBLE_STRATEGY := $(STRATEGY)
+export ANSIBLE_STRATEGY_PLUGINS = $(wildcard $(BIN)/../lib/python3.*/site-packages/ansible_mitogen/plugins/strategy)
+export ANSIBLE_DEPRECATION_WARNINGS := false
+export ANSIBLE_VAULT_PASSWORD_FILE ?= $(CURDIR)/.vault/$(ENV)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## --- setting up ---
+
+.PHONY: system
+system: ## install the system packages that the lab and the tests need (root)
+	@.config/system-packages
+
+$(BIN)/.ready: .config/controller.txt
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .config/controller.txt
+	touch $@
+
+.PHONY: venv
+venv: $(BIN)/.ready ## make the virtualenv, pinned and with hashes
+
+.vault/%:
+	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@)
+
+.PHONY: secrets
+secrets: venv | .vault/$(ENV) ## generate the vault of an environment, or what it lacks (ENV=lab)
+	@$(PLAYBOOK) playbooks/secrets.yml
+
+.PHONY: image
+image: venv | .vault/$(ENV) ## build the image that the lab's hosts start from
+	@$(PLAYBOOK) molecule/shared/image.yml
+
+.PHONY: hosts
+hosts: venv | .vault/$(ENV) ## create, start or replace the lab's hosts
+	@$(PLAYBOOK) molecule/shared/create.yml
+
+.PHONY: up
+up: ## everything, from a fresh machine to live traffic
+	@RELEASE=$(RELEASE) .config/up
+
+.PHONY: down
+down: venv | .vault/$(ENV) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
+	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
+	$(if $(PURGE),rm -rf .venv .lab .vault build dist inventories/lab/group_vars/all/vault.yml)
+
+## --- operating ---
+
+.PHONY: site
+site: secrets $(RELEASE) ## converge the fleet to the inventory
+	@$(PLAYBOOK) playbooks/site.yml
+
+.PHONY: status
+status: ## one table of what runs where
+	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e status_file=$(CURDIR)/.lab/status.txt > .lab/status.log || { cat .lab/status.log; exit 1; }
+	@cat .lab/status.txt
+
+$(RELEASE): | $(BIN)/.ready
+	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+
+.PHONY: release
+release: venv ## build dist/tradefleet-VERSION.tar.gz
+	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+
+.PHONY: deploy
+deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
+	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION)
+
+.PHONY: cutover
+cutover: ## move the traffic to the other colour (TO=green)
+	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO))
+
+.PHONY: rollback
+rollback: ## move the traffic back
+	@$(PLAYBOOK) playbooks/rollback.yml
+
+.PHONY: api-key
+api-key: ## print the demo trader's API key
+	@$(BIN)/ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^vault_demo_api_key: "\(.*\)"/\1/p'
+
+DURATION ?= 60
+.PHONY: meter
+meter: ## measure the lab with a request loop (DURATION=60)
+	@$(BIN)/python -m tests.fleet.lab meter --duration $(DURATION)
+
+## --- checks ---
+
+.PHONY: lint
+lint: venv ## ansible-lint, yamllint, ruff, mypy
+	@ruff check . && ruff format --check . && mypy app tests molecule && yamllint --strict . && ansible-lint --strict --offline
+
+.PHONY: test-app
+test-app: venv ## the application, the repository and the templates
+	@pytest tests/app tests/repo tests/templates
+
+.PHONY: test-role
+test-role: venv ## one role in its containers (ROLE=redis)
+	@molecule test --scenario-name $(or $(ROLE),$(error say which: make test-role ROLE=redis))
+
+.PHONY: test-fleet
+test-fleet: secrets $(RELEASE) ## the whole fleet under load
+	@molecule test --scenario-name fleet
+
+ROLES := $(filter-out fleet shared,$(notdir $(wildcard molecule/*)))
+.PHONY: test-roles
+test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
+test-role-%: venv
+	@start=$$SECONDS; molecule test --scenario-name $* && echo "role $*: $$((SECONDS - start)) s"
+
+.PHONY: test
+test: system ## everything
+	@$(MAKE) venv
+	@$(MAKE) lint
+	@$(MAKE) test-app
+	@$(MAKE) image
+	@$(MAKE) --jobs 2 --output-sync=target test-roles
+	@$(MAKE) test-fleet
+
+.PHONY: bench
+bench: venv ## measure make up, a second run, deploy and cutover; writes docs/benchmarks.md
+	@$(BIN)/python -m tests.fleet.bench
+
+.PHONY: lock
+lock: venv ## pin what the controller and the application need, with hashes
+	@$(LOCK) --group controller --universal --python-version 3.11 --output-file .config/controller.txt
+	@$(LOCK) --only-binary :all: --python-version 3.13 --python-platform x86_64-manylinux_2_28 --output-file app/requirements.txt
+LOCK := uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock"
