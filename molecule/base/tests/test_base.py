@@ -12,7 +12,7 @@ ADDRESS = "10.203.0.101"
 
 def ssh(user: str, *command: str, key: bool = True) -> subprocess.CompletedProcess[str]:
     """Log in over the network as an operator would, by key or by anything but a key."""
-    options = ["-o", f"UserKnownHostsFile={LAB}/known_hosts/base1", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    options = ["-o", f"UserKnownHostsFile={LAB}/known_hosts/{ADDRESS}", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
     options += ["-i", f"{LAB}/ssh_key", "-o", "IdentitiesOnly=yes"] if key else ["-o", "PubkeyAuthentication=no"]
     return subprocess.run(["ssh", *options, f"{user}@{ADDRESS}", *command], capture_output=True, text=True, check=False)
 
