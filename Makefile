@@ -74,7 +74,7 @@ status: ## one table of what runs where
 	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e status_file=$(CURDIR)/.lab/status.txt > .lab/status.log || { cat .lab/status.log; exit 1; }
 	@cat .lab/status.txt
 
-$(RELEASE): | $(BIN)/.ready
+$(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -name '*.py') | $(BIN)/.ready
 	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
 
 .PHONY: release
@@ -98,9 +98,12 @@ api-key: ## print the demo trader's API key
 	@$(BIN)/ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^vault_demo_api_key: "\(.*\)"/\1/p'
 
 DURATION ?= 60
+LAB_SQL = ssh -i .lab/ssh_key -o UserKnownHostsFile=.lab/known_hosts/%h -o ConnectTimeout=5 debian@10.203.0.$(1) \
+	sudo -u postgres psql -AtX -d tradefleet
 .PHONY: meter
 meter: ## measure the lab with a request loop (DURATION=60)
-	@$(BIN)/python -m tests.fleet.lab meter --duration $(DURATION)
+	@TRADEFLEET_API_KEY=$$($(MAKE) -s api-key) $(BIN)/python tests/fleet/meter.py --duration $(DURATION) \
+		--target 10.203.0.11:443 --target 10.203.0.12:443 $(foreach host,41 42 43,--database-command "$(call LAB_SQL,$(host))")
 
 ## --- checks ---
 
@@ -117,7 +120,8 @@ test-role: venv ## one role in its containers (ROLE=redis)
 	@molecule test --scenario-name $(or $(ROLE),$(error say which: make test-role ROLE=redis))
 
 .PHONY: test-fleet
-test-fleet: secrets $(RELEASE) ## the whole fleet under load
+test-fleet: secrets ## the whole fleet under load
+	@rm -f dist/*.tar.gz && $(MAKE) release  # the hosts are new, so a version may have had other contents before
 	@molecule test --scenario-name fleet
 
 ROLES := $(filter-out fleet shared,$(notdir $(wildcard molecule/*)))
@@ -136,8 +140,8 @@ test: system ## everything
 	@$(MAKE) test-fleet
 
 .PHONY: bench
-bench: venv ## measure make up, a second run, deploy and cutover; writes docs/benchmarks.md
-	@$(BIN)/python -m tests.fleet.bench
+bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md
+	@.config/bench
 
 .PHONY: lock
 lock: venv ## pin what the controller and the application need, with hashes

@@ -44,6 +44,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
         app.register_blueprint(blueprint)
     if chosen.trusted_proxies:
         count = chosen.trusted_proxies
+        # how Flask documents WSGI middleware
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
 
     if not chosen.database.hosts:

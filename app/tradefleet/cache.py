@@ -42,12 +42,13 @@ def _connect(settings: RedisSettings) -> Redis:
             "ssl_check_hostname": True,
         }
 
-    # redis annotates these two only in part
+    # redis annotates this only in part
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [(address.host, address.port) for address in settings.sentinels],
         sentinel_kwargs=options(settings.sentinel_username, settings.sentinel_password, SENTINEL_SECONDS),
         **options(settings.username, settings.password, CALL_SECONDS),
     )
+    # and this
     client: Redis = sentinel.master_for(settings.service)  # type: ignore[no-untyped-call]
     return client
 

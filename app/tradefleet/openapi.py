@@ -52,6 +52,7 @@ def _schemas(operations: list[Operation]) -> Document:
         given.update(found.answers.values())
     ordered = [(model, "validation") for model in taken] + [(model, "serialization") for model in given]
     ordered.sort(key=lambda pair: pair[0].__name__)  # the same document every time
+    # a list of pairs; pydantic's annotation wants their literals kept
     _, definitions = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     schemas: Document = definitions["$defs"]
     return schemas

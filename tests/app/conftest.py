@@ -36,6 +36,7 @@ def app(make_app: MakeApp) -> Flask:
     app = make_app(Settings())
     with app.app_context():
         for name, key in KEYS.items():
+            # mypy cannot tell the types of a lambda's defaults
             db.transact(lambda session, name=name, key=key: ensure_key(session, name, key))  # type: ignore[misc]
     return app
 

@@ -37,7 +37,7 @@ def silent() -> Iterator[Address]:
 
 
 def with_database(*hosts: Address) -> Settings:
-    return Settings(database=DatabaseSettings(hosts=hosts, ca_file="/nonexistent", password="x"))  # noqa: S106
+    return Settings(database=DatabaseSettings(hosts=hosts, ca_file="/nonexistent", password="x"))  # noqa: S106 (no secret)
 
 
 def with_redis(*sentinels: Address) -> Settings:

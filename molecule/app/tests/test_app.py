@@ -1,0 +1,131 @@
+"""Does the host run the release that it was told, sandboxed, with its secrets where nobody else sees them?"""
+
+import json
+import os
+import subprocess
+
+import pytest
+from testinfra.host import Host
+
+URL = "https://10.203.0.108:8443"
+PROJECT = os.environ["MOLECULE_PROJECT_DIRECTORY"]
+CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
+KEY = "Authorization: Bearer molecule-molecule-molecule-molecule-1"
+SECRETS = ("molecule-app", "molecule-owner")
+
+
+def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the scenario's converge playbook again, with other inputs."""
+    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
+    command = ["ansible-playbook", "-i", f"{PROJECT}/molecule/shared/inventory", "-i", f"{scenario}/inventory"]
+    return subprocess.run(
+        [*command, *arguments, f"{scenario}/converge.yml"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+
+
+def pid(host: Host) -> str:
+    """Return the process id of the gunicorn master."""
+    return str(host.check_output("systemctl show -p MainPID --value tradefleet-api"))
+
+
+def test_it_is_the_release_in_its_colour(host: Host) -> None:
+    """Told by the process itself; the database has the schema of the release."""
+    version = json.loads(host.check_output(f"{CURL} {URL}/version"))
+    assert (version["release"], version["color"]) == ("0.1.0", "green")
+    assert version["migration"]["database"] == version["migration"]["code"]
+    assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["dependencies"] == {
+        "database": "ok",
+        "redis": "disabled",
+    }
+
+
+def test_an_order_of_the_first_trader_is_stored(host: Host) -> None:
+    """The key that the inventory names is accepted, and the application's database role may write."""
+    order = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}'
+    headers = f"-H '{KEY}' -H 'Content-Type: application/json' -H 'Idempotency-Key: one'"
+    assert json.loads(host.check_output(f"{CURL} {headers} -d '{order}' {URL}/v1/orders"))["status"] == "accepted"
+
+
+def test_only_tls_1_3(host: Host) -> None:
+    """The edge is the only client, and speaks it."""
+    assert host.run(f"{CURL} --tls-max 1.2 {URL}/healthz").rc == 35
+    assert host.run(f"curl -sS --max-time 5 http://10.203.0.108:8443/healthz").rc != 0
+
+
+def test_secrets_are_in_no_environment_and_no_argument(host: Host) -> None:
+    """Neither of the service's processes nor of anything that the role left behind."""
+    everything = host.check_output("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'")
+    assert "TRADEFLEET_DATABASE_USER" in everything
+    for secret in SECRETS:
+        assert secret not in everything
+        assert host.run(f"journalctl -o cat | grep -F {secret}").rc == 1
+    assert host.file("/etc/tradefleet/credentials").mode == 0o700
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat /etc/tradefleet/credentials/owner_password",
+        "touch /opt/tradefleet/releases/x",
+        "touch /etc/x",
+        "ls /home/debian",
+        "test -e /dev/sda -o -e /dev/mem -o $(ls /dev | wc -l) -gt 25",
+    ],
+)
+def test_the_sandbox_is_real(host: Host, command: str) -> None:
+    """Tried from inside the service's own namespaces, as its user: a unit that is active proves nothing."""
+    inside = f"nsenter --target {pid(host)} --mount -- setpriv --reuid tradefleet --clear-groups sh -c"
+    assert host.run(f"{inside} true").rc == 0
+    assert host.run(f"{inside} %s", command).rc != 0
+
+
+def test_the_process_has_no_privileges_and_a_memory_limit(host: Host) -> None:
+    """No capability, no way to a new one, system calls filtered."""
+    status = host.check_output(f"cat /proc/{pid(host)}/status")
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+        assert line in status
+    assert host.check_output("systemctl show -p MemoryMax --value tradefleet-api") == str(300 * 1024**2)
+
+
+def test_a_killed_master_is_back(host: Host) -> None:
+    """systemd starts it again, and it becomes ready."""
+    before = pid(host)
+    host.check_output(f"kill -9 {before}")
+    host.check_output(f"for n in $(seq 60); do sleep 0.5; {CURL} -f {URL}/readyz && exit 0; done; exit 1")
+    assert pid(host) != before
+
+
+def test_an_interrupted_staging_is_made_anew(host: Host) -> None:
+    """A folder without its mark is not trusted, whatever is in it."""
+    host.check_output("rm /opt/tradefleet/releases/0.1.0/.staged && touch /opt/tradefleet/releases/0.1.0/rest")
+    done = converge()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert not host.file("/opt/tradefleet/releases/0.1.0/rest").exists
+
+
+def test_a_release_never_changes(host: Host) -> None:
+    """Other contents under the same version are refused before anything is touched."""
+    mark = host.check_output("cat /opt/tradefleet/releases/0.1.0/.staged")
+    host.check_output("printf other > /opt/tradefleet/releases/0.1.0/.staged")
+    refused = converge()
+    host.check_output(f"printf {mark} > /opt/tradefleet/releases/0.1.0/.staged")
+    assert refused.returncode != 0
+    assert "Releases never" in refused.stdout + refused.stderr
+
+
+def test_settings_wait_on_a_live_host_and_restart_an_idle_one(host: Host) -> None:
+    """Live: the file changes, the process stays. Idle: the next run restarts it."""
+    before = pid(host)
+    assert converge("-e", "app_live=true", "-e", "app_threads=5").returncode == 0
+    assert pid(host) == before
+    assert converge("-e", "app_threads=5").returncode == 0
+    assert pid(host) != before
+
+
+def test_a_live_release_is_not_replaced_in_place(host: Host) -> None:
+    """The refusal says what to do instead."""
+    host.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /opt/tradefleet/current")
+    refused = converge("-e", "app_live=true", "-e", "app_threads=5")
+    host.check_output("ln -sfn /opt/tradefleet/releases/0.1.0 /opt/tradefleet/current")
+    assert refused.returncode != 0
+    assert "never replaced in place" in refused.stdout + refused.stderr

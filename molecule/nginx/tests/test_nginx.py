@@ -1,0 +1,174 @@
+"""Does the edge speak TLS as told, choose the colour per request, and repeat only what may be repeated?"""
+
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from testinfra.host import Host
+
+EDGE = "10.203.0.104"
+CA = f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/molecule/nginx/pki/ca.crt"
+UPSTREAMS = ("up1", "up2", "up3")
+
+
+def curl(*arguments: str, path: str = "/") -> subprocess.CompletedProcess[str]:
+    """Ask the edge from outside; the first line of the output is the status, the second the colour."""
+    command = ["curl", "-sS", "--max-time", "15", "--cacert", CA, "--resolve", f"scenario.test:443:{EDGE}"]
+    command += ["--write-out", "\n%{http_code} %header{x-color}", *arguments, f"https://scenario.test{path}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def color() -> str:
+    """Return the colour that answers now."""
+    return curl().stdout.split()[-1]
+
+
+def flip(host: Host, to: str) -> None:
+    """Rename the link as the role does."""
+    host.check_output(f"ln -s traffic-sets/{to} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic")
+
+
+def requests(upstream: str) -> list[str]:
+    """Return the paths that an upstream has been asked for."""
+    ask = "curl -sk https://127.0.0.1:8443/requests"
+    return subprocess.check_output(["podman", "exec", f"tf-{upstream}", "sh", "-c", ask], text=True).splitlines()
+
+
+def test_only_the_protocols_of_this_scenario() -> None:
+    """TLS 1.3 yes, TLS 1.2 no; the certificate is verified by name and CA."""
+    assert curl("--tlsv1.3").returncode == 0
+    assert curl("--tls-max", "1.2").returncode == 35
+    other = subprocess.run(
+        ["curl", "-sS", "--cacert", CA, "--resolve", f"other.test:443:{EDGE}", "https://other.test/"],
+        capture_output=True,
+        check=False,
+    )
+    assert other.returncode == 60
+
+
+def test_plain_http_is_redirected() -> None:
+    """Port 80 sends the client to the platform's name."""
+    head = subprocess.check_output(["curl", "-sSI", f"http://{EDGE}/v1/orders?limit=1"], text=True)
+    assert "301" in head
+    assert "location: https://scenario.test/v1/orders?limit=1" in head.lower()
+
+
+def test_the_application_learns_who_asks() -> None:
+    """The client's address cannot be forged, and each request has an id."""
+    seen = curl("-H", "X-Forwarded-For: 1.2.3.4", "-H", "X-Request-Id: forged").stdout.lower()
+    assert "x-forwarded-for: 10.203.0.1\n" in seen
+    assert "x-request-id: " in seen
+    assert "forged" not in seen
+
+
+def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None:
+    """Fifty flips while eight clients ask; the workers stay the same processes."""
+    workers = host.check_output("pgrep nginx | sort")
+    stop = time.monotonic() + 10
+
+    def client(_: int) -> set[str]:
+        found = set()
+        while time.monotonic() < stop:
+            found.add(curl().stdout.split("\n")[-1])
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(client, number) for number in range(4)]
+        for number in range(50):
+            flip(host, ("green", "blue")[number % 2])
+            time.sleep(0.1)
+    assert set.union(*(one.result() for one in running)) == {"200 blue", "200 green"}
+    assert host.check_output("pgrep nginx | sort") == workers
+    assert color() == "blue"
+
+
+def test_without_a_flag_nobody_serves(host: Host) -> None:
+    """No colour means 503, told as a problem document."""
+    host.check_output("mkdir -p /etc/nginx/traffic-sets/none && ln -sfn traffic-sets/none /etc/nginx/traffic")
+    try:
+        answer = curl().stdout
+    finally:
+        host.check_output("ln -sfn traffic-sets/blue /etc/nginx/traffic && rmdir /etc/nginx/traffic-sets/none")
+    assert json.loads(answer.rsplit("\n", 1)[0])["status"] == 503
+
+
+def test_a_read_goes_to_the_next_host_and_a_write_does_not() -> None:
+    """A connection that ends unanswered: a GET is tried on both hosts, a POST on one."""
+
+    def tries(method: str, path: str) -> int:
+        before = sum(requests(upstream).count(path) for upstream in UPSTREAMS)
+        curl("-X", method, path=path)
+        return sum(requests(upstream).count(path) for upstream in UPSTREAMS) - before
+
+    assert tries("GET", "/die") == 2
+    time.sleep(1.5)  # fail_timeout of this scenario is 1 s
+    assert tries("POST", "/die") == 1
+    time.sleep(1.5)
+
+
+def test_a_host_that_is_down_is_not_noticed() -> None:
+    """Reads and writes go to the other host: what was never sent may be sent elsewhere."""
+    subprocess.run(["podman", "exec", "tf-up1", "systemctl", "stop", "upstream"], check=True)
+    try:
+        answers = {curl("-X", method).stdout.split("\n")[-1] for method in ("GET", "POST") * 6}
+    finally:
+        subprocess.run(["podman", "exec", "tf-up1", "systemctl", "start", "upstream"], check=True)
+    assert answers == {"200 blue"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "status"),
+    [
+        (("--data-binary", "x" * 20_000), "/", 413),
+        (("-H", "X-Long: " + "x" * 40_000), "/", 400),
+        (("-X", "POST"), "/slow", 504),
+    ],
+)
+def test_the_edges_own_answers_are_problem_documents(arguments: tuple[str, ...], path: str, status: int) -> None:
+    """Too large, malformed, too late: RFC 9457, with the request's id."""
+    body, last = curl(*arguments, path=path).stdout.rsplit("\n", 1)
+    assert last.split()[0] == str(status)
+    assert json.loads(body)["status"] == status
+
+
+def test_an_upstream_without_the_right_name_is_not_trusted(host: Host) -> None:
+    """The edge verifies the application's certificate: with another name expected it answers 502."""
+    host.check_output(
+        "cp /etc/nginx/nginx.conf /root/ && sed -i 's/proxy_ssl_name .*/proxy_ssl_name wrong.test;/' /etc/nginx/nginx.conf"
+    )
+    host.check_output("systemctl reload nginx && sleep 1")
+    try:
+        assert curl().stdout.rsplit("\n", 1)[1].split()[0] == "502"
+    finally:
+        host.check_output("cp /root/nginx.conf /etc/nginx/nginx.conf && systemctl reload nginx && sleep 1")
+    assert color() == "blue"
+
+
+def test_a_configuration_that_fails_its_test_is_not_installed(host: Host) -> None:
+    """nginx -t refuses it, the running configuration and the file stay."""
+    before = host.file("/etc/nginx/nginx.conf").sha256sum
+    assert converge("-e", "nginx_client_body_max=nonsense").returncode != 0
+    assert host.file("/etc/nginx/nginx.conf").sha256sum == before
+    assert color() == "blue"
+
+
+def test_a_lost_reload_is_made_up_for(host: Host) -> None:
+    """A run killed between writing and reloading: the next one finds that nginx runs something else."""
+    host.check_output(
+        "sed -i 's/return 200 \"/return 200 \"stale/' /etc/nginx/nginx.conf && systemctl reload nginx && sleep 1"
+    )
+    host.check_output("sed -i 's/return 200 \"stale/return 200 \"/' /etc/nginx/nginx.conf")
+    assert converge().returncode == 0
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/configuration').read().decode())"
+    assert "stale" not in host.check_output("python3 -c %s", ask)
+
+
+def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the scenario's converge playbook again."""
+    project, scenario = os.environ["MOLECULE_PROJECT_DIRECTORY"], os.environ["MOLECULE_SCENARIO_DIRECTORY"]
+    command = ["ansible-playbook", "-i", f"{project}/molecule/shared/inventory", "-i", f"{scenario}/inventory"]
+    command += ["--limit", "edges", *arguments, f"{scenario}/converge.yml"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)

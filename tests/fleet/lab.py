@@ -1,0 +1,272 @@
+"""What the fleet tests do to the lab: run the operator's verbs, put the meter on it, break hosts, ask databases."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+LAB = PROJECT / ".lab"
+INVENTORY = PROJECT / "inventories/lab"
+TRAFFIC = INVENTORY / "group_vars/all/traffic.yml"
+ADDRESSES = {
+    "lb1": "10.203.0.11",
+    "lb2": "10.203.0.12",
+    "blue1": "10.203.0.21",
+    "blue2": "10.203.0.22",
+    "green1": "10.203.0.31",
+    "green2": "10.203.0.32",
+    "data1": "10.203.0.41",
+    "data2": "10.203.0.42",
+    "data3": "10.203.0.43",
+    "ops1": "10.203.0.51",
+}
+DATA = ("data1", "data2", "data3")
+
+
+def play(playbook: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook as an operator would; with `check`, one that fails stops the test and shows its end."""
+    done = subprocess.run(
+        _playbook(playbook, extra), cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{playbook} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
+    return done
+
+
+def play_until(marker: str, playbook: str, **extra: str) -> None:
+    """Run a playbook and kill it, with all of its processes, as soon as it announces the task `marker`."""
+    with subprocess.Popen(
+        _playbook(playbook, extra),
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if marker in line:
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+    raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
+
+
+def _playbook(playbook: str, extra: dict[str, str]) -> list[str]:
+    return [
+        "ansible-playbook",
+        "-i",
+        str(INVENTORY),
+        f"playbooks/{playbook}.yml",
+        *(f"-e{k}={v}" for k, v in extra.items()),
+    ]
+
+
+def traffic() -> dict[str, str]:
+    """Return what traffic.yml states."""
+    content: dict[str, str] = yaml.safe_load(TRAFFIC.read_text())
+    return content
+
+
+def on(host: str, command: str, check: bool = True) -> str:
+    """Run a command as root on a host, past SSH, and return what it prints."""
+    argv = ["podman", "exec", f"tf-{host}", "sh", "-c", command]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
+
+
+def power_off(host: str) -> None:
+    """Cut the power: nothing on the host gets to say goodbye."""
+    subprocess.run(["podman", "kill", f"tf-{host}"], check=True, capture_output=True, timeout=60)
+
+
+def power_on(host: str) -> None:
+    """Start a host that was powered off."""
+    subprocess.run(["podman", "start", f"tf-{host}"], check=True, capture_output=True, timeout=60)
+
+
+def sql_command(host: str) -> list[str]:
+    """Return the command that reads SQL on standard input and runs it on a database host, over SSH."""
+    options = [
+        "-i",
+        str(LAB / "ssh_key"),
+        "-o",
+        f"UserKnownHostsFile={LAB}/known_hosts/%h",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ConnectTimeout=5",
+    ]
+    return ["ssh", *options, f"debian@{ADDRESSES[host]}", "sudo -u postgres psql -AtX -d tradefleet"]
+
+
+def sql(host: str, query: str) -> str:
+    """Return what a database host answers to a query, unaligned and without header."""
+    return subprocess.run(
+        sql_command(host), input=query, capture_output=True, text=True, timeout=30, check=True
+    ).stdout.strip()
+
+
+def leader() -> str:
+    """Return the data host whose PostgreSQL accepts writes."""
+    found = [
+        host
+        for host in DATA
+        if on(host, "su postgres -c \"psql -Atc 'SELECT pg_is_in_recovery()'\"", check=False).strip() == "f"
+    ]
+    assert len(found) == 1, f"leaders: {found}"
+    return found[0]
+
+
+def cluster() -> dict[str, str]:
+    """Return the state of each PostgreSQL member as the first host that answers sees it: name -> "role state"."""
+    for host in DATA:
+        text = on(
+            host,
+            f"curl -sS --max-time 5 --cacert /etc/ssl/tradefleet/ca.crt https://{ADDRESSES[host]}:8008/cluster",
+            check=False,
+        )
+        if text:
+            return {member["name"]: f"{member['role']} {member['state']}" for member in json.loads(text)["members"]}
+    return {}
+
+
+def api_key() -> str:
+    """Return the demo trader's key."""
+    vault = subprocess.run(
+        ["ansible-vault", "view", str(INVENTORY / "group_vars/all/vault.yml")],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return str(yaml.safe_load(vault.stdout)["vault_demo_api_key"])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the platform answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body, read as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Api:
+    """A client that talks to the platform through one load balancer, with a new connection for each request."""
+
+    host: str = "lb1"
+    key: str = field(default_factory=api_key)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send one request, once."""
+        context = ssl.create_default_context(cafile=LAB / "ca.crt")
+        connection = HTTPSConnection(ADDRESSES[self.host], 443, timeout=15, context=context)
+        try:
+            connection.request(
+                method, path, body, {"Host": "tradefleet.test", "Authorization": f"Bearer {self.key}"} | (headers or {})
+            )
+            response = connection.getresponse()
+            return Answer(
+                response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+            )
+        finally:
+            connection.close()
+
+    def order(self, key: str, **changes: object) -> Answer:
+        """Place an order, a good one unless `changes` makes it bad."""
+        order = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.5", "limit_price": "180.25"} | changes
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        return self.request("POST", "/v1/orders", json.dumps(order).encode(), headers)
+
+
+class Meter:
+    """The traffic meter on both load balancers; `report` is there once the `with` block has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remember where its files go."""
+        self.progress = folder / "progress.json"
+        self.file = folder / "report.json"
+        self.report: dict[str, Any] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts so far."""
+        content: dict[str, Any] = json.loads(self.progress.read_text())
+        return content
+
+
+@contextmanager
+def meter(folder: Path, rate: int = 70, seconds: int = 900, **options: str) -> Iterator[Meter]:
+    """Keep traffic on the lab during the block; afterwards each acknowledged order has been looked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Meter(folder)
+    argv = [sys.executable, str(PROJECT / "tests/fleet/meter.py"), "--ca", str(LAB / "ca.crt"), "--rate", str(rate)]
+    argv += [
+        "--duration",
+        str(seconds),
+        "--json",
+        str(run.file),
+        "--progress",
+        str(run.progress),
+        "--database-wait",
+        "60",
+    ]
+    argv += [part for host in ("lb1", "lb2") for part in ("--target", f"{ADDRESSES[host]}:443")]
+    argv += [part for host in DATA for part in ("--database-command", shlex.join(sql_command(host)))]
+    argv += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    environment = os.environ | {"TRADEFLEET_API_KEY": api_key()}
+    run.progress.unlink(missing_ok=True)
+    with subprocess.Popen(
+        argv, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            wait(
+                lambda: run.progress.exists() and run.progress.read_text() and run.state()["ok"] > 50,
+                30,
+                "the meter's traffic flows",
+            )
+            yield run
+            time.sleep(2)  # what comes last shall be measured too
+        finally:
+            process.terminate()
+            output = process.communicate(timeout=120)[0]
+            print(output)
+    run.report = json.loads(run.file.read_text())
+
+
+def wait(condition: Any, seconds: float, what: str) -> float:
+    """Wait until `condition()` is true and return the seconds that it took; fail when they run out."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.25)
+    return time.monotonic() - start
+
+
+def healthy() -> bool:
+    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous."""
+    states = sorted(cluster().values())
+    return states == ["leader running", "replica streaming", "sync_standby streaming"]

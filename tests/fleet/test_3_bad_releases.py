@@ -1,0 +1,104 @@
+"""Does a bad release stop at the idle colour, whatever is wrong with it?"""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import Meter, leader, meter, on, play, play_until, sql, traffic
+
+GREEN = ("green1", "green2")
+
+
+@pytest.fixture(scope="module")
+def traffic_meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meter]:
+    """Traffic through all the tests of this module, of which not one request may fail."""
+    with meter(tmp_path_factory.mktemp("meter")) as run:
+        yield run
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
+    assert run.report["comparison"]["lost"] == 0
+
+
+def refuses(version: str, *words: str) -> None:
+    """Deploy the release: it is refused, its hosts run what they ran, the schema and traffic.yml are as before."""
+    before = running(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()
+    refused = play("deploy", check=False, deploy_release=version)
+    assert refused.returncode != 0
+    for word in words:
+        assert word in refused.stdout + refused.stderr
+    assert (running(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()) == before
+
+
+def running() -> list[str]:
+    """Return the release that each idle host points at, and whether it answers."""
+    ask = "readlink /opt/tradefleet/current; systemctl is-active tradefleet-api"
+    return [on(host, ask, check=False) for host in GREEN]
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> None:
+    """It starts, and /readyz fails: shown with its log, and the former release is back on every host."""
+
+    def change(package: Path) -> None:
+        views = package / "system/views.py"
+        views.write_text(
+            views.read_text()
+            + '\n\n@blueprint.before_request\ndef _broken() -> None:\n    raise RuntimeError("never ready")\n'
+        )
+
+    release("0.2.0", change)
+    refuses("0.2.0", "did not become ready", "never ready", "Traffic was not touched")
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_release_that_does_not_start(release: Callable[..., Path]) -> None:
+    """It fails at import."""
+
+    def change(package: Path) -> None:
+        (package / "wsgi.py").write_text('raise RuntimeError("never starts")\n')
+
+    release("0.2.1", change)
+    refuses("0.2.1", "did not become ready", "never starts")
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_release_with_a_corrupted_wheel(release: Callable[..., Path], tmp_path: Path) -> None:
+    """One byte of one wheel differs from the manifest: refused before anything is installed."""
+    tarball = release("0.2.2")
+    subprocess.run(["tar", "-xzf", tarball, "-C", tmp_path], check=True)
+    wheel = next((tmp_path / "wheels").glob("sqlalchemy*.whl"))
+    content = bytearray(wheel.read_bytes())
+    content[len(content) // 2] ^= 1
+    wheel.write_bytes(content)
+    subprocess.run(["tar", "-czf", tarball, "-C", tmp_path, *(path.name for path in tmp_path.iterdir())], check=True)
+    refuses("0.2.2", wheel.name, "FAILED")
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None:
+    """The migration fails in its middle: the first half of it is undone too."""
+
+    def change(package: Path) -> None:
+        (package / "migrations/versions/0002_broken.py").write_text(
+            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "0002"\ndown_revision = "0001"\n\n\n'
+            'def upgrade() -> None:\n    op.execute("CREATE TABLE half (id int)")\n    op.execute("SELECT 1/0")\n'
+        )
+
+    release("0.2.3", change)
+    refuses("0.2.3", "division by zero")
+    assert sql(leader(), "SELECT to_regclass('half')") == ""
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_killed_deploy_is_simply_run_again(release: Callable[..., Path]) -> None:
+    """Killed in the middle of unpacking, installing and starting; the next run makes it whole."""
+    release("0.1.3")
+    for marker in (
+        "TASK [app : Stage | Verify each",
+        "TASK [app : Stage | Install the wheels",
+        "TASK [app : Activate | Start it",
+    ):
+        play_until(marker, "deploy", deploy_release="0.1.3")
+    play("deploy", deploy_release="0.1.3")
+    assert running() == ["/opt/tradefleet/releases/0.1.3\nactive\n"] * 2
+    assert traffic()["release_green"] == "0.1.3"

@@ -1,0 +1,38 @@
+"""After all that: is the fleet what the inventory says, and does the operator see it?"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import ADDRESSES, PROJECT, on, play
+
+
+def status() -> str:
+    """Return the table that `make status` prints."""
+    file = PROJECT / ".lab/status.txt"
+    play("status", status_file=str(file))
+    return file.read_text()
+
+
+def test_a_further_run_changes_nothing() -> None:
+    """Deploys, cutovers and failovers leave nothing that site.yml would want otherwise."""
+    done = play("site")
+    assert set(re.findall(r"changed=(\d+)", done.stdout)) == {"0"}
+
+
+def test_status_shows_every_host_and_warns() -> None:
+    """One line for each host; no warning now, and one as soon as a load balancer does what traffic.yml does not say."""
+    table = status()
+    assert {line.split()[0] for line in table.splitlines()} == set(ADDRESSES)
+    assert table.count("postgresql=leader") == table.count("redis=primary") == 1
+    on("lb1", "ln -sfn traffic-sets/green /etc/nginx/traffic")
+    try:
+        assert re.search(r"^warning: lb1 serves green", status(), re.MULTILINE)
+    finally:
+        on("lb1", "ln -sfn traffic-sets/blue /etc/nginx/traffic")
+
+
+def test_the_same_sources_make_the_same_release(release: Callable[..., Path]) -> None:
+    """Built in another folder, under another umask, at another time: the same bytes."""
+    first = release("0.3.0", umask=0o022).read_bytes()
+    assert release("0.3.0", umask=0o077).read_bytes() == first

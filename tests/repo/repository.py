@@ -1,0 +1,50 @@
+"""What the repository holds, for tests that look at it."""
+
+import functools
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parent.parent.name for path in PROJECT.glob("roles/*/tasks/main.yml"))
+SECRETS: list[str] = yaml.safe_load((PROJECT / "playbooks/vars/secrets.yml").read_text())["secrets_names"]
+
+
+@functools.cache
+def files(*suffixes: str) -> tuple[Path, ...]:
+    """Return the files that belong to the repository, committed or about to be, with one of these suffixes or any."""
+    command = ["git", "-C", str(PROJECT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
+    found = sorted({PROJECT / name for name in names if name})
+    return tuple(path for path in found if path.is_file() and (not suffixes or path.suffix in suffixes))
+
+
+def read(path: str | Path) -> str:
+    """Return a file's text; a relative path starts at the project."""
+    return (PROJECT / path).read_text(encoding="utf-8")
+
+
+def load(path: str | Path) -> Any:
+    """Return what a YAML file holds; Ansible's own tags are read as strings."""
+    return yaml.load(read(path), Loader=_Loader)  # noqa: S506 (a safe loader, below)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # (PyYAML has no types)
+    """Safe, and knows !vault and !unsafe."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_scalar(node))
+
+
+def where(pattern: str, paths: tuple[Path, ...], flags: re.RegexFlag = re.NOFLAG) -> list[str]:
+    """Return "file:line: match" for each place where the pattern is found."""
+    found = []
+    for path in paths:
+        text = read(path)
+        for match in re.finditer(pattern, text, flags):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(f"{path.relative_to(PROJECT)}:{line}: {match[0].strip()}")
+    return found

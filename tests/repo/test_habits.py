@@ -1,0 +1,96 @@
+"""What nobody does here, and what everybody documents."""
+
+import re
+from pathlib import Path
+
+from repository import PROJECT, files, read, where
+
+YAML = files(".yml")
+MARKDOWN = files(".md")
+
+
+def test_no_failure_is_ignored_without_a_reason() -> None:
+    """The reason stands on the same line."""
+    assert where(r"ignore_errors\b.*", YAML) == []
+    assert where(r"failed_when: false *$", YAML, re.MULTILINE) == []
+    assert where(r"ignore_unreachable: true *$", YAML, re.MULTILINE) == []
+
+
+def test_exceptions_from_linters_have_reasons() -> None:
+    """After the rule, or in a comment on the line above."""
+    exception = r"# (?:noqa: (?:[A-Z]+[0-9]+,? ?)+|noqa: [a-z\[\]-]+|type: ignore\[[\w, -]+\])$"
+    bare = rf"^(?! *#)[^\n]*\n[^#\n]*{exception}"
+    assert where(bare, files(".yml", ".py"), re.MULTILINE) == []
+    # One that names no rule excepts from all.
+    assert where(r"# (?:noqa(?!:)|type: ignore(?!\[)).*", files(".py"), re.MULTILINE) == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    """What is not done is in an issue, not in a comment."""
+    words = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
+    assert where(rf"\b({words})\b.*", tuple(path for path in files() if path.name != "controller.txt")) == []
+
+
+def _makefile_targets() -> dict[str, str]:
+    """Return each target of the Makefile that one would type, and what its line says of it."""
+    rules = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)", read("Makefile"), re.MULTILINE)
+    return {name: rest.partition("## ")[2] for name, rest in rules}
+
+
+def test_every_make_target_says_what_it_does() -> None:
+    """«make» prints it; and nothing is phony that does not exist."""
+    targets = _makefile_targets()
+    phony = set(re.findall(r"^\.PHONY: (.+)$", read("Makefile"), re.MULTILINE))
+    assert phony == set(targets)
+    assert {name for name, said in targets.items() if not said.strip()} == set()
+
+
+def _typed(path: Path) -> set[str]:
+    """Return the make targets that a document tells the reader to type."""
+    text = read(path)
+    code = (
+        re.findall(r"```.*?```|`[^`\n]+`|«[^»\n]+»", text, re.DOTALL)
+        if path.suffix == ".md"
+        else re.findall("«[^»]+»", text)
+    )
+    words = r"(?:^|[`«$|&;(] ?|^\s+)make((?: +-\w+| +[A-Z_]+=\S+)*) +([a-z][a-z-]*)"
+    return {target for part in code for _, target in re.findall(words, part, re.MULTILINE)}
+
+
+def test_documents_and_messages_name_only_targets_that_there_are() -> None:
+    """Also the messages in playbooks and roles: an error message is an instruction."""
+    targets = set(_makefile_targets()) | {f"test-role-{path.name}" for path in PROJECT.glob("molecule/*")}
+    unknown = {
+        f"{path.relative_to(PROJECT)}: make {target}"
+        for path in files(".md", ".yml", ".j2")
+        for target in _typed(path) - targets
+    }
+    assert unknown == set()
+    assert {"up", "test"} <= _typed(PROJECT / "README.md")
+
+
+def test_documents_name_every_playbook() -> None:
+    """README.md or a page in docs/; and no playbook that there is not."""
+    pages = [path for path in MARKDOWN if path == PROJECT / "README.md" or path.is_relative_to(PROJECT / "docs")]
+    text = "".join(read(path) for path in pages)
+    playbooks = {path.name for path in PROJECT.glob("playbooks/*.yml")}
+    assert {name for name in playbooks if f"`{name}`" not in text and f"playbooks/{name}" not in text} == set()
+    assert set(re.findall(r"\bplaybooks/(\w+\.yml)", text)) <= playbooks
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    """To files of the repository, and to headings that the file has."""
+    broken = []
+    for path in MARKDOWN:
+        for target in re.findall(r"(?<!!)\]\((?!https?://|mailto:)([^)\s]+)\)", read(path)):
+            name, _, heading = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            if not file.exists() or (heading and heading not in _headings(file)):
+                broken.append(f"{path.relative_to(PROJECT)}: {target}")
+    assert broken == []
+
+
+def _headings(path: Path) -> set[str]:
+    """Return the anchors that a forge makes of a page's headings."""
+    titles = re.findall(r"^#+ +(.+)$", read(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

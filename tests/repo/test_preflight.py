@@ -1,0 +1,161 @@
+"""Preflight refuses bad inputs in words, before anything else happens; the real ansible-playbook is asked."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from repository import PROJECT, SECRETS
+
+INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
+# Stock settings: no vault password, no strategy, and nothing that a caller's shell brings along.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")} | {
+    "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_NOCOLOR": "1",
+}
+
+
+def ansible(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs in the project."""
+    return subprocess.run(
+        command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:
+    """Copy an environment, with a vault in plain instead of its own."""
+    copy = folder / name
+    shutil.copytree(PROJECT / "inventories" / name, copy, ignore=shutil.ignore_patterns("vault.yml"))
+    write(copy / "group_vars/all/vault.yml", dict.fromkeys(secrets, "not-a-secret"))
+    return copy
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """Return a lab whose hosts have addresses that lead nowhere (RFC 5737), with a release on either colour."""
+    copy = inventory(tmp_path, "lab")
+    hosts = copy / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("10.203.0.", "192.0.2."))
+    traffic(copy)
+    return copy
+
+
+def write(path: Path, content: Any) -> None:
+    """Write YAML."""
+    path.write_text(yaml.safe_dump(content))
+
+
+def traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0") -> None:
+    """State where traffic goes."""
+    content = {"traffic_live_color": live, "release_blue": blue, "release_green": green}
+    write(copy / "group_vars/all/traffic.yml", content)
+
+
+def children(copy: Path, change: Any) -> None:
+    """Change the groups of an inventory."""
+    hosts = yaml.safe_load((copy / "hosts.yml").read_text())
+    change(hosts["all"]["children"])
+    write(copy / "hosts.yml", hosts)
+
+
+def refusal(copy: Path, playbook: str, **extra: str) -> str:
+    """Run a playbook, see that preflight ends it and that no host was asked anything, and return what it says."""
+    options = [f"-e{key}={value}" for key, value in extra.items()]
+    done = ansible("ansible-playbook", "-i", str(copy), f"playbooks/{playbook}.yml", *options)
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    last = re.findall(r"^(?:TASK|PLAY) \[([^\]]*)\]", done.stdout, re.MULTILINE)[-1]
+    assert last.startswith("Preflight | Refuse "), said
+    recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.MULTILINE)
+    assert recap == [("localhost", "0", "0", "1")], said
+    return " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", INVENTORIES)
+def test_good_inputs_pass(tmp_path: Path, name: str) -> None:
+    """Those of every environment that the repository has; its groups are as they should be."""
+    copy = inventory(tmp_path, name)
+    arguments = ["-i", str(copy), f"-epreflight_release_dir={tmp_path}"]
+    done = ansible("ansible-playbook", *arguments, "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    graph = ansible("ansible-inventory", "-i", str(copy), "--graph")
+    assert graph.returncode == 0, graph.stderr
+    for group in ("edge", "app", "app_blue", "app_green", "postgres", "redis"):
+        assert f"@{group}:" in graph.stdout
+
+
+def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
+    """Unknown live colour, missing secrets, a host with two colours, two hosts with one address, too few of a kind."""
+
+    def change(groups: Any) -> None:
+        groups["app"]["children"]["app_green"]["hosts"] = {"blue1": {}, "green2": {"ansible_host": "192.0.2.21"}}
+        groups["postgres"]["hosts"] = {"data1": {"ansible_host": "192.0.2.41"}, "data2": {"ansible_host": "192.0.2.42"}}
+        groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
+
+    children(lab, change)
+    traffic(lab, live="purple")
+    kept = [name for name in SECRETS if name not in ("vault_redis_app_password", "vault_demo_api_key")]
+    write(lab / "group_vars/all/vault.yml", dict.fromkeys(kept, "not-a-secret"))
+
+    said = refusal(lab, "preflight")
+    files = f"{lab}/group_vars/all"
+    assert f"traffic_live_color is «purple»; it must be one of blue, green. Correct it in {files}/traffic.yml." in said
+    assert "The vault lacks vault_demo_api_key, vault_redis_app_password. Type «make secrets ENV=lab»" in said
+    assert f"{files}/vault.yml" in said
+    assert (
+        f"blue1 belongs to app_blue and to app_green. A host has one colour: take it out of one group in {lab}" in said
+    )
+    assert "Two hosts share an address" in said
+    assert f"Correct ansible_host in {lab}/hosts.yml." in said
+    assert "odd number of postgres hosts (have 2) and at least three redis hosts (have 2)" in said
+
+
+def test_a_colour_that_does_not_exist_is_no_target(lab: Path) -> None:
+    """It was typed: the answer says what to type."""
+    said = refusal(lab, "cutover", cutover_to="purple")
+    assert "«purple» is no colour. Say one of blue, green, as in «make cutover TO=green»." in said
+
+
+def test_a_colour_that_has_no_release_is_no_target(lab: Path) -> None:
+    """Nothing was deployed there."""
+    traffic(lab, green="")
+    said = refusal(lab, "cutover")
+    assert "Nothing was deployed to colour green yet" in said
+    assert f"release_green in {lab}/group_vars/all/traffic.yml is empty" in said
+    assert "Type «make deploy» first." in said
+
+
+def test_a_colour_without_hosts_takes_no_release(lab: Path) -> None:
+    """It would be deployed to nobody, and called a success."""
+    children(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
+    said = refusal(lab, "deploy", deploy_release="0.1.0", preflight_release_dir="/nonexistent")
+    assert f"Colour green has no hosts. Put some into group app_green in {lab}/hosts.yml." in said
+
+
+def test_a_release_for_another_python_is_refused(lab: Path, tmp_path: Path) -> None:
+    """Its wheels would not install; one look into the archive tells."""
+    manifest = json.dumps({"release": "0.1.0", "python": "3.11"}).encode()
+    name = tmp_path / "tradefleet-0.1.0.tar.gz"
+    with tarfile.open(name, "w:gz") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(manifest)
+        archive.addfile(member, io.BytesIO(manifest))
+    said = refusal(lab, "deploy", deploy_release="0.1.0", preflight_release_dir=str(tmp_path))
+    assert f"{name} says release 0.1.0 for Python 3.11; the hosts need 0.1.0 for Python 3.13." in said
+    assert "Build it with «make release VERSION=0.1.0»." in said
+
+
+def test_every_playbook_parses(lab: Path) -> None:
+    """All of them in one process."""
+    playbooks = [str(path) for path in sorted(PROJECT.glob("playbooks/*.yml"))]
+    done = ansible("ansible-playbook", "--syntax-check", "-i", str(lab), *playbooks)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^playbook: (.+)$", done.stdout, re.MULTILINE) == playbooks

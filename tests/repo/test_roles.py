@@ -1,0 +1,122 @@
+"""Each role says what it takes, takes what it says, and knows nobody else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import PROJECT, ROLES, files, load, read, where
+
+pytestmark = pytest.mark.parametrize("role", ROLES)
+
+
+def _entry_points(role: str) -> dict[str, Any]:
+    specs: dict[str, Any] = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    return {name: spec.get("options", {}) for name, spec in specs.items()}
+
+
+def _parts(role: str, *suffixes: str) -> tuple[Path, ...]:
+    """Return the role's files that Ansible reads."""
+    return tuple(
+        path for path in files(*suffixes) if path.is_relative_to(PROJECT / "roles" / role) and path.suffix != ".md"
+    )
+
+
+def _keys(value: Any) -> set[str]:
+    """Return every key below a value."""
+    if isinstance(value, dict):
+        return set(value) | {key for each in value.values() for key in _keys(each)}
+    return {key for each in value for key in _keys(each)} if isinstance(value, list) else set()
+
+
+def test_readme_says_what_running_it_again_does(role: str) -> None:
+    """A second run is part of the contract."""
+    text = read(f"roles/{role}/README.md")
+    assert text.startswith(f"# {role}\n")
+    assert "\n## Running it again\n" in text
+
+
+def test_readme_names_every_variable(role: str) -> None:
+    """And no variable that there is not."""
+    options = set(_entry_points(role)["main"])
+    text = read(f"roles/{role}/README.md")
+    assert {name for name in options if f"`{name}`" not in text} == set()
+
+
+def test_specification_states_no_values(role: str) -> None:
+    """Values live once, in defaults/main.yml."""
+    points = _entry_points(role)
+    named = {name for options in points.values() for name in options}
+    assert "default" not in _keys(points) - named
+
+
+def test_defaults_are_the_options_that_are_not_required(role: str) -> None:
+    """All of them but secrets, and nothing else; every entry point takes what main takes."""
+    points = _entry_points(role)
+    optional = {
+        name for name, option in points["main"].items() if not option.get("required") and not option.get("no_log")
+    }
+    assert set(load(f"roles/{role}/defaults/main.yml")) == optional
+    assert {name for options in points.values() for name in options} == set(points["main"])
+
+
+def test_options_are_the_roles_own_typed_and_described(role: str) -> None:
+    """Passwords are logged by nobody, nor listed as choices in an error."""
+    for name, option in _entry_points(role)["main"].items():
+        assert name.startswith(f"{role}_"), name
+        assert option.get("type"), f"{name} has no type"
+        assert option.get("description"), f"{name} has no description"
+        if name.endswith(("_password", "_passphrase")):
+            assert option.get("no_log") is True, f"{name} needs no_log"
+            assert "choices" not in option, f"{name} would be listed in errors"
+
+
+def test_every_option_is_used(role: str) -> None:
+    """By a task, a template, a handler, a variable or another default."""
+    defaults = read(f"roles/{role}/defaults/main.yml")
+    used = "".join(read(path) for path in _parts(role) if path.parent.name not in ("meta", "defaults"))
+    used += "".join(line.partition(":")[2] for line in defaults.splitlines() if not line.startswith("#"))
+    assert {name for name in _entry_points(role)["main"] if not _word(name, used)} == set()
+
+
+def _word(name: str, text: str) -> bool:
+    return any(part[:1].isidentifier() is False for part in f"{text} ".split(name)[1:])
+
+
+def test_role_knows_neither_groups_nor_hosts(role: str) -> None:
+    """What it must know of others comes in as a variable: the wiring is playbooks/group_vars."""
+    assert where(r"(\bgroups *[\[.]|\bhostvars\b|\bgroup_names\b).{0,20}", _parts(role, ".yml", ".j2")) == []
+
+
+def test_role_uses_no_other_roles_variables(role: str) -> None:
+    """Neither public nor private ones."""
+    foreign = [name for other in ROLES if other != role for name in _entry_points(other)["main"]]
+    others = "|".join([*foreign, *(rf"__{other}_\w+" for other in ROLES if other != role), "vault_\\w+", "fleet_\\w+"])
+    assert where(rf"(?<![\w'])(?:{others})(?!\w)", _parts(role, ".yml", ".j2")) == []
+
+
+def test_role_depends_on_no_other_and_some_scenario_runs_it(role: str) -> None:
+    """Each can be read, replaced and tested alone."""
+    assert load(f"roles/{role}/meta/main.yml").get("dependencies") == []
+    plays = [play for path in PROJECT.glob("molecule/*/converge.yml") for play in load(path)]
+    names = {each if isinstance(each, str) else each["role"] for play in plays for each in play.get("roles", [])}
+    assert role in names
+
+
+def test_stages_are_short_and_their_tasks_are_named_after_them(role: str) -> None:
+    """A line of the log names the file; main.yml is a table of contents."""
+    for path in _parts(role, ".yml"):
+        if path.parent.name != "tasks" or path.name == "main.yml":
+            continue
+        assert len(read(path).splitlines()) <= 80, f"{path} is too long"
+        prefix = f"{path.stem.capitalize()} | "
+        wrong = [name for name in _names(load(path)) if not name.startswith(prefix)]
+        assert wrong == [], f"{path}: each name begins with «{prefix}»"
+
+
+def _names(tasks: list[dict[str, Any]]) -> list[str]:
+    names = []
+    for task in tasks:
+        names.append(task.get("name", "a task without a name"))
+        for section in ("block", "rescue", "always"):
+            names += _names(task.get(section, []))
+    return names

@@ -1,0 +1,53 @@
+"""What comes from outside is pinned, hashed, and names no place that it must come from."""
+
+import json
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from repository import PROJECT, files, load, read, where
+
+LOCKS = ("app/requirements.txt", ".config/controller.txt")
+COLLECTIONS = Path(str(distribution("ansible").locate_file("ansible_collections")))
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_pin_has_hashes(name: str) -> None:
+    """One version and at least one SHA-256."""
+    text = read(name).replace("\\\n", " ")
+    pins = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert pins
+    good = re.compile(r"[a-z0-9._\[\]-]+==\S+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    assert [pin for pin in pins if not good.fullmatch(pin)] == []
+
+
+def test_pins_name_no_place() -> None:
+    """Whoever installs has an index of their own; a lock file that names one works nowhere else."""
+    pinned = tuple(path for path in files() if re.search(r"requirements|controller\.txt|\.lock$|pip\.conf", path.name))
+    assert len(pinned) >= len(LOCKS) + 1
+    assert where(r"https?://.*|--(?:extra-)?index-url.*|--find-links.*|\bfile:.*", pinned) == []
+    # uv's settings would count as well.
+    assert where(r"index-url.*|\[\[tool\.uv\.index.*", (PROJECT / "pyproject.toml",)) == []
+
+
+def test_collections_are_those_that_the_ansible_package_carries() -> None:
+    """Either way of installing gives the same modules."""
+    wanted = {each["name"]: each["version"] for each in load("requirements.yml")["collections"]}
+    carried = {
+        name: json.loads((COLLECTIONS / name.replace(".", "/") / "MANIFEST.json").read_text())["collection_info"][
+            "version"
+        ]
+        for name in wanted
+    }
+    assert wanted == carried
+
+
+def test_every_collection_that_is_used_is_listed() -> None:
+    """And no other: names of modules, filters, lookups and groups of modules."""
+    used = set()
+    for path in files(".yml", ".j2", ".cfg"):
+        if path.relative_to(PROJECT).parts[0] in ("playbooks", "roles", "molecule", "inventories", "ansible.cfg"):
+            used |= set(re.findall(r"(?<![\w./-])([a-z_]+\.[a-z_]+)\.[a-z_]+", read(path)))
+    wanted = {each["name"] for each in load("requirements.yml")["collections"]}
+    assert {name for name in used if (COLLECTIONS / name.replace(".", "/")).is_dir()} == wanted

@@ -1,0 +1,66 @@
+"""What the parts of the repository say about each other."""
+
+import re
+import subprocess
+
+import yaml
+from repository import PROJECT, SECRETS, files, load, read, where
+from tradefleet import settings
+
+# Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
+SOURCES = tuple(
+    path
+    for path in files(".yml", ".j2")
+    if path.relative_to(PROJECT).parts[0] in ("playbooks", "inventories") and path.name != "vault.yml"
+)
+
+
+def test_secrets_that_are_used_are_the_secrets_that_are_made() -> None:
+    """make secrets makes all that the wiring reads; nobody keeps a secret that nothing reads."""
+    used = set()
+    for path in SOURCES:
+        if path.name != "secrets.yml":
+            used |= set(re.findall(r"\bvault_[a-z0-9_]+\b", read(path)))
+    assert used == set(SECRETS)
+    assert sorted(SECRETS) == SECRETS
+
+
+def test_secrets_come_from_the_vault_alone() -> None:
+    """Whatever is called password in the wiring is one readable line that names a vault_ variable."""
+    plain = r"^ *-? *(?!vault_)\w*(?:password|passphrase): (?!\"\{\{ vault_\w+ \}\}\"$).*"
+    wiring = tuple(path for path in SOURCES if "group_vars" in path.parts)
+    assert where(plain, wiring, re.MULTILINE) == []
+
+
+def test_no_vault_is_committed_in_plain() -> None:
+    """Nor a private key."""
+    names = [path.relative_to(PROJECT) for path in files() if path.name == "vault.yml"]
+    assert names == []
+    assert where(r"-----BEGIN [A-Z ]*PRIVATE KEY", files()) == []
+
+
+def test_the_application_knows_every_setting_that_the_role_writes() -> None:
+    """It refuses to start with one that it does not know."""
+    templates = PROJECT / "roles/app/templates"
+    text = read(templates / "settings.env.j2") + read(templates / "owner.env.j2")
+    written = set(re.findall(r"^TRADEFLEET_([A-Z_]+)=", text, re.MULTILINE))
+    assert written
+    assert written <= set(settings._VARIABLES)
+
+
+def test_the_lab_starts_with_the_version_at_hand() -> None:
+    """What is committed, not what a deploy to this checkout's lab has written since."""
+    name = "inventories/lab/group_vars/all/traffic.yml"
+    committed = subprocess.run(["git", "-C", str(PROJECT), "show", f":{name}"], check=True, capture_output=True).stdout
+    (version,) = re.findall(r'^version = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
+    traffic = yaml.safe_load(committed)
+    assert traffic["release_blue"] == version
+    assert traffic["traffic_live_color"] == "blue"
+
+
+def test_every_role_runs_under_a_tag_of_its_own_name() -> None:
+    """So that one role can be run alone."""
+    roles = [role for play in load("playbooks/provision.yml") for role in play.get("roles", [])]
+    assert roles
+    assert [role for role in roles if role.get("tags") != role["role"]] == []
+    assert {role["role"] for role in roles} == {path.name for path in PROJECT.glob("roles/*")}

@@ -1,0 +1,63 @@
+"""What an inventory would say: for each role the variables that its templates cannot do without."""
+
+from typing import Any
+
+MEMBERS = {"data1": "10.0.0.41", "data2": "10.0.0.42", "data3": "10.0.0.43"}
+ADDRESSES = list(MEMBERS.values())
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "app": {
+        "app_color": "green",
+        "app_address": "10.0.0.31",
+        "app_database_hosts": ADDRESSES,
+        "app_database_password": "secret-app",
+        "app_database_owner_password": "secret-owner",
+        "app_redis_sentinels": ADDRESSES,
+        "app_redis_password": "secret-redis",
+        "app_sentinel_password": "secret-sentinel",
+    },
+    "base": {
+        "base_operators": [
+            {"name": "alex", "sudo": True, "keys": []},
+            {"name": "kim", "keys": []},
+            {"name": "former", "sudo": True, "state": "absent"},
+        ],
+    },
+    "etcd": {"etcd_members": MEMBERS, "inventory_hostname": "data1"},
+    "nginx": {
+        "nginx_server_name": "trade.example",
+        "nginx_upstreams": {"blue": ["10.0.0.21", "10.0.0.22"], "green": []},
+        "nginx_live_color": "blue",
+        "__nginx_certificate": {"stat": {"checksum": "sum of the certificate"}},
+    },
+    "postgresql": {
+        "inventory_hostname": "data1",
+        "postgresql_members": MEMBERS,
+        "postgresql_etcd_hosts": ADDRESSES,
+        "postgresql_client_addresses": ["10.0.0.21", "10.0.9.0/24"],
+        "postgresql_superuser_password": "secret-superuser: '#\"",
+        "postgresql_replication_password": "secret-replication",
+        "postgresql_rewind_password": "secret-rewind",
+        "postgresql_rest_password": "31415926535897",
+        "postgresql_databases": [{"name": "trading", "owner": "keeper", "writers": ["app"], "readers": ["report"]}],
+        "postgresql_parameters": {"log_min_duration_statement": "250ms", "work_mem": "9MB"},
+    },
+    "redis": {
+        "ansible_host": "10.0.0.42",
+        "redis_hosts": ADDRESSES,
+        "redis_app_password": "secret-app",
+        "redis_replica_password": "secret-replica",
+        "redis_sentinel_password": "secret-sentinel",
+        "redis_admin_password": "secret-admin",
+        "__redis_roles": {"results": []},
+    },
+    "sentinel": {
+        "ansible_host": "10.0.0.42",
+        "sentinel_redis_hosts": ADDRESSES,
+        "sentinel_redis_password": "secret-redis",
+        "sentinel_app_password": "secret-app",
+        "sentinel_peer_password": "secret-peer",
+        "sentinel_admin_password": "secret-admin",
+        "__sentinel_roles": {"results": [{"stdout": '["master",1,[]]', "__sentinel_redis_host": "10.0.0.41"}]},
+    },
+}

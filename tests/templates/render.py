@@ -1,0 +1,47 @@
+"""Renders a template as a host would get it, without a host: Ansible's own engine, undefined variables fatal."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def _loader() -> DataLoader:
+    init_plugin_loader([])
+    return DataLoader()
+
+
+def _values(path: Path) -> dict[str, Any]:
+    return dict(_loader().load_from_file(str(path), trusted_as_template=True) or {}) if path.exists() else {}
+
+
+def render(role: str, template: str, **inputs: Any) -> str:
+    """Return what a role's template becomes with its defaults, its vars, and inputs that win over the defaults."""
+    folder = PROJECT / "roles" / role
+    values = _values(folder / "defaults/main.yml") | inputs | _values(folder / "vars/main.yml")
+    # What a register would hold stands in for a role's variable of the same name.
+    values |= {name: value for name, value in inputs.items() if name.startswith("__")}
+    return render_file(folder / "templates" / template, **values)
+
+
+def render_file(path: Path, **variables: Any) -> str:
+    """Return what any template becomes with these variables and no others."""
+    search = [str(path.parent.parent)]
+    loader = _loader()
+    loader.set_basedir(search[0])
+    templar = Templar(loader=loader, variables={**variables, "ansible_search_path": search})
+    # The lookup renders as the module does: the same settings of Jinja, the same ansible_managed.
+    expression = trust_as_template("{{ lookup('ansible.builtin.template', " + repr(str(path)) + ") }}")
+    return str(templar.template(expression))
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines that say something: no comments, no empty ones, no indentation."""
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]

@@ -1,0 +1,47 @@
+"""What holds for every template of every role."""
+
+import re
+from pathlib import Path
+
+import pytest
+from inputs import INPUTS
+from render import PROJECT, render
+
+TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
+# Redis reads no comments in its ACL files.
+WITHOUT_HEADER = {"users-state.acl.j2", "users-sentinel.acl.j2"}
+# Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
+WITH_SECRETS = {"config.yml.j2", "redis-state.conf.j2", "redis-cli-state.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
+
+
+@pytest.mark.parametrize(("role", "name"), TEMPLATES)
+def test_renders_with_the_header_first(role: str, name: str) -> None:
+    """Undefined variables end the test; the reader learns at the top that the file is Ansible's."""
+    text = render(role, name, **INPUTS[role])
+    assert "{{" not in text
+    assert "{%" not in text
+    if name not in WITHOUT_HEADER:
+        first = [line for line in text.splitlines() if not line.startswith("#!")][:3]
+        assert first == ["#", "# Ansible managed", "#"]
+
+
+@pytest.mark.parametrize(("role", "name"), TEMPLATES)
+def test_holds_no_secret_unless_it_must(role: str, name: str) -> None:
+    """The values of all variables that are called password."""
+    text = render(role, name, **INPUTS[role])
+    found = {key for key, value in INPUTS[role].items() if key.endswith("_password") and value in text}
+    assert bool(found) == (name in WITH_SECRETS), found
+
+
+def test_every_template_has_a_test_of_its_own() -> None:
+    """Rendering alone says little: some test names the template and looks at lines."""
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*_templates.py"))
+    tested = set(re.findall(r'render\(\s*"(\w+)",\s*"([^"]+)"', tests))
+    assert tested >= set(TEMPLATES)
+
+
+def test_undefined_variables_are_fatal() -> None:
+    """A test that renders emptiness would prove nothing."""
+    incomplete = {key: value for key, value in INPUTS["nginx"].items() if key != "nginx_upstreams"}
+    with pytest.raises(Exception, match="'nginx_upstreams' is undefined"):
+        render("nginx", "nginx.conf.j2", **incomplete)

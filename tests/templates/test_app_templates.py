@@ -1,0 +1,103 @@
+"""The application's settings, unit and gunicorn's configuration."""
+
+import ast
+import re
+from typing import Any
+
+from inputs import INPUTS
+from render import lines, render
+
+APP = INPUTS["app"]
+
+
+def _environment(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines(text))
+
+
+def _constants(text: str) -> dict[str, Any]:
+    """Return what a Python file assigns, as far as it can be told without running it."""
+    found = {}
+    for node in ast.parse(text).body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant)
+        ):
+            found[node.targets[0].id] = node.value.value
+    return found
+
+
+def test_settings_name_servers_and_no_secret() -> None:
+    """Hosts with their ports; who the application is; nothing that is called password."""
+    settings = _environment(render("app", "settings.env.j2", **APP))
+    assert settings["TRADEFLEET_COLOR"] == "green"
+    assert settings["TRADEFLEET_DATABASE_HOSTS"] == "10.0.0.41:5432,10.0.0.42:5432,10.0.0.43:5432"
+    assert settings["TRADEFLEET_REDIS_SENTINELS"] == "10.0.0.41:26379,10.0.0.42:26379,10.0.0.43:26379"
+    assert settings["TRADEFLEET_DATABASE_USER"] == "tradefleet_app"
+    assert not [name for name in settings if re.search("PASSWORD|SECRET|KEY|TOKEN", name)]
+
+
+def test_settings_without_sentinels_say_nothing_of_redis() -> None:
+    """The application runs without Redis where the inventory has none."""
+    settings = _environment(render("app", "settings.env.j2", **APP | {"app_redis_sentinels": []}))
+    assert not [name for name in settings if "REDIS" in name or "SENTINEL" in name]
+
+
+def test_the_owner_is_another_user_and_has_no_redis() -> None:
+    """What migrates overrides these three, and sets nothing else."""
+    owner = _environment(render("app", "owner.env.j2", **APP))
+    assert owner == {
+        "TRADEFLEET_DATABASE_USER": "tradefleet_owner",
+        "TRADEFLEET_MANIFEST_FILE": "",
+        "TRADEFLEET_REDIS_SENTINELS": "",
+    }
+
+
+def test_gunicorn_outlasts_the_edge() -> None:
+    """An idle connection must be closed by the edge, which sends, and never by gunicorn: both rendered files say so."""
+    gunicorn = _constants(render("app", "gunicorn.conf.py.j2", **APP))
+    upstreams = re.findall(r"^    upstream .*?^    }", render("nginx", "nginx.conf.j2", **INPUTS["nginx"]), re.M | re.S)
+    idle = [int(seconds) for block in upstreams for seconds in re.findall(r"keepalive_timeout (\d+)s;", block)]
+    assert len(idle) == 2
+    assert gunicorn["keepalive"] > max(idle)
+
+
+def test_gunicorn_serves_tls_with_a_credential_for_a_key() -> None:
+    """The key comes from systemd; the address is the host's own; requests in flight get their time."""
+    text = render("app", "gunicorn.conf.py.j2", **APP | {"app_graceful_timeout_seconds": 17})
+    gunicorn = _constants(text)
+    assert gunicorn["bind"] == "10.0.0.31:8443"
+    assert gunicorn["worker_class"] == "gthread"
+    assert gunicorn["graceful_timeout"] == 17
+    assert 'keyfile = os.path.join(os.environ["CREDENTIALS_DIRECTORY"], "tls_key")' in lines(text)
+    assert "/etc/ssl/tradefleet/host.key" not in text
+
+
+def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
+    """As credentials; the owner of the tables is for migrations alone."""
+    unit = lines(render("app", "tradefleet-api.service.j2", **APP))
+    credentials = [line.removeprefix("LoadCredential=") for line in unit if line.startswith("LoadCredential=")]
+    assert credentials == [
+        "database_password:/etc/tradefleet/credentials/database_password",
+        "redis_password:/etc/tradefleet/credentials/redis_password",
+        "sentinel_password:/etc/tradefleet/credentials/sentinel_password",
+        "tls_key:/etc/ssl/tradefleet/host.key",
+    ]
+    assert not [line for line in unit if line.startswith("Environment=")]
+
+
+def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time() -> None:
+    """gunicorn's reload loses requests; systemd must not kill what gunicorn still serves."""
+    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": 17}))
+    assert not [line for line in unit if line.startswith("ExecReload")]
+    assert "TimeoutStopSec=22" in unit
+    assert "KillMode=mixed" in unit
+    assert "Restart=always" in unit
+    assert "User=tradefleet" in unit
+
+
+def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:
+    """systemd refuses to start a unit whose credential is no file."""
+    unit = render("app", "tradefleet-api.service.j2", **APP | {"app_redis_sentinels": []})
+    assert "LoadCredential=redis_password" not in unit
+    assert "LoadCredential=database_password" in unit

@@ -1,0 +1,86 @@
+"""The edge's configuration: both colours, the switch, and what it never does."""
+
+import re
+
+from inputs import INPUTS
+from render import lines, render
+
+NGINX = INPUTS["nginx"]
+
+
+def _blocks(text: str, opening: str) -> list[str]:
+    """Return the blocks that start so, up to the brace that closes them."""
+    return [re.split(r"\n    }\n", part)[0] for part in text.split(f"\n    {opening}")[1:]]
+
+
+def test_both_colours_are_upstreams() -> None:
+    """Whichever serves; a colour without hosts has one that is down, since nginx refuses an empty upstream."""
+    blue, green = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "upstream ")
+    assert [line for line in lines(blue) if line.startswith("server ")] == [
+        "server 10.0.0.21:8443 max_fails=1 fail_timeout=10s;",
+        "server 10.0.0.22:8443 max_fails=1 fail_timeout=10s;",
+    ]
+    (down,) = [line for line in lines(green) if line.startswith("server ")]
+    assert down.split(";")[0].endswith(" down")
+    for upstream in (blue, green):
+        assert "keepalive 64;" in lines(upstream)
+
+
+def test_the_switch_is_a_flag_for_each_colour() -> None:
+    """The file does not say which colour is live, so that a cutover does not change it."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    for color in ("blue", "green"):
+        assert f"if (-f /etc/nginx/traffic/{color}) {{ set $color {color}; }}" in lines(text)
+    assert 'if ($color = "") { return 503; }' in lines(text)
+    assert "proxy_pass https://$color;" in lines(text)
+    assert text == render("nginx", "nginx.conf.j2", **NGINX | {"nginx_live_color": "green"})
+    assert "reload" not in " ".join(lines(text))
+
+
+def test_a_sent_write_is_never_sent_again() -> None:
+    """Reads go to the next host, once."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    assert [line for line in lines(text) if line.startswith("proxy_next_upstream")] == [
+        "proxy_next_upstream error timeout;",
+        "proxy_next_upstream_tries 2;",
+    ]
+    assert "non_idempotent" not in text
+
+
+def test_the_application_is_reached_over_verified_tls() -> None:
+    """With the name that its certificate must carry."""
+    said = lines(render("nginx", "nginx.conf.j2", **NGINX))
+    assert "proxy_ssl_verify on;" in said
+    assert "proxy_ssl_name app.trade.example;" in said
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in said
+    assert "server_tokens off;" in said
+
+
+def test_a_client_cannot_say_who_it_is() -> None:
+    """What comes as X-Forwarded-For is replaced, not passed on."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines(text)
+    assert "proxy_add_x_forwarded_for" not in text
+
+
+def test_plain_http_and_status_are_apart() -> None:
+    """Port 80 redirects and does nothing else; the status listens on loopback alone."""
+    servers = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "server {")
+    https, http, status = servers
+    assert "listen 443 ssl default_server;" in lines(https)
+    assert "return 301 https://trade.example$request_uri;" in lines(http)
+    assert "proxy_pass" not in http + status
+    assert "listen 127.0.0.1:8080;" in lines(status)
+
+
+def test_the_sum_tells_one_configuration_from_another() -> None:
+    """nginx answers with it which configuration it runs; a renewed certificate counts as a change."""
+
+    def configuration_id(**changes: object) -> str:
+        text = render("nginx", "nginx.conf.j2", **NGINX | changes)
+        (found,) = re.findall(r'return 200 "([0-9a-f]{64})";', text)
+        return str(found)
+
+    renewed = {"__nginx_certificate": {"stat": {"checksum": "another"}}}
+    assert configuration_id() == configuration_id()
+    assert len({configuration_id(), configuration_id(nginx_worker_connections=64), configuration_id(**renewed)}) == 3

@@ -1,0 +1,71 @@
+"""Patroni's configuration, read as YAML."""
+
+from typing import Any
+
+import pytest
+import yaml
+from inputs import INPUTS
+from render import lines, render
+
+POSTGRESQL = INPUTS["postgresql"]
+
+
+@pytest.fixture(scope="module")
+def config() -> Any:
+    """Return the configuration as Patroni would read it."""
+    return yaml.safe_load(render("postgresql", "config.yml.j2", **POSTGRESQL))
+
+
+def test_a_commit_is_on_two_members_before_it_is_acknowledged(config: Any) -> None:
+    """And only a member that has it is promoted."""
+    dynamic = config["bootstrap"]["dcs"]
+    assert dynamic["synchronous_mode"] is True
+    assert dynamic["failsafe_mode"] is True
+    assert dynamic["ttl"] >= dynamic["loop_wait"] + 2 * dynamic["retry_timeout"]
+    assert dynamic["maximum_lag_on_failover"] == 1048576
+    assert "data-checksums" in config["bootstrap"]["initdb"]
+
+
+def test_all_connections_are_tls(config: Any) -> None:
+    """To etcd, between members, and for clients."""
+    assert config["etcd3"]["protocol"] == "https"
+    assert config["etcd3"]["hosts"] == ["10.0.0.41:2379", "10.0.0.42:2379", "10.0.0.43:2379"]
+    assert config["restapi"]["certfile"]
+    assert config["ctl"]["insecure"] is False
+    assert config["postgresql"]["parameters"]["ssl"] == "on"
+    for user in ("replication", "rewind"):
+        assert config["postgresql"]["authentication"][user]["sslmode"] == "verify-full"
+
+
+def test_passwords_arrive_as_they_are(config: Any) -> None:
+    """Quotes and hashes are characters, digits are a string."""
+    given = POSTGRESQL["postgresql_superuser_password"], POSTGRESQL["postgresql_rest_password"]
+    superuser, rest = config["postgresql"]["authentication"]["superuser"], config["restapi"]["authentication"]
+    assert (superuser["password"], rest["password"]) == given
+
+
+def test_hba_lets_in_whom_it_names(config: Any) -> None:
+    """Over TLS with SCRAM, or the host's own user through the socket; nobody is trusted, nothing is for everybody."""
+    rules = [rule.split() for rule in config["postgresql"]["pg_hba"]]
+    assert {rule[0] for rule in rules} == {"local", "hostssl"}
+    for rule in rules:
+        assert rule[-1] == ("peer" if rule[:3] == ["local", "all", "postgres"] else "scram-sha-256")
+    remote = [rule[1:-1] for rule in rules if rule[0] == "hostssl"]
+    assert ["trading", "keeper,app,report", "10.0.0.21/32"] in remote
+    assert ["trading", "keeper,app,report", "10.0.9.0/24"] in remote
+    assert not [rule for rule in remote if "all" in rule or "0.0.0.0/0" in rule or "postgres" in rule[1].split(",")]
+    assert {rule[2] for rule in remote if rule[0] == "replication"} == {
+        f"{a}/32" for a in ("10.0.0.41", "10.0.0.42", "10.0.0.43")
+    }
+
+
+def test_the_inventorys_parameters_win(config: Any) -> None:
+    """Over the role's own, and beside them."""
+    parameters = config["postgresql"]["parameters"]
+    expected = {"work_mem": "9MB", "log_min_duration_statement": "250ms", "password_encryption": "scram-sha-256"}
+    assert expected.items() <= parameters.items()
+
+
+def test_debian_makes_no_cluster() -> None:
+    """It is Patroni's to make."""
+    assert lines(render("postgresql", "createcluster.conf.j2")) == ["create_main_cluster = false"]
