@@ -99,6 +99,8 @@ def test_role_depends_on_no_other_and_some_scenario_runs_it(role: str) -> None:
     assert load(f"roles/{role}/meta/main.yml").get("dependencies") == []
     plays = [play for path in PROJECT.glob("molecule/*/converge.yml") for play in load(path)]
     names = {each if isinstance(each, str) else each["role"] for play in plays for each in play.get("roles", [])}
+    tasks = [task for play in plays for task in play.get("tasks", [])]
+    names |= {task.get("ansible.builtin.import_role", {}).get("name") for task in tasks}
     assert role in names
 
 

@@ -1,4 +1,4 @@
-"""Stand-in for the application: /die closes the connection unanswered, /slow never answers, the rest tells who answers."""
+"""Stand-in for the application: /die closes the connection, /slow never answers, the rest tells who answers."""
 
 import ssl
 import sys

@@ -28,6 +28,7 @@ def test_a_write_reaches_a_replica() -> None:
     primaries = [address for address in ADDRESSES if role(address) == ["primary"]]
     as_app(primaries[0], primaries[0], "SET", key, value, "EX", "60")
     for replica in set(ADDRESSES) - set(primaries):
+        # mypy cannot tell the types of a lambda's defaults
         wait(5, lambda replica=replica: as_app(replica, replica, "GET", key) == value)  # type: ignore[misc]
 
 
