@@ -1,0 +1,157 @@
+"""Do three members form one cluster that serves certificate holders only, with this scenario's settings?"""
+
+import http.client
+import json
+import ssl
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+ADDRESSES = {"etcd1": "10.203.0.111", "etcd2": "10.203.0.112", "etcd3": "10.203.0.113"}
+TLS = "/etc/ssl/tradefleet"
+EVERY_MEMBER = ",".join(f"https://{address}:2379" for address in ADDRESSES.values())
+
+
+def etcdctl(host: Host, command: str, endpoints: str = EVERY_MEMBER) -> CommandResult:
+    """Run etcdctl with the host's certificate."""
+    certificate = f"--cacert={TLS}/ca.crt --cert={TLS}/host.crt --key={TLS}/host.key"
+    return host.run(f"etcdctl --dial-timeout=2s --command-timeout=5s {certificate} --endpoints={endpoints} {command}")
+
+
+def healthy_members(host: Host) -> int:
+    """Count the members that commit a proposal."""
+    return sum(member["health"] for member in json.loads(etcdctl(host, "endpoint health --write-out=json").stdout))
+
+
+def metric(certificates: ssl.SSLContext, address: str, name: str) -> float:
+    """Return the value of one of a member's metrics."""
+    lines = get(address, 2379, "/metrics", certificates).splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def get(address: str, port: int, path: str, context: ssl.SSLContext | None) -> str:
+    """Ask over the network, in plain text where there is no context."""
+    connection: http.client.HTTPConnection
+    if context:
+        connection = http.client.HTTPSConnection(address, port, timeout=5, context=context)
+    else:
+        connection = http.client.HTTPConnection(address, port, timeout=5)
+    with closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> ssl.SSLContext:
+    """A client that trusts our CA and has no certificate itself."""
+    (tmp_path / "ca.crt").write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/ca.crt").content_string)
+    return ssl.create_default_context(cafile=tmp_path / "ca.crt")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path, stranger: ssl.SSLContext) -> ssl.SSLContext:
+    """A client that also shows the certificate of a host."""
+    for name in ("host.crt", "host.key"):
+        (tmp_path / name).write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/{name}").content_string)
+    stranger.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
+    return stranger
+
+
+def test_members_know_each_other_and_one_leads(host: Host) -> None:
+    """Each member lists the same three, and all name the same leader."""
+    this = f"https://{ADDRESSES[host.check_output('hostname')]}:2379"
+    members = json.loads(etcdctl(host, "member list --write-out=json", this).stdout)["members"]
+    assert {member["name"]: member["clientURLs"] for member in members} == {
+        name: [f"https://{address}:2379"] for name, address in ADDRESSES.items()
+    }
+    status = json.loads(etcdctl(host, "endpoint status --write-out=json").stdout)
+    assert len({member["Status"]["leader"] for member in status}) == 1
+    assert healthy_members(host) == 3
+
+
+def test_what_one_member_takes_another_gives(host: Host) -> None:
+    """A value that is put through one member is read through each other one."""
+    name = host.check_output("hostname")
+    assert etcdctl(host, f"put /test/{name} {name}", f"https://{ADDRESSES[name]}:2379").stdout == "OK\n"
+    for address in ADDRESSES.values():
+        read = etcdctl(host, f"get --print-value-only /test/{name}", f"https://{address}:2379")
+        assert read.stdout == f"{name}\n"
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values())
+def test_certificate_holders_are_answered(address: str, certificates: ssl.SSLContext) -> None:
+    """The request that the next tests expect to be refused is a good one."""
+    assert "etcdserver" in get(address, 2379, "/version", certificates)
+
+
+def test_a_peer_must_come_from_its_certificates_address(certificates: ssl.SSLContext) -> None:
+    """Taken elsewhere, as to this controller, a member's certificate does not join the cluster."""
+    with pytest.raises(ConnectionError):
+        get(ADDRESSES["etcd2"], 2380, "/version", certificates)
+
+
+@pytest.mark.parametrize("port", [2379, 2380])
+@pytest.mark.parametrize("address", ADDRESSES.values())
+def test_others_are_refused(address: str, port: int, stranger: ssl.SSLContext) -> None:
+    """Neither clients nor peers get in in plain text, or over TLS without a certificate."""
+    with pytest.raises(ConnectionError):
+        get(address, port, "/version", None)
+    with pytest.raises(ssl.SSLError, match="certificate required"):
+        get(address, port, "/version", stranger)
+
+
+@pytest.mark.parametrize("port", [2379, 2380])
+def test_a_foreign_certificate_is_refused(port: int, tmp_path: Path, stranger: ssl.SSLContext) -> None:
+    """A certificate that another CA signed does not open the door."""
+    key, certificate = tmp_path / "foreign.key", tmp_path / "foreign.crt"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=etcd1"
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    stranger.load_cert_chain(certificate, key)
+    with pytest.raises(ssl.SSLError, match=r"unknown ca|bad certificate|EOF"):
+        get(ADDRESSES["etcd1"], port, "/version", stranger)
+
+
+def test_old_tls_is_refused(certificates: ssl.SSLContext) -> None:
+    """TLS 1.2 ends in the handshake, whatever certificate comes with it."""
+    certificates.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match="protocol version"):
+        get(ADDRESSES["etcd1"], 2379, "/version", certificates)
+
+
+def test_the_running_member_has_this_scenarios_settings(host: Host, certificates: ssl.SSLContext) -> None:
+    """The quota is in the metrics; the rest is what etcd says of itself when it starts."""
+    address = ADDRESSES[host.check_output("hostname")]
+    assert metric(certificates, address, "etcd_server_quota_backend_bytes") == 536870912
+    lines = host.check_output("journalctl --unit=etcd --output=cat --grep='starting an etcd server'").splitlines()
+    settings = json.loads(lines[-1])
+    assert settings["heartbeat-interval"] == "250ms"
+    assert settings["election-timeout"] == "2.5s"
+    assert settings["auto-compaction-mode"] == "periodic"
+    assert settings["auto-compaction-interval"] == "1h0m0s"
+
+
+def test_debians_own_cluster_was_never_started(host: Host) -> None:
+    """The package would have left a cluster of one."""
+    assert not host.file("/var/lib/etcd/default").exists
+
+
+def test_a_killed_member_comes_back() -> None:
+    """The other two keep serving, and systemd has the member back within seconds, however it ended."""
+    host = testinfra.get_host("podman://tf-etcd2")
+    survivors = f"https://{ADDRESSES['etcd1']}:2379,https://{ADDRESSES['etcd3']}:2379"
+    host.check_output("systemctl stop etcd")
+    assert etcdctl(host, "put /test/lost 1", survivors).stdout == "OK\n"
+    host.check_output("systemctl start etcd")
+    host.check_output("systemctl kill --signal=SIGKILL etcd")
+    deadline = time.monotonic() + 20
+    while healthy_members(host) < 3 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert healthy_members(host) == 3
+    value = etcdctl(host, "get --print-value-only /test/lost", f"https://{ADDRESSES['etcd2']}:2379")
+    assert value.stdout == "1\n"

@@ -1,0 +1,84 @@
+"""Does the cluster outlive its primary's host without losing a row that it acknowledged?"""
+
+import itertools
+import os
+import subprocess
+import time
+
+from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, psql, rest, roles, wait_until
+
+# One new connection for each row: what libpq says of a commit is all that the client knows.
+WRITER = """
+rm -f /tmp/stop
+row=0
+until [ -e /tmp/stop ]; do
+  row=$((row + 1))
+  timeout 5 psql --no-psqlrc --quiet --command "INSERT INTO ledger VALUES ($row)" &&
+    echo "$row $(date +%s.%N)" >> /tmp/acknowledged
+done
+"""
+
+
+def podman(*arguments: str) -> None:
+    """Do something to a host from outside."""
+    environment = {**os.environ, "CONTAINERS_CONF": f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/containers.conf"}
+    subprocess.run(["podman", *arguments], check=True, capture_output=True, env=environment)
+
+
+def start_writer(name: str) -> subprocess.Popen[bytes]:
+    """Start writing from a member, to whoever is primary."""
+    environment = {
+        "PGHOST": ",".join(ADDRESSES.values()),
+        "PGUSER": "app",
+        "PGPASSWORD": PASSWORDS["app"],
+        "PGDATABASE": "trading",
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/etc/ssl/tradefleet/ca.crt",
+        "PGTARGETSESSIONATTRS": "read-write",
+        "PGCONNECT_TIMEOUT": "2",
+    }
+    options = [f"--env={key}={value}" for key, value in environment.items()]
+    command = ["podman", "exec", *options, f"tf-{name}", "bash", "-c", WRITER]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def acknowledged(name: str) -> dict[int, float]:
+    """Return the rows whose commit the writer was told of, and when."""
+    lines = member(name).check_output("cat /tmp/acknowledged").splitlines()
+    return {int(row): float(when) for row, when in (line.split() for line in lines)}
+
+
+def rows(name: str) -> set[int]:
+    """Return the rows that a member has."""
+    return {int(row) for row in local(member(name), "SELECT id FROM ledger", "trading").split()}
+
+
+def test_the_primarys_host_dies_and_comes_back() -> None:
+    """A new leader within 45 s, every acknowledged row kept, the old one back as a replica by itself."""
+    old = leader(ADDRESSES["pg1"])
+    observer = next(name for name in ADDRESSES if name != old)
+    assert psql(member(observer), "trading_owner", "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (id int)").rc == 0
+    member(observer).check_output("truncate --size=0 /tmp/acknowledged")
+
+    writer = start_writer(observer)
+    try:
+        time.sleep(3)
+        killed = time.time()
+        podman("kill", f"tf-{old}")
+        others = [address for name, address in ADDRESSES.items() if name != old]
+        wait_until(lambda: any(rest(address, "/primary")[0] == 200 for address in others), 45)
+        wait_until(lambda: max(acknowledged(observer).values(), default=0) > killed + 5, 15)
+    finally:
+        member(observer).check_output("touch /tmp/stop")
+        writer.wait(timeout=15)
+
+    times = sorted(acknowledged(observer).values())
+    outage = max(later - earlier for earlier, later in itertools.pairwise(times))
+    print(f"{len(times)} rows acknowledged, none for {outage:.1f} s")
+    assert times[0] < killed
+    assert outage < 45
+
+    podman("start", f"tf-{old}")
+    wait_until(lambda: sorted(roles(ADDRESSES[observer]).values()) == ["leader", "replica", "sync_standby"], 60)
+    assert roles(ADDRESSES[observer])[old] != "leader"
+    wait_until(lambda: all(set(acknowledged(observer)) <= rows(name) for name in ADDRESSES), 10)
