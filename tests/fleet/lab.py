@@ -266,6 +266,13 @@ def wait(condition: Any, seconds: float, what: str) -> float:
     return time.monotonic() - start
 
 
+def measured(sentence: str) -> None:
+    """Keep a figure for whoever reads the output, and in .lab/measured.txt."""
+    print(sentence)
+    with (LAB / "measured.txt").open("a") as file:
+        file.write(sentence + "\n")
+
+
 def healthy() -> bool:
     """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous."""
     states = sorted(cluster().values())

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import Api, meter, on, play, play_until, traffic
+from lab import Api, measured, meter, on, play, play_until, traffic
 
 
 def seen(api: Api) -> set[tuple[str, str]]:
@@ -37,6 +37,10 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
     assert set(report["colours"]) == {"blue", "green"}
+    measured(
+        f"2 deploys, 3 cutovers, 1 rollback: {everything['failed']} of {everything['sent']} requests failed, longest gap "
+        f"{everything['longest_gap']['seconds']:.2f} s, {report['comparison']['lost']} of {report['comparison']['acknowledged']} orders lost"
+    )
 
 
 def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ def test_both_colours_are_upstreams() -> None:
     """Whichever serves; a colour without hosts has one that is down, since nginx refuses an empty upstream."""
     blue, green = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "upstream ")
     assert [line for line in lines(blue) if line.startswith("server ")] == [
-        "server 10.0.0.21:8443 max_fails=1 fail_timeout=10s;",
-        "server 10.0.0.22:8443 max_fails=1 fail_timeout=10s;",
+        "server 10.0.0.21:8443 max_fails=1 fail_timeout=5s;",
+        "server 10.0.0.22:8443 max_fails=1 fail_timeout=5s;",
     ]
     (down,) = [line for line in lines(green) if line.startswith("server ")]
     assert down.split(";")[0].endswith(" down")
