@@ -37,9 +37,10 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
     assert set(report["colours"]) == {"blue", "green"}
+    gap, acknowledged = everything["longest_gap"]["seconds"], report["comparison"]["acknowledged"]
     measured(
-        f"2 deploys, 3 cutovers, 1 rollback: {everything['failed']} of {everything['sent']} requests failed, longest gap "
-        f"{everything['longest_gap']['seconds']:.2f} s, {report['comparison']['lost']} of {report['comparison']['acknowledged']} orders lost"
+        f"2 deploys, 3 cutovers, 1 rollback: {everything['failed']} of {everything['sent']} requests failed, "
+        f"longest gap {gap:.2f} s, {report['comparison']['lost']} of {acknowledged} acknowledged orders lost"
     )
 
 
