@@ -37,7 +37,7 @@ $(BIN)/.ready: .config/controller.txt
 	touch $@
 
 .PHONY: venv
-venv: $(BIN)/.ready ## make the virtualenv, pinned and with hashes
+venv: $(BIN)/.ready | .vault/lab ## make the virtualenv, pinned and with hashes
 
 .vault/%:
 	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@)
