@@ -47,8 +47,8 @@ secrets: venv | .vault/$(ENV) ## generate the vault of an environment, or what i
 	@$(PLAYBOOK) playbooks/secrets.yml
 
 .PHONY: image
-image: venv | .vault/$(ENV) ## build the image that the lab's hosts start from
-	@$(PLAYBOOK) molecule/shared/image.yml
+image: venv ## build the image that the hosts start from, the network and the SSH key
+	@$(PLAYBOOK) molecule/shared/ground.yml
 
 .PHONY: hosts
 hosts: venv | .vault/$(ENV) ## create, start or replace the lab's hosts
@@ -136,7 +136,7 @@ test: system ## everything
 	@$(MAKE) lint
 	@$(MAKE) test-app
 	@$(MAKE) image
-	@$(MAKE) --jobs 2 --output-sync=target test-roles
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles
 	@$(MAKE) test-fleet
 
 .PHONY: bench
