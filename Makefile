@@ -9,6 +9,7 @@ ENV ?= lab
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BIN := $(CURDIR)/.venv/bin
 INVENTORY := inventories/$(ENV)
+LAB_TRAFFIC := inventories/lab/group_vars/all/traffic.yml
 RELEASE := dist/tradefleet-$(VERSION).tar.gz
 PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
 
@@ -61,6 +62,7 @@ up: ## everything, from a fresh machine to live traffic
 .PHONY: down
 down: venv | .vault/$(ENV) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
+	@git checkout --quiet -- $(LAB_TRAFFIC)  # no fleet, no traffic: the next one starts as the repository says
 	$(if $(PURGE),rm -rf .venv .lab .vault build dist inventories/lab/group_vars/all/vault.yml)
 
 ## --- operating ---
@@ -122,6 +124,7 @@ test-role: venv ## one role in its containers (ROLE=redis)
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
 	@rm -f dist/*.tar.gz && $(MAKE) release  # the hosts are new, so a version may have had other contents before
+	@git checkout --quiet -- $(LAB_TRAFFIC)
 	@molecule test --scenario-name fleet
 
 ROLES := $(filter-out fleet shared,$(notdir $(wildcard molecule/*)))
