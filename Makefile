@@ -63,7 +63,8 @@ up: ## everything, from a fresh machine to live traffic
 down: venv | .vault/$(ENV) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
 	@git checkout --quiet -- $(LAB_TRAFFIC)  # no fleet, no traffic: the next one starts as the repository says
-	$(if $(PURGE),rm -rf .venv .lab .vault build dist inventories/lab/group_vars/all/vault.yml)
+	@rm -rf dist  # no host runs them any more, so their versions are free again
+	$(if $(PURGE),rm -rf .venv .lab .vault build inventories/lab/group_vars/all/vault.yml)
 
 ## --- operating ---
 
