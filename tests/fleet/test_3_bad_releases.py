@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import Meter, leader, meter, on, play, play_until, sql, traffic
+from lab import ADDRESSES, Meter, leader, meter, on, play, play_until, sql, traffic
 
 GREEN = ("green1", "green2")
 
@@ -30,9 +30,9 @@ def refuses(version: str, *words: str) -> None:
 
 
 def running() -> list[str]:
-    """Return the release that each idle host points at, and whether it answers."""
-    ask = "readlink /opt/tradefleet/current; systemctl is-active tradefleet-api"
-    return [on(host, ask, check=False) for host in GREEN]
+    """Return the release that each idle host points at, and what its process says."""
+    ask = "readlink /opt/tradefleet/current; curl -sS --max-time 9 --cacert /etc/ssl/tradefleet/ca.crt https://{}:8443/version"
+    return [on(host, ask.format(ADDRESSES[host]), check=False) for host in GREEN]
 
 
 @pytest.mark.usefixtures("traffic_meter")
@@ -100,5 +100,7 @@ def test_a_killed_deploy_is_simply_run_again(release: Callable[..., Path]) -> No
     ):
         play_until(marker, "deploy", deploy_release="0.1.3")
     play("deploy", deploy_release="0.1.3")
-    assert running() == ["/opt/tradefleet/releases/0.1.3\nactive\n"] * 2
+    for answer in running():
+        assert answer.startswith("/opt/tradefleet/releases/0.1.3\n")
+        assert '"release":"0.1.3"' in answer
     assert traffic()["release_green"] == "0.1.3"

@@ -95,6 +95,14 @@ def test_a_killed_master_is_back(host: Host) -> None:
     assert pid(host) != before
 
 
+def test_a_run_killed_between_link_and_start_is_made_up_for(host: Host) -> None:
+    """The link names the release, the process is an older one: the next run starts the right one."""
+    before = pid(host)
+    host.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /run/tradefleet/current")
+    assert converge().returncode == 0
+    assert pid(host) != before
+
+
 def test_an_interrupted_staging_is_made_anew(host: Host) -> None:
     """A folder without its mark is not trusted, whatever is in it."""
     host.check_output("rm /opt/tradefleet/releases/0.1.0/.staged && touch /opt/tradefleet/releases/0.1.0/rest")
