@@ -1,26 +1,15 @@
 """Does the host run the release that it was told, sandboxed, with its secrets where nobody else sees them?"""
 
 import json
-import os
-import subprocess
 
 import pytest
+from scenario import converge
 from testinfra.host import Host
 
 URL = "https://10.203.0.108:8443"
-PROJECT = os.environ["MOLECULE_PROJECT_DIRECTORY"]
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 KEY = "Authorization: Bearer molecule-molecule-molecule-molecule-1"
 SECRETS = ("molecule-app", "molecule-owner")
-
-
-def converge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the scenario's converge playbook again, with other inputs."""
-    scenario = os.environ["MOLECULE_SCENARIO_DIRECTORY"]
-    command = ["ansible-playbook", "-i", f"{PROJECT}/molecule/shared/inventory", "-i", f"{scenario}/inventory"]
-    return subprocess.run(
-        [*command, *arguments, f"{scenario}/converge.yml"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
 
 
 def pid(host: Host) -> str:
@@ -99,8 +88,18 @@ def test_a_run_killed_between_link_and_start_is_made_up_for(host: Host) -> None:
     """The link names the release, the process is an older one: the next run starts the right one."""
     before = pid(host)
     host.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /run/tradefleet/current")
-    assert converge().returncode == 0
+    converge()
     assert pid(host) != before
+
+
+def test_the_release_that_ran_before_stays_and_older_ones_go(host: Host) -> None:
+    """One other release is kept here, the one that ran before, not the one staged last; another run changes nothing."""
+    folder = "/opt/tradefleet/releases"
+    host.check_output(f"mkdir {folder}/0.0.7 {folder}/0.0.8 && touch -d '1 day ago' {folder}/0.0.7")
+    host.check_output(f"ln -sfn {folder}/0.0.7 /run/tradefleet/current")
+    converge()
+    assert host.check_output(f"ls {folder}").split() == ["0.0.7", "0.1.0"]
+    assert "changed=0 " in converge().stdout
 
 
 def test_an_interrupted_staging_is_made_anew(host: Host) -> None:
@@ -115,7 +114,7 @@ def test_a_release_never_changes(host: Host) -> None:
     """Other contents under the same version are refused before anything is touched."""
     mark = host.check_output("cat /opt/tradefleet/releases/0.1.0/.staged")
     host.check_output("printf other > /opt/tradefleet/releases/0.1.0/.staged")
-    refused = converge()
+    refused = converge(check=False)
     host.check_output(f"printf {mark} > /opt/tradefleet/releases/0.1.0/.staged")
     assert refused.returncode != 0
     assert "Releases never" in refused.stdout + refused.stderr
@@ -124,16 +123,16 @@ def test_a_release_never_changes(host: Host) -> None:
 def test_settings_wait_on_a_live_host_and_restart_an_idle_one(host: Host) -> None:
     """Live: the file changes, the process stays. Idle: the next run restarts it."""
     before = pid(host)
-    assert converge("-e", "app_live=true", "-e", "app_threads=5").returncode == 0
+    converge("-e", "app_live=true", "-e", "app_threads=5")
     assert pid(host) == before
-    assert converge("-e", "app_threads=5").returncode == 0
+    converge("-e", "app_threads=5")
     assert pid(host) != before
 
 
 def test_a_live_release_is_not_replaced_in_place(host: Host) -> None:
     """The refusal says what to do instead."""
     host.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /opt/tradefleet/current")
-    refused = converge("-e", "app_live=true", "-e", "app_threads=5")
+    refused = converge("-e", "app_live=true", "-e", "app_threads=5", check=False)
     host.check_output("ln -sfn /opt/tradefleet/releases/0.1.0 /opt/tradefleet/current")
     assert refused.returncode != 0
     assert "never replaced in place" in refused.stdout + refused.stderr
