@@ -120,19 +120,23 @@ test-app: venv ## the application, the repository and the templates
 
 .PHONY: test-role
 test-role: venv ## one role in its containers (ROLE=redis)
-	@molecule test --scenario-name $(or $(ROLE),$(error say which: make test-role ROLE=redis))
+	@.config/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
 
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
 	@rm -f dist/*.tar.gz && $(MAKE) release  # the hosts are new, so a version may have had other contents before
 	@git checkout --quiet -- $(LAB_TRAFFIC)
-	@molecule test --scenario-name fleet
+	@.config/scenario fleet
+
+.PHONY: drill
+drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
+	@DRILL=$(or $(DRILL),all) pytest tests/fleet/drills
 
 ROLES := $(filter-out fleet shared,$(notdir $(wildcard molecule/*)))
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv
-	@start=$$SECONDS; molecule test --scenario-name $* && echo "role $*: $$((SECONDS - start)) s"
+	@.config/scenario $*
 
 .PHONY: test
 test: system ## everything
@@ -140,7 +144,7 @@ test: system ## everything
 	@$(MAKE) lint
 	@$(MAKE) test-app
 	@$(MAKE) image
-	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles || { cat .lab/log/*.failed; exit 1; }
 	@$(MAKE) test-fleet
 
 .PHONY: bench

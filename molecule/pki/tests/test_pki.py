@@ -1,9 +1,9 @@
 """Does each host hold a certificate that its peers will accept, and only as long as it is valid?"""
 
 import os
-import subprocess
 
 import pytest
+from scenario import converge
 from testinfra.host import Host
 
 TLS = "/etc/ssl/tradefleet"
@@ -52,15 +52,7 @@ def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> No
 def test_certificate_is_renewed_before_it_expires(host: Host) -> None:
     """A certificate inside the renewal window is replaced; one outside it is kept."""
     before = serial(host)
-    converge(renew_before_days=30)
+    converge("-e", "pki_renew_before_days=30")
     assert serial(host) == before
-    converge(renew_before_days=500)
+    converge("-e", "pki_renew_before_days=500")
     assert serial(host) != before
-
-
-def converge(renew_before_days: int) -> None:
-    """Run the scenario's converge playbook with another renewal window."""
-    project, scenario = os.environ["MOLECULE_PROJECT_DIRECTORY"], os.environ["MOLECULE_SCENARIO_DIRECTORY"]
-    command = ["ansible-playbook", "-i", f"{project}/molecule/shared/inventory", "-i", f"{scenario}/inventory"]
-    command += ["-e", f"pki_renew_before_days={renew_before_days}", f"{scenario}/converge.yml"]
-    subprocess.run(command, check=True, cwd=project, capture_output=True)

@@ -5,12 +5,10 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
+from scenario import PROJECT
 
-PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 HOSTS = {"10.203.0.117": "redis1", "10.203.0.118": "redis2", "10.203.0.119": "redis3"}
 TLS = ("--tls", "--cacert", "/etc/ssl/tradefleet/ca.crt", "-e", "-t", "2")
 
@@ -67,12 +65,3 @@ def wait(seconds: float, what: Callable[[], bool]) -> float:
             pass
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s")
-
-
-def converge(**variables: str) -> str:
-    """Run the scenario's converge playbook once more and return its recap."""
-    command = ["ansible-playbook", "-i", str(PROJECT / "molecule/shared/inventory"), "-i", str(SCENARIO / "inventory")]
-    command += ["-e", json.dumps(variables), str(SCENARIO / "converge.yml")]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout.split("PLAY RECAP")[1].split("TASKS RECAP")[0]
