@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import ssl
@@ -36,6 +37,7 @@ ADDRESSES = {
     "ops1": "10.203.0.51",
 }
 DATA = ("data1", "data2", "data3")
+APPS = ("blue1", "blue2", "green1", "green2")
 
 
 def play(playbook: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -46,6 +48,18 @@ def play(playbook: str, check: bool = True, **extra: str) -> subprocess.Complete
     if check and done.returncode != 0:
         raise AssertionError(f"{playbook} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
     return done
+
+
+def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a playbook run has changed, "host: task" for each change."""
+    found, task = [], ""
+    for line in done.stdout.splitlines():
+        if announced := re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\]", line):
+            task = announced[1]
+        elif changed := re.match(r"changed: \[([^\] ]+)", line):
+            found.append(f"{changed[1]}: {task}")
+    assert bool(found) == bool(re.search(r"changed=[1-9]", done.stdout)), done.stdout[-4000:]
+    return found
 
 
 def play_until(marker: str, playbook: str, **extra: str) -> None:
@@ -271,9 +285,3 @@ def measured(sentence: str) -> None:
     print(sentence)
     with (LAB / "measured.txt").open("a") as file:
         file.write(sentence + "\n")
-
-
-def healthy() -> bool:
-    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous."""
-    states = sorted(cluster().values())
-    return states == ["leader running", "replica streaming", "sync_standby streaming"]

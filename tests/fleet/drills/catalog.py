@@ -1,0 +1,70 @@
+"""The drills: what is broken, and what clients may notice of it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import faults
+from lab import Meter
+
+
+@dataclass(frozen=True)
+class Drill:
+    """One fault under load, and its bounds.
+
+    Gaps are the longest time without a success, in seconds; while commits wait, so do the meter's clients, and send no
+    reads. `failed_…` is how many requests may fail; None leaves the number to the gap. Nothing acknowledged may ever be
+    lost, nothing duplicated.
+    """
+
+    name: str
+    breaks: str
+    fault: Callable[[Meter], None]
+    write_gap: float
+    read_gap: float
+    failed_writes: int | None
+    failed_reads: int | None
+
+
+# What is in flight on a host that dies: half the meter's clients at most.
+IN_FLIGHT = 8
+
+DRILLS = (
+    Drill("postgres-killed", "kill -9 of PostgreSQL on the primary", faults.postmaster_killed, 6, 6, None, None),
+    Drill("patroni-killed", "kill -9 of Patroni on the primary", faults.patroni_killed, 6, 6, None, None),
+    Drill("primary-off", "power-off of the primary's host", faults.primary_off, 30, 30, None, None),
+    Drill("primary-frozen", "the primary's host frozen for 60 s", faults.primary_frozen, 35, 35, None, None),
+    Drill("primary-cut", "the primary cut from the other two for 60 s", faults.primary_cut, 35, 35, None, None),
+    Drill("standby-off", "power-off of the synchronous replica's host", faults.standby_off, 9, 9, 0, 0),
+    Drill("standby-frozen", "the synchronous replica's host frozen for 30 s", faults.standby_frozen, 9, 9, None, 0),
+    Drill("replica-off", "power-off of the asynchronous replica's host", faults.replica_off, 2, 2, 0, 0),
+    Drill("replica-cut", "the asynchronous replica cut from the others for 60 s", faults.replica_cut, 2, 2, 0, 0),
+    Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
+    Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),
+    Drill("redis-killed", "kill -9 of Redis on its primary", faults.redis_killed, 2, 2, 0, 0),
+    Drill("redis-off", "power-off of the Redis primary's host", faults.redis_primary_off, 9, 9, None, 0),
+    Drill("redis-frozen", "the Redis primary's host frozen for 60 s", faults.redis_primary_frozen, 9, 9, None, 0),
+    Drill("redis-cut", "the Redis primary cut from the other two for 60 s", faults.redis_primary_cut, 9, 2, None, 0),
+    Drill("redis-gone", "every Redis and Sentinel stopped for 60 s", faults.redis_gone, 2, 2, 0, 0),
+    Drill("gunicorn-killed", "kill -9 of gunicorn on one host", faults.gunicorn_killed, 2, 2, IN_FLIGHT, IN_FLIGHT),
+    Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
+    Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 30, 30, None, None),
+)
+# The ones that «make test» runs.
+TELLING = ("postgres-killed", "primary-off", "primary-frozen", "redis-off", "app-off")
+
+
+def chosen() -> tuple[Drill, ...]:
+    """Return the drills that DRILL names: one of them, all, or, when it is not set, the most telling ones.
+
+    Raises:
+        KeyError: there is no drill of that name.
+
+    """
+    wanted = os.environ.get("DRILL", "")
+    if wanted == "all":
+        return DRILLS
+    by_name = {drill.name: drill for drill in DRILLS}
+    if wanted and wanted not in by_name:
+        raise KeyError(f"DRILL={wanted} is none of: all, {', '.join(by_name)}")
+    return tuple(by_name[name] for name in ([wanted] if wanted else TELLING))

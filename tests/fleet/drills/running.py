@@ -1,0 +1,83 @@
+"""Runs one drill: traffic, a fault, and the fleet healthy again by itself."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from catalog import Drill
+from faults import HEALTH
+from lab import LAB, meter, wait
+from writers import two_at_once, writers
+
+RESULTS = LAB / "drills"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a drill showed; `broken` names what did not hold.
+
+    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended.
+    """
+
+    name: str
+    breaks: str
+    write_gap: float
+    read_gap: float
+    failed_writes: int
+    failed_reads: int
+    requests: int
+    acknowledged: int
+    lost: int
+    duplicated: int
+    healthy_after: float
+    primaries: list[str]
+    broken: list[str]
+
+
+def run(drill: Drill, folder: Path) -> Result:
+    """Run a drill on a healthy fleet, keep its result in .lab/drills and return it."""
+    for what, healthy in HEALTH:
+        wait(healthy, 120, f"before the drill: {what}")
+    with writers() as written, meter(folder) as traffic:
+        drill.fault(traffic)
+        healthy_after = sum(wait(healthy, 180, f"after {drill.breaks}: {what}") for what, healthy in HEALTH)
+    groups, comparison = traffic.report["groups"], traffic.report["comparison"]
+    assert comparison["compared"], comparison
+    result = Result(
+        name=drill.name,
+        breaks=drill.breaks,
+        write_gap=round(groups["writes"]["longest_gap"]["seconds"], 1),
+        read_gap=round(groups["reads"]["longest_gap"]["seconds"], 1),
+        failed_writes=groups["writes"]["failed"],
+        failed_reads=groups["reads"]["failed"],
+        requests=groups["all"]["sent"],
+        acknowledged=comparison["acknowledged"],
+        lost=comparison["lost"],
+        duplicated=comparison["duplicated"],
+        healthy_after=round(healthy_after, 1),
+        primaries=list(dict.fromkeys(write.host for write in written)),
+        broken=[],
+    )
+    result.broken.extend(judged(drill, result))
+    result.broken.extend(filter(None, [two_at_once(written)]))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{drill.name}.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+def judged(drill: Drill, result: Result) -> list[str]:
+    """Return the bounds of a drill that its result breaks, in words."""
+    limits = {
+        "write_gap": drill.write_gap,
+        "read_gap": drill.read_gap,
+        "failed_writes": drill.failed_writes,
+        "failed_reads": drill.failed_reads,
+        "lost": 0,
+        "duplicated": 0,
+    }
+    measured = asdict(result)
+    return [
+        f"{name} is {measured[name]}, the bound {limit}"
+        for name, limit in limits.items()
+        if limit is not None and measured[name] > limit
+    ]

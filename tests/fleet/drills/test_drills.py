@@ -1,0 +1,38 @@
+"""Does the fleet come through each fault within its bounds, without losing an order, and by itself?"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import reliability
+from catalog import Drill, chosen
+from lab import changes, measured, play
+from running import run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page() -> Iterator[None]:
+    """Break nothing that is not there; afterwards have «make drill» write docs/reliability.md."""
+    if subprocess.run(["podman", "container", "exists", "tf-lb1"], check=False).returncode:
+        pytest.exit("There is no lab to break. Type «make up» first.", returncode=2)
+    yield
+    if os.environ.get("DRILL") and not reliability.write():
+        print("docs/reliability.md stays as it is: it needs a good result of every drill («make drill»).")
+
+
+@pytest.mark.parametrize("drill", chosen(), ids=lambda drill: drill.name)
+def test_drill(drill: Drill, tmp_path: Path) -> None:
+    """Within its bounds, nothing lost or doubled, never two primaries, and healthy again."""
+    result = run(drill, tmp_path)
+    measured(
+        f"{drill.breaks}: write gap {result.write_gap} s, read gap {result.read_gap} s, "
+        f"{result.failed_writes} writes and {result.failed_reads} reads of {result.requests} requests failed, "
+        f"{result.lost} of {result.acknowledged} acknowledged orders lost, "
+        f"healthy {result.healthy_after} s after it was mended"
+    )
+    assert result.broken == []
+    # «make test» asks that once, after all of its drills (test_5_afterwards).
+    if os.environ.get("DRILL"):
+        assert changes(play("site")) == []
