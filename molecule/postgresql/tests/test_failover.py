@@ -79,6 +79,8 @@ def test_the_primarys_host_dies_and_comes_back() -> None:
     assert outage < 45
 
     podman("start", f"tf-{old}")
+    # Asked of itself: to the others it is what it last told etcd, for as long as a lease lasts.
+    wait_until(lambda: rest(ADDRESSES[old], "/patroni")[1].get("replication_state") == "streaming", 60)
     wait_until(lambda: sorted(roles(ADDRESSES[observer]).values()) == ["leader", "replica", "sync_standby"], 60)
     assert roles(ADDRESSES[observer])[old] != "leader"
     wait_until(lambda: all(set(acknowledged(observer)) <= rows(name) for name in ADDRESSES), 10)

@@ -180,8 +180,15 @@ def in_turn(run: Meter) -> None:
 
 
 def postgres_healthy() -> bool:
-    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous."""
-    return sorted(cluster().values()) == ["leader running", "replica streaming", "sync_standby streaming"]
+    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous.
+
+    Each host is asked about itself: to the others it is what it last told etcd, for as long as a lease lasts.
+    """
+    receiver = "SELECT status FROM pg_stat_wal_receiver"
+    ask = f"SELECT CASE WHEN pg_is_in_recovery() THEN ({receiver}) ELSE 'primary' END"
+    states = sorted(on(host, f'su postgres -c "psql -Atc \\"{ask}\\""', check=False).strip() for host in DATA)
+    roles = sorted(state.split()[0] for state in cluster().values())
+    return states == ["primary", "streaming", "streaming"] and roles == ["leader", "replica", "sync_standby"]
 
 
 def redis_killed(run: Meter) -> None:
