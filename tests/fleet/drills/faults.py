@@ -93,8 +93,10 @@ def redis_healthy() -> bool:
 def redis_apart() -> str:
     """Have Redis' primary on another host than PostgreSQL's, so that a fault hits one of them, and return it."""
     if redis_primary() == leader():
-        on(others(leader())[0], "sentinel-cli-state SENTINEL FAILOVER state")
-        wait(lambda: redis_healthy() and redis_primary() != leader(), 60, "Redis' primary is apart from PostgreSQL's")
+        # Refused until Sentinel has heard that a replica which was away is good again.
+        ask = "sentinel-cli-state SENTINEL FAILOVER state"
+        wait(lambda: "OK" in on(others(leader())[0], ask, check=False), 60, "Sentinel moves Redis' primary")
+        wait(lambda: redis_role(leader())[0] == "slave" and redis_healthy(), 60, "Redis' primary is elsewhere")
     return redis_primary()
 
 
