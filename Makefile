@@ -18,7 +18,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # The lab and the tests run with Mitogen, several times as fast; STRATEGY=linear shows the stock strategy's time.
 STRATEGY ?= mitogen_linear
 export ANSIBLE_STRATEGY := $(STRATEGY)
-export ANSIBLE_STRATEGY_PLUGINS = $(wildcard $(BIN)/../lib/python3.*/site-packages/ansible_mitogen/plugins/strategy)
+export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.venv/strategy
 export ANSIBLE_DEPRECATION_WARNINGS := false
 export ANSIBLE_VAULT_PASSWORD_FILE ?= $(CURDIR)/.vault/$(ENV)
 
@@ -32,13 +32,14 @@ help: ## list the targets
 system: ## install the system packages that the lab and the tests need (root)
 	@.config/system-packages
 
-$(BIN)/.ready: .config/controller.txt
+.venv/.ready: .config/controller.txt
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .config/controller.txt
+	ln -sfn $(CURDIR)/.venv/lib/python3.*/site-packages/ansible_mitogen/plugins/strategy .venv/strategy
 	touch $@
 
 .PHONY: venv
-venv: $(BIN)/.ready | .vault/lab ## make the virtualenv, pinned and with hashes
+venv: .venv/.ready | .vault/lab ## make the virtualenv, pinned and with hashes
 
 .vault/%:
 	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@)
@@ -77,7 +78,7 @@ status: ## one table of what runs where
 	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e status_file=$(CURDIR)/.lab/status.txt > .lab/status.log || { cat .lab/status.log; exit 1; }
 	@cat .lab/status.txt
 
-$(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -name '*.py') | $(BIN)/.ready
+$(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -name '*.py') | .venv/.ready
 	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
 
 .PHONY: release
