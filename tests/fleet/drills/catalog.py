@@ -29,10 +29,12 @@ class Drill:
 # What is in flight on a host that dies: half the meter's clients at most.
 IN_FLIGHT = 8
 
+# A dead primary's lease ends after ttl = 20 s; if etcd's leader dies with it, the next one grants every lease its full
+# time again (27.7 s measured).
 DRILLS = (
     Drill("postgres-killed", "kill -9 of PostgreSQL on the primary", faults.postmaster_killed, 6, 6, None, None),
     Drill("patroni-killed", "kill -9 of Patroni on the primary", faults.patroni_killed, 6, 6, None, None),
-    Drill("primary-off", "power-off of the primary's host", faults.primary_off, 30, 30, None, None),
+    Drill("primary-off", "power-off of the primary's host", faults.primary_off, 35, 35, None, None),
     Drill("primary-frozen", "the primary's host frozen for 60 s", faults.primary_frozen, 35, 35, None, None),
     Drill("primary-cut", "the primary cut from the other two for 60 s", faults.primary_cut, 35, 35, None, None),
     Drill("standby-off", "power-off of the synchronous replica's host", faults.standby_off, 9, 9, 0, 0),
@@ -48,7 +50,7 @@ DRILLS = (
     Drill("redis-gone", "every Redis and Sentinel stopped for 60 s", faults.redis_gone, 2, 2, 0, 0),
     Drill("gunicorn-killed", "kill -9 of gunicorn on one host", faults.gunicorn_killed, 2, 2, IN_FLIGHT, IN_FLIGHT),
     Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
-    Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 30, 30, None, None),
+    Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 35, 35, None, None),
 )
 # The ones that «make test» runs.
 TELLING = ("postgres-killed", "primary-off", "primary-frozen", "redis-off", "app-off")
