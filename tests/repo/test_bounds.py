@@ -1,0 +1,75 @@
+"""The drills judge the fleet: what they would overlook would be claimed in docs/reliability.md."""
+
+from dataclasses import replace
+
+import pytest
+from catalog import DRILLS, TELLING, Drill, chosen
+from running import Result, judged
+from writers import Write, two_at_once
+
+GOOD = Result(
+    name="primary-off",
+    breaks="",
+    write_gap=1,
+    read_gap=1,
+    failed_writes=0,
+    failed_reads=0,
+    requests=100,
+    acknowledged=30,
+    lost=0,
+    duplicated=0,
+    healthy_after=1,
+    primaries=[],
+    broken=[],
+)
+BOUNDED = Drill("primary-off", "", lambda run: None, 5, 2, 3, None)
+
+
+def writes(*found: tuple[str, str]) -> list[Write]:
+    """Return acknowledged writes, one a second: host and timeline of each."""
+    return [Write(host, timeline, at) for at, (host, timeline) in enumerate(found)]
+
+
+def test_a_failover_and_the_way_back_are_no_split() -> None:
+    """Each promotion begins a timeline, and the former one gets no more writes."""
+    assert two_at_once(writes(("data1", "01"), ("data2", "02"), ("data2", "02"), ("data1", "03"))) == ""
+    assert two_at_once([]) == ""
+
+
+def test_a_former_primary_that_still_takes_writes_is_found() -> None:
+    """After the new one has begun, however late."""
+    said = two_at_once(writes(("data1", "01"), ("data2", "02"), ("data1", "01")))
+    assert said == "data1 took a write on timeline 01 after data2 had begun 02"
+
+
+def test_two_hosts_on_one_timeline_are_found() -> None:
+    """A host that was promoted beside another, from the same point."""
+    assert "timeline 02 was written on data2 and on data3" in two_at_once(writes(("data2", "02"), ("data3", "02")))
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("write_gap", replace(GOOD, write_gap=5.1)),
+        ("read_gap", replace(GOOD, read_gap=2.1)),
+        ("failed_writes", replace(GOOD, failed_writes=4)),
+        ("lost", replace(GOOD, lost=1)),
+        ("duplicated", replace(GOOD, duplicated=1)),
+    ],
+)
+def test_each_broken_bound_is_named(name: str, result: Result) -> None:
+    """One after the other; what has no bound of its own breaks none."""
+    assert judged(BOUNDED, replace(GOOD, failed_reads=1000)) == []
+    assert [broken.split()[0] for broken in judged(BOUNDED, result)] == [name]
+
+
+def test_drills_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """«make drill DRILL=…» finds each, and says what there is when it does not."""
+    names = [drill.name for drill in DRILLS]
+    assert len(set(names)) == len(names)
+    for wanted, expected in (("", list(TELLING)), ("all", names), ("redis-gone", ["redis-gone"])):
+        monkeypatch.setenv("DRILL", wanted)
+        assert [drill.name for drill in chosen()] == expected
+    monkeypatch.setenv("DRILL", "nonsense")
+    with pytest.raises(KeyError, match="nonsense is none of: all, postgres-killed"):
+        chosen()
