@@ -1,6 +1,7 @@
 """What the tests of every scenario may do with it."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,5 +14,6 @@ def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess
     command = ["ansible-playbook", "-i", str(PROJECT / "molecule/shared/inventory"), "-i", str(SCENARIO / "inventory")]
     command += [*arguments, str(SCENARIO / "converge.yml")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or not check, done.stdout[-6000:] + done.stderr[-2000:]
+    failed = re.findall(r"^(?:fatal|failed): .*(?:\n {4}.*)*", done.stdout, re.MULTILINE)
+    assert done.returncode == 0 or not check, "\n".join(failed)[-6000:] + done.stderr[-2000:]
     return done

@@ -98,6 +98,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     def change(groups: Any) -> None:
         groups["app"]["children"]["app_green"]["hosts"] = {"blue1": {}, "green2": {"ansible_host": "192.0.2.21"}}
         groups["postgres"]["hosts"] = {"data1": {"ansible_host": "192.0.2.41"}, "data2": {"ansible_host": "192.0.2.42"}}
+        groups["postgres"]["vars"] = {"postgresql_failover_plan": "faster"}
         groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
 
     children(lab, change)
@@ -115,6 +116,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     )
     assert "Two hosts share an address" in said
     assert f"Correct ansible_host in {lab}/hosts.yml." in said
+    assert "postgresql_failover_plan is «faster»; it must be fast, normal or wide" in said
     assert "odd number of postgres hosts (have 2) and at least three redis hosts (have 2)" in said
 
 

@@ -94,6 +94,7 @@ def test_the_running_server_has_this_scenarios_settings(host: Host) -> None:
         "max_connections": "60",
         "max_slot_wal_keep_size": "512MB",
         "shared_buffers": "96MB",
+        "shared_preload_libraries": "pg_stat_statements,pgaudit",
         "ssl_min_protocol_version": "TLSv1.2",
         "wal_sender_timeout": "5s",
         "work_mem": "3MB",
@@ -141,6 +142,19 @@ def test_passwords_are_in_no_log(host: Host) -> None:
         assert host.run("journalctl --no-pager | grep --fixed-strings --regexp=%s", secret).stdout == ""
     configuration = host.file("/etc/patroni/config.yml")
     assert (configuration.user, configuration.group, configuration.mode) == ("root", "postgres", 0o640)
+
+
+def test_changes_of_tables_and_roles_are_audited_and_statements_counted() -> None:
+    """The journal of the leader says who made what; a password in a statement is not written there."""
+    primary = member(leader(SOME_ADDRESS))
+    assert psql(primary, "trading_owner", "CREATE TABLE audited (); DROP TABLE audited").rc == 0
+    local(primary, "CREATE ROLE passing PASSWORD 'molecule-passing'; DROP ROLE passing")
+    journal = primary.check_output("journalctl --no-pager --since=-60s --unit=patroni")
+    for statement in ("CREATE TABLE,TABLE,public.audited", "DROP TABLE,TABLE,public.audited", "ROLE,CREATE ROLE"):
+        assert statement in journal
+    assert "molecule-passing" not in journal
+    counted = "SELECT count(*) > 0 FROM pg_stat_statements WHERE query LIKE 'CREATE TABLE audited%'"
+    assert local(primary, counted, "trading") == "t"
 
 
 def test_debians_own_cluster_was_never_made(host: Host) -> None:

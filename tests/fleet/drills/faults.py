@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 
-from lab import ADDRESSES, APPS, DATA, Meter, cluster, leader, on, power_off, power_on, wait
+from lab import ADDRESSES, APPS, DATA, Meter, cluster, leader, on, play, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
 
@@ -191,6 +191,19 @@ def postgres_healthy() -> bool:
     states = sorted(on(host, f'su postgres -c "psql -Atc \\"{ask}\\""', check=False).strip() for host in DATA)
     roles = sorted(state.split()[0] for state in cluster().values())
     return states == ["primary", "streaming", "streaming"] and roles == ["leader", "replica", "sync_standby"]
+
+
+def switchover(run: Meter) -> None:
+    """Have the primary hand over to the synchronous replica, as an operator would."""
+    on(leader(), "patronictl -c /etc/patroni/config.yml switchover --force")
+    flows(run)
+
+
+def setting_rolled(run: Meter) -> None:
+    """Change a setting that needs a restart and change it back: two rolls through the cluster."""
+    play("site", postgresql_shared_buffers="136MB")
+    play("site")
+    flows(run)
 
 
 def redis_killed(run: Meter) -> None:

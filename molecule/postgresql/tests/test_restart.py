@@ -1,0 +1,34 @@
+"""Does a setting that only a restart brings about reach every member while rows keep coming in?"""
+
+import itertools
+
+from postgresql_cluster import ADDRESSES, leader, local, member, psql, roles, wait_until
+from scenario import converge
+from test_failover import acknowledged, rows, start_writer
+
+# One that must shrink on the leader before it does on replicas, and one in each member's own file.
+CHANGED = ("-e", '{"postgresql_max_connections": 50, "postgresql_shared_buffers": "80MB"}')
+
+
+def test_a_changed_setting_is_rolled_through_the_cluster() -> None:
+    """The leader has handed over, nobody waits for a restart, no row is lost, and a further run changes nothing."""
+    old = leader(ADDRESSES["pg1"])
+    assert psql(member(old), "trading_owner", "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (id int)").rc == 0
+    member(old).check_output("truncate --size=0 /tmp/acknowledged")
+    writer = start_writer(old)
+    try:
+        converge(*CHANGED)
+    finally:
+        member(old).check_output("touch /tmp/stop")
+        writer.wait(timeout=15)
+
+    ask = "SELECT current_setting('max_connections'), current_setting('shared_buffers'), count(*) FROM pg_settings"
+    for name in ADDRESSES:
+        assert local(member(name), f"{ask} WHERE pending_restart") == "50|80MB|0"
+    assert leader(ADDRESSES["pg1"]) != old
+    assert sorted(roles(ADDRESSES["pg1"]).values()) == ["leader", "replica", "sync_standby"]
+
+    times = sorted(acknowledged(old).values())
+    print(f"{len(times)} rows, none for {max(later - earlier for earlier, later in itertools.pairwise(times)):.1f} s")
+    wait_until(lambda: all(set(acknowledged(old)) <= rows(name) for name in ADDRESSES), 10)
+    assert converge(*CHANGED).stdout.count("changed=0 ") == len(ADDRESSES)
