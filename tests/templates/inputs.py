@@ -30,6 +30,13 @@ INPUTS: dict[str, dict[str, Any]] = {
         "nginx_live_color": "blue",
         "__nginx_certificate": {"stat": {"checksum": "sum of the certificate"}},
     },
+    "pgbouncer": {
+        "pgbouncer_address": "10.0.0.41",
+        "pgbouncer_databases": ["trading"],
+        "pgbouncer_roles": [{"name": "app", "pool_size": 30}, {"name": "report", "max_clients": 7}],
+        "pgbouncer_client_addresses": ["10.0.0.21", "10.0.9.0/24"],
+        "pgbouncer_auth_password": 'secret-"pooler"',
+    },
     "postgresql": {
         "inventory_hostname": "data1",
         "postgresql_members": MEMBERS,
@@ -40,6 +47,12 @@ INPUTS: dict[str, dict[str, Any]] = {
         "postgresql_rewind_password": "secret-rewind",
         "postgresql_rest_password": "31415926535897",
         "postgresql_databases": [{"name": "trading", "owner": "keeper", "writers": ["app"], "readers": ["report"]}],
+        "postgresql_roles": [
+            {"name": "keeper", "password": "secret-keeper"},
+            {"name": "app", "password": "secret-app", "pooled": True},
+            {"name": "report", "password": "secret-report", "addresses": ["10.0.8.0/24"]},
+        ],
+        "postgresql_pooler_password": "secret-pooler",
         "postgresql_parameters": {"log_min_duration_statement": "250ms", "work_mem": "9MB"},
     },
     "redis": {

@@ -8,10 +8,10 @@ from inputs import INPUTS
 from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
-# Redis reads no comments in its ACL files.
-WITHOUT_HEADER = {"users-state.acl.j2", "users-sentinel.acl.j2"}
+# Redis reads no comments in its ACL files, nor does PgBouncer in its list of users.
+WITHOUT_HEADER = {"userlist.txt.j2", "users-state.acl.j2", "users-sentinel.acl.j2"}
 # Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
-WITH_SECRETS = {"config.yml.j2", "redis-state.conf.j2", "redis-cli-state.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
+WITH_SECRETS = {"config.yml.j2", "userlist.txt.j2", "redis-state.conf.j2", "redis-cli-state.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
@@ -22,7 +22,7 @@ def test_renders_with_the_header_first(role: str, name: str) -> None:
     assert "{%" not in text
     if name not in WITHOUT_HEADER:
         first = [line for line in text.splitlines() if not line.startswith("#!")][:3]
-        assert first == ["#", "# Ansible managed", "#"]
+        assert [line.lstrip("#; ") for line in first] == ["", "Ansible managed", ""]
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)

@@ -51,8 +51,13 @@ def test_hba_lets_in_whom_it_names(config: Any) -> None:
     for rule in rules:
         assert rule[-1] == ("peer" if rule[:3] == ["local", "all", "postgres"] else "scram-sha-256")
     remote = [rule[1:-1] for rule in rules if rule[0] == "hostssl"]
-    assert ["trading", "keeper,app,report", "10.0.0.21/32"] in remote
-    assert ["trading", "keeper,app,report", "10.0.9.0/24"] in remote
+    of_trading = {(rule[1], rule[2]) for rule in remote if rule[0] == "trading"}
+    assert of_trading == {
+        ("keeper", "10.0.0.21/32"),
+        ("keeper", "10.0.9.0/24"),
+        ("app", "10.0.0.41/32"),  # pooled: from the member's own address
+        ("report", "10.0.8.0/24"),
+    }
     assert not [rule for rule in remote if "all" in rule or "0.0.0.0/0" in rule or "postgres" in rule[1].split(",")]
     assert {rule[2] for rule in remote if rule[0] == "replication"} == {
         f"{a}/32" for a in ("10.0.0.41", "10.0.0.42", "10.0.0.43")

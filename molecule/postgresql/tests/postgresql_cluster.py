@@ -17,7 +17,9 @@ from testinfra.host import Host
 ADDRESSES = {"pg1": "10.203.0.114", "pg2": "10.203.0.115", "pg3": "10.203.0.116"}
 PASSWORDS = {
     "app": "31415926535897",  # digits only: a string all the same
+    "desk": "molecule-desk",
     "other_owner": "molecule-other",
+    "pgbouncer": 'molecule-pooler "quoted"',
     "postgres": "molecule-superuser",
     "replicator": "molecule-replication: 'quoted' \"twice\" #",
     "report": "molecule-report",

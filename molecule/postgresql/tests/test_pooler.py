@@ -1,0 +1,97 @@
+"""PgBouncer: who gets in, what is shared, and that nothing on the way is in plain text."""
+
+import subprocess
+
+import pytest
+from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, psql, wait_until
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+SOME = ADDRESSES["pg1"]
+
+
+def pooled(sql: str, /, role: str = "desk", **settings: str) -> CommandResult:
+    """Run SQL through the pooler of the leader, unless the settings say otherwise."""
+    connection = {"host": ADDRESSES[leader(SOME)], "port": "6432", "target_session_attrs": "any", **settings}
+    return psql(member(next(name for name in ADDRESSES if name != leader(SOME))), role, sql, **connection)
+
+
+def test_a_role_writes_through_the_pooler_with_its_own_settings() -> None:
+    """On the leader, over TLS on both sides; its statements are bounded as they are without a pooler."""
+    answer = pooled("SELECT current_user, pg_is_in_recovery(), current_setting('statement_timeout')")
+    assert answer.stdout == "desk|f|3s\n"
+    both = "SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename IN ('desk', 'pgbouncer')"
+    assert set(local(member(leader(SOME)), both).splitlines()) == {"t|TLSv1.3"}
+
+
+def test_a_replicas_pooler_reads() -> None:
+    """Each pooler leads to the PostgreSQL of its own host."""
+    replica = next(name for name in ADDRESSES if name != leader(SOME))
+    assert pooled("SELECT pg_is_in_recovery()", host=ADDRESSES[replica]).stdout == "t\n"
+
+
+@pytest.mark.parametrize(
+    ("role", "settings", "message"),
+    [
+        ("desk", {"sslmode": "disable"}, "SSL required"),
+        ("desk", {"password": "wrong"}, "authentication failed"),
+        ("desk", {"dbname": "other"}, "no authentication method is found"),
+        ("desk", {"sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+        ("desk", {"host": "pg.wrong.example", "hostaddr": SOME}, "does not match host name"),
+        ("desk", {"port": "5432", "dbname": "trading"}, "no pg_hba.conf entry"),
+        ("app", {}, "no such user"),
+        ("postgres", {"dbname": "postgres"}, "no such user"),
+        ("postgres", {"dbname": "pgbouncer"}, "no such user"),
+        ("pgbouncer", {"dbname": "pgbouncer"}, "not allowed"),
+        ("pgbouncer", {"dbname": "postgres"}, "no authentication method is found"),
+    ],
+)
+def test_others_are_refused(role: str, settings: dict[str, str], message: str) -> None:
+    """Without TLS, by a wrong CA, name, password or role, past the pooler, or to its console."""
+    refused = pooled("SELECT 1", role=role, **settings)
+    assert refused.rc == 2
+    assert message in refused.stderr
+
+
+def test_the_pooler_learns_verifiers_of_pooled_roles_only() -> None:
+    """Its role is asked for the others in vain, and may read no table of roles."""
+    ask = "SELECT count(*) FROM unnest(ARRAY{}) name, pooler.credentials(name)"
+    primary = member(leader(SOME))
+    as_pooler = "SET ROLE pgbouncer; "
+    assert local(primary, as_pooler + ask.format("['desk']")).splitlines()[-1] == "1"
+    others = [name for name in PASSWORDS if name not in ("desk", "pgbouncer")]
+    assert local(primary, as_pooler + ask.format(others)).splitlines()[-1] == "0"
+    console = ["runuser", "-u", "postgres", "--", "psql", "-c", as_pooler + "SELECT * FROM pg_authid"]
+    assert "permission denied" in primary.run(" ".join(map("'{}'".format, console))).stderr
+
+
+def test_forty_clients_share_five_connections_and_their_prepared_statements() -> None:
+    """As many as the role may have; the next client is turned away, and no transaction failed."""
+    address = ADDRESSES[leader(SOME)]
+    environment = {
+        "PGPASSWORD": PASSWORDS["desk"],
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/etc/ssl/tradefleet/ca.crt",
+    }
+    script = "SELECT :client_id + 1;\\nBEGIN;\\nSELECT pg_sleep(0.02);\\nEND;"
+    bench = f"printf '{script}' > /tmp/script; exec /usr/lib/postgresql/17/bin/pgbench --no-vacuum --protocol=prepared"
+    bench += f" --client=40 --jobs=40 --time=6 --file=/tmp/script 'host={address} port=6432 user=desk dbname=trading'"
+    options = [f"--env={key}={value}" for key, value in environment.items()]
+    with subprocess.Popen(
+        ["podman", "exec", *options, "tf-pg1", "bash", "-c", bench], stdout=subprocess.PIPE, text=True
+    ) as running:
+        connections = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'desk'"
+        wait_until(lambda: local(member(leader(SOME)), connections) == "5", 5)
+        refused = pooled("SELECT 1")
+        output, _ = running.communicate(timeout=30)
+    assert "number of failed transactions: 0 (0.000%)" in output, output
+    assert refused.rc == 2
+    assert "max_user_client_connections" in refused.stderr
+
+
+def test_the_pooler_runs_confined_and_keeps_its_password(host: Host) -> None:
+    """It comes back by itself, may do nothing as root, and others cannot read its files."""
+    unit = host.check_output("systemctl show pgbouncer --property=User,Restart,NoNewPrivileges,CapabilityBoundingSet")
+    assert set(unit.splitlines()) == {"User=postgres", "Restart=always", "NoNewPrivileges=yes", "CapabilityBoundingSet="}
+    assert host.file("/etc/pgbouncer/userlist.txt").mode == 0o640
+    assert host.run("journalctl --no-pager | grep --fixed-strings molecule-pooler").stdout == ""

@@ -1,0 +1,49 @@
+"""PgBouncer's files, read as it reads them."""
+
+from configparser import ConfigParser
+
+from inputs import INPUTS
+from render import lines, render
+
+PGBOUNCER = INPUTS["pgbouncer"]
+
+
+def test_only_this_hosts_postgresql_is_behind_it_and_both_sides_are_tls() -> None:
+    """The database of the clients, and the one in which verifiers are asked for."""
+    config = ConfigParser(interpolation=None)
+    config.read_string(render("pgbouncer", "pgbouncer.ini.j2", **PGBOUNCER))
+    assert dict(config["databases"]) == dict.fromkeys(("trading", "postgres"), "host=10.0.0.41 port=5432")
+    assert dict(config["users"]) == {
+        "app": "pool_size=30 max_user_client_connections=1000",
+        "report": "pool_size=20 max_user_client_connections=7",
+    }
+    settings = config["pgbouncer"]
+    assert (settings["client_tls_sslmode"], settings["server_tls_sslmode"]) == ("require", "verify-full")
+    assert (settings["listen_addr"], settings["pool_mode"]) == ("10.0.0.41", "transaction")
+    assert "logfile" not in settings
+
+
+def test_whoever_is_named_gets_in_from_where_it_is_said() -> None:
+    """Over TLS, with SCRAM; nobody else."""
+    assert lines(render("pgbouncer", "hba.conf.j2", **PGBOUNCER)) == [
+        "hostssl trading app,report 10.0.0.21/32 scram-sha-256",
+        "hostssl trading app,report 10.0.9.0/24 scram-sha-256",
+    ]
+
+
+def test_quotes_in_the_password_are_doubled() -> None:
+    """As PgBouncer's list of users wants them."""
+    assert render("pgbouncer", "userlist.txt.j2", **PGBOUNCER) == '"pgbouncer" "secret-""pooler"""\n'
+
+
+def test_the_unit_has_descriptors_for_all_clients() -> None:
+    """Two for each at most."""
+    text = render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER)
+    assert {"LimitNOFILE=3024", "Restart=always", "NoNewPrivileges=true"} <= set(lines(text))
+
+
+def test_the_console_is_reached_through_the_socket() -> None:
+    """As the user that PgBouncer runs as, who needs no password."""
+    (command,) = lines(render("pgbouncer", "pgbouncer-cli.j2", **PGBOUNCER))
+    assert command.startswith("exec runuser -u postgres -- psql ")
+    assert "-h /run/postgresql -p 6432 -U pgbouncer -d pgbouncer" in command
