@@ -35,10 +35,11 @@ INPUTS: dict[str, dict[str, Any]] = {
         "pgbouncer_databases": ["trading"],
         "pgbouncer_roles": [{"name": "app", "pool_size": 30}, {"name": "report", "max_clients": 7}],
         "pgbouncer_client_addresses": ["10.0.0.21", "10.0.9.0/24"],
-        "pgbouncer_auth_password": 'secret-"pooler"',
+        "pgbouncer_auth_password": "secret-pooler",
     },
     "postgresql": {
         "inventory_hostname": "data1",
+        "ansible_facts": {"memtotal_mb": 16384},
         "postgresql_members": MEMBERS,
         "postgresql_etcd_hosts": ADDRESSES,
         "postgresql_client_addresses": ["10.0.0.21", "10.0.9.0/24"],

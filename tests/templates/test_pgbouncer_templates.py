@@ -33,7 +33,8 @@ def test_whoever_is_named_gets_in_from_where_it_is_said() -> None:
 
 def test_quotes_in_the_password_are_doubled() -> None:
     """As PgBouncer's list of users wants them."""
-    assert render("pgbouncer", "userlist.txt.j2", **PGBOUNCER) == '"pgbouncer" "secret-""pooler"""\n'
+    given = PGBOUNCER | {"pgbouncer_auth_password": 'secret-"pooler"'}
+    assert render("pgbouncer", "userlist.txt.j2", **given) == '"pgbouncer" "secret-""pooler"""\n'
 
 
 def test_the_unit_has_descriptors_for_all_clients() -> None:

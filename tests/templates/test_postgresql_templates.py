@@ -64,6 +64,13 @@ def test_hba_lets_in_whom_it_names(config: Any) -> None:
     }
 
 
+def test_memory_is_sized_from_the_hosts(config: Any) -> None:
+    """A quarter, seven tenths, a sixteenth; work_mem is the inventory's here."""
+    parameters = config["postgresql"]["parameters"]
+    wanted = {"shared_buffers": "4096MB", "effective_cache_size": "11468MB", "maintenance_work_mem": "1024MB"}
+    assert wanted.items() <= parameters.items()
+
+
 def test_the_inventorys_parameters_win(config: Any) -> None:
     """Over the role's own, and beside them."""
     parameters = config["postgresql"]["parameters"]

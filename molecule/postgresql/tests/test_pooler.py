@@ -20,7 +20,9 @@ def test_a_role_writes_through_the_pooler_with_its_own_settings() -> None:
     """On the leader, over TLS on both sides; its statements are bounded as they are without a pooler."""
     answer = pooled("SELECT current_user, pg_is_in_recovery(), current_setting('statement_timeout')")
     assert answer.stdout == "desk|f|3s\n"
-    both = "SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename IN ('desk', 'pgbouncer')"
+    both = (
+        "SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename IN ('desk', 'pgbouncer')"
+    )
     assert set(local(member(leader(SOME)), both).splitlines()) == {"t|TLSv1.3"}
 
 
@@ -92,6 +94,11 @@ def test_forty_clients_share_five_connections_and_their_prepared_statements() ->
 def test_the_pooler_runs_confined_and_keeps_its_password(host: Host) -> None:
     """It comes back by itself, may do nothing as root, and others cannot read its files."""
     unit = host.check_output("systemctl show pgbouncer --property=User,Restart,NoNewPrivileges,CapabilityBoundingSet")
-    assert set(unit.splitlines()) == {"User=postgres", "Restart=always", "NoNewPrivileges=yes", "CapabilityBoundingSet="}
+    assert set(unit.splitlines()) == {
+        "User=postgres",
+        "Restart=always",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+    }
     assert host.file("/etc/pgbouncer/userlist.txt").mode == 0o640
     assert host.run("journalctl --no-pager | grep --fixed-strings molecule-pooler").stdout == ""

@@ -195,7 +195,7 @@ def postgres_healthy() -> bool:
 
 def switchover(run: Meter) -> None:
     """Have the primary hand over to the synchronous replica, as an operator would."""
-    on(leader(), "patronictl -c /etc/patroni/config.yml switchover --force")
+    play("switchover")
     flows(run)
 
 
