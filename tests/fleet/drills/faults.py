@@ -206,6 +206,14 @@ def setting_rolled(run: Meter) -> None:
     flows(run)
 
 
+def minor_upgrade(run: Meter) -> None:
+    """Upgrade, with PostgreSQL's and Patroni's packages as if they had just been installed on each member."""
+    for host in DATA:
+        on(host, "touch /var/lib/dpkg/info/postgresql-17.list /var/lib/dpkg/info/patroni.list")
+    play("upgrade_postgresql")
+    flows(run)
+
+
 def redis_killed(run: Meter) -> None:
     """Kill Redis on its primary; systemd starts it again."""
     on(redis_apart(), "kill -9 $(systemctl show -p MainPID --value redis-server@state)")
