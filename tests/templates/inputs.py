@@ -24,6 +24,11 @@ INPUTS: dict[str, dict[str, Any]] = {
         ],
     },
     "etcd": {"etcd_members": MEMBERS, "inventory_hostname": "data1"},
+    "haproxy": {
+        "haproxy_servers": MEMBERS,
+        "haproxy_tls_ca_file": "/x/ca.crt",
+        "__haproxy_ca": {"stat": {"checksum": "sum of the CA"}},
+    },
     "nginx": {
         "nginx_server_name": "trade.example",
         "nginx_upstreams": {"blue": ["10.0.0.21", "10.0.0.22"], "green": []},
