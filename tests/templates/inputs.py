@@ -10,6 +10,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "app_color": "green",
         "app_address": "10.0.0.31",
         "app_database_hosts": ADDRESSES,
+        "app_database_port": 6432,
         "app_database_password": "secret-app",
         "app_database_owner_password": "secret-owner",
         "app_redis_sentinels": ADDRESSES,
