@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tradefleet import hooks, logs, openapi, problems, schema, settings
 from tradefleet.auth import guard
-from tradefleet.extensions import cache, db
+from tradefleet.extensions import cache, db, replicas
 from tradefleet.orders import views as order_views
 from tradefleet.settings import Settings
 from tradefleet.system import views as system_views
@@ -37,6 +37,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     app.extensions["settings"] = chosen
     db.init_app(app, chosen.database)
     cache.init_app(app, chosen.redis)
+    replicas.init_app(app)
     problems.init_app(app)
     hooks.init_app(app, chosen)
     guard.init_app(app)

@@ -1,19 +1,23 @@
 """Redis as a cache: every error is a miss, and a Redis that fails is left alone for a moment."""
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 from flask import Flask, current_app
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedSSLConnection
 
+from tradefleet import deadline
+from tradefleet.breaker import Breaker
 from tradefleet.settings import RedisSettings
 
+# One call with all that it needs: finding the primary, connecting, asking.
 CALL_SECONDS = 0.25
 # Sentinels are asked one after the other; three silent ones together take no longer than one call.
 SENTINEL_SECONDS = 0.08
@@ -23,6 +27,37 @@ LOG_EVERY_SECONDS = 30.0
 Health = Literal["ok", "down", "disabled"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class BoundedConnection(SentinelManagedSSLConnection):
+    """A connection whose every wait ends with the running budget.
+
+    redis-py's own timeouts begin anew with each step, so that a call of many steps may take many times as long.
+    """
+
+    def _bound(self) -> float:
+        # 0 would mean: do not wait at all, and another error.
+        left = max(deadline.remaining(CALL_SECONDS), 0.001)
+        if self._sock:
+            self._sock.settimeout(left)
+        return left
+
+    def _connect(self) -> socket.socket:
+        self.socket_connect_timeout = self.socket_timeout = self._bound()
+        # redis annotates this only in part
+        connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        return connected
+
+    def send_packed_command(self, command: str | Iterable[bytes], check_health: bool = True) -> None:
+        """Send as redis-py does, within the budget."""
+        self._bound()
+        # as above
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Read as redis-py does, within the budget."""
+        self._bound()
+        return super().read_response(*arguments, **options)
 
 
 def _connect(settings: RedisSettings) -> Redis:
@@ -49,7 +84,9 @@ def _connect(settings: RedisSettings) -> Redis:
         **options(settings.username, settings.password, CALL_SECONDS),
     )
     # and this
-    client: Redis = sentinel.master_for(settings.service)  # type: ignore[no-untyped-call]
+    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        settings.service, connection_class=BoundedConnection
+    )
     return client
 
 
@@ -59,8 +96,8 @@ class RedisCache:
     def __init__(self, client: Redis | None) -> None:
         self.errors = 0
         self._client = client
+        self._breaker = Breaker(PAUSE_SECONDS)
         self._lock = threading.Lock()
-        self._paused_until = 0.0
         self._logged_at = -LOG_EVERY_SECONDS
 
     def get(self, key: str) -> bytes | None:
@@ -68,9 +105,9 @@ class RedisCache:
         value = self._call(lambda client: client.get(key), None)
         return value if isinstance(value, bytes) else None
 
-    def put(self, key: str, value: bytes, seconds: int) -> None:
-        """Keep the value for so many seconds, if Redis can."""
-        self._call(lambda client: client.set(key, value, ex=seconds), None)
+    def put(self, key: str, value: bytes, seconds: int, *, only_if_new: bool = False) -> None:
+        """Keep the value for so many seconds, if Redis can; `only_if_new` leaves a value that is there alone."""
+        self._call(lambda client: client.set(key, value, ex=seconds, nx=only_if_new), None)
 
     def health(self) -> Health:
         """Say whether Redis answers; while it is left alone it counts as down."""
@@ -79,19 +116,26 @@ class RedisCache:
         return "ok" if self._call(lambda client: bool(client.ping()), False) else "down"
 
     def _call(self, use: Callable[[Redis], T], otherwise: T) -> T:
-        if self._client is None or time.monotonic() < self._paused_until:
+        # A call that may not take its time would fail, and Redis would be blamed.
+        if self._client is None or deadline.remaining(CALL_SECONDS) < CALL_SECONDS or not self._breaker.allows():
             return otherwise
         try:
-            return use(self._client)
+            with deadline.budget(CALL_SECONDS):
+                answer = use(self._client)
         except (RedisError, OSError) as error:
+            self._breaker.failed()
+            # What one connection met (a server that is gone, that loads, that is primary no longer), the idle ones
+            # would meet as well, one after the other.
+            self._client.connection_pool.disconnect(inuse_connections=False)
             self._note(error)
             return otherwise
+        self._breaker.succeeded()
+        return answer
 
     def _note(self, error: Exception) -> None:
         now = time.monotonic()
         with self._lock:
             self.errors += 1
-            self._paused_until = now + PAUSE_SECONDS
             if now - self._logged_at < LOG_EVERY_SECONDS:
                 return
             self._logged_at = now

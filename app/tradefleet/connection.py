@@ -75,12 +75,18 @@ def _open(conninfo: str, seconds: float) -> PGconn:
     return pgconn
 
 
-class PrimaryConnector:
-    """Finds the primary among the hosts, and remembers it for the next connection."""
+class Connector:
+    """Finds a usable server among the hosts, and remembers it for the next connection."""
 
-    def __init__(self, settings: DatabaseSettings, options: str) -> None:
-        """Take the hosts and credentials, and `options` as libpq takes them ("-c name=value ...")."""
-        self._hosts = list(settings.hosts)
+    def __init__(
+        self, settings: DatabaseSettings, hosts: tuple[Address, ...], *, writes: bool, options: str = ""
+    ) -> None:
+        """Take the hosts, whether only one that takes writes will do, and `options` as libpq takes them.
+
+        A pooler refuses options: what bounds a session behind one is set for the database role.
+        """
+        self._hosts = list(hosts)
+        self._tls_name = settings.tls_name
         self._lock = threading.Lock()
         self._common = {
             "dbname": settings.name,
@@ -90,22 +96,23 @@ class PrimaryConnector:
             "sslrootcert": settings.ca_file,
             "gssencmode": "disable",
             "application_name": "tradefleet",
-            "target_session_attrs": "read-write",
+            # A pooler does not report it, so libpq asks: one short question for each new connection, and the only guard
+            # against a proxy that is mistaken for a moment.
+            "target_session_attrs": "read-write" if writes else "any",
             # The kernel gives up on a peer that vanished without a reset.
             "tcp_user_timeout": "2500",
             "keepalives_idle": "5",
             "keepalives_interval": "2",
             "keepalives_count": "2",
-            "options": options,
-        }
+        } | ({"options": options} if options else {})
 
     def __call__(self) -> BoundedConnection:
-        """Return a connection to the primary.
+        """Return a connection.
 
         Every host gets an equal share of the time that is left, so one that is silent cannot use up the others'.
 
         Raises:
-            psycopg.OperationalError: no host let us write in time; the text gives each host's reason.
+            psycopg.OperationalError: no host would do in time; the text gives each host's reason.
 
         """
         ends_at = time.monotonic() + min(CONNECT_SECONDS, deadline.remaining(CONNECT_SECONDS))
@@ -114,18 +121,24 @@ class PrimaryConnector:
         reasons = []
         for position, host in enumerate(hosts):
             share = (ends_at - time.monotonic()) / (len(hosts) - position)
-            conninfo = make_conninfo("", host=host.host, port=host.port, **self._common)
+            # libpq connects to hostaddr and verifies host.
+            conninfo = make_conninfo(
+                "", host=self._tls_name or host.host, hostaddr=host.host, port=host.port, **self._common
+            )
             try:
                 pgconn = _open(conninfo, share)
             except psycopg.OperationalError as error:
                 reasons.append(f"{host.host}:{host.port}: {error}")
                 continue
             self._prefer(host)
-            return BoundedConnection(pgconn)
-        raise psycopg.OperationalError("no primary found; " + "; ".join(reasons))
+            connection = BoundedConnection(pgconn)
+            # Behind a pooler the next transaction may have another server; after a migration, a plan another shape.
+            connection.prepare_threshold = None
+            return connection
+        raise psycopg.OperationalError("no usable server found; " + "; ".join(reasons))
 
-    def _prefer(self, primary: Address) -> None:
+    def _prefer(self, found: Address) -> None:
         with self._lock:
-            if self._hosts[0] != primary:
-                log.info("the primary is %s:%s", primary.host, primary.port)
-                self._hosts.sort(key=lambda host: host != primary)
+            if self._hosts[0] != found:
+                log.info("the database is at %s:%s", found.host, found.port)
+                self._hosts.sort(key=lambda host: host != found)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import wraps
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar, cast, get_type_hints
 
 from flask import Response, request
@@ -22,12 +23,17 @@ class Operation:
     """The models of a view: by location for what it takes, by status for what it gives."""
 
     def __init__(
-        self, view: Callable[..., Response], answers: Mapping[int, type[BaseModel]], problems: tuple[int, ...]
+        self,
+        view: Callable[..., Response],
+        answers: Mapping[int, type[BaseModel]],
+        problems: tuple[int, ...],
+        headers: Mapping[str, str],
     ) -> None:
         hints = get_type_hints(view)
         self.inputs: dict[str, type[BaseModel]] = {name: hints[name] for name in LOCATIONS if name in hints}
         self.answers = answers
         self.problems = problems
+        self.headers = headers
 
     def read_request(self) -> dict[str, BaseModel]:
         """Return the checked inputs by location.
@@ -41,14 +47,19 @@ class Operation:
         return {name: _check(name, readers[name](model), model) for name, model in self.inputs.items()}
 
 
-def operation(*, answers: Mapping[int, type[BaseModel]], problems: tuple[int, ...] = ()) -> Callable[[View], View]:
+def operation(
+    *,
+    answers: Mapping[int, type[BaseModel]],
+    problems: tuple[int, ...] = (),
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[View], View]:
     """Check requests against the models that annotate the view's `body`, `query` and `headers`.
 
-    `answers` and `problems` are for the OpenAPI document only.
+    `answers`, `problems` and the `headers` of answers, with a sentence on each, are for the OpenAPI document only.
     """
 
     def decorate(view: View) -> View:
-        described = Operation(view, answers, problems)
+        described = Operation(view, answers, problems, headers)
 
         @wraps(view)
         def checked(**path: Any) -> Response:

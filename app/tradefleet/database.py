@@ -1,4 +1,4 @@
-"""The database: one engine, and units of work that either say what happened or say that nobody knows."""
+"""The database: its engines, and units of work that either say what happened or say that nobody knows."""
 
 import logging
 from collections.abc import Callable
@@ -13,16 +13,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from tradefleet import deadline
-from tradefleet.connection import PrimaryConnector
+from tradefleet.connection import Connector
 from tradefleet.settings import DatabaseSettings
 
 POOL_SIZE = 8
 # The pool knows one fixed wait. A short one, repeated, ends with the request's budget.
 POOL_SECONDS = 0.2
-_REQUEST_OPTIONS = "-c statement_timeout=2s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+# A pooled connection is replaced after this. The proxy on the way lets sessions live longer, so what is in the pool is
+# alive; and after a minute nobody uses a server that a better one has replaced.
+RECYCLE_SECONDS = 60
 _MIGRATION_OPTIONS = "-c statement_timeout=60s -c lock_timeout=5s"
-# read-only transaction, shutdown, crash, cannot connect now: the server is no (longer) usable primary.
-_NOT_A_PRIMARY = {"25006", "57P01", "57P02", "57P03"}
+# The server is no longer what this connection is for: read-only transaction, shutdown, crash, cannot connect now, and
+# (asked for a primary's position) in recovery.
+_NOT_USABLE = {"25006", "57P01", "57P02", "57P03", "55000"}
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -50,45 +53,70 @@ class OutcomeUnknownError(Exception):
     """The connection broke while the commit was under way: the work may be stored or not."""
 
 
-def _mark_lost_primary(context: ExceptionContext) -> None:
+def _mark_lost_server(context: ExceptionContext) -> None:
     state = getattr(context.original_exception, "sqlstate", None) or ""
-    if state in _NOT_A_PRIMARY or state.startswith("08"):
+    if state in _NOT_USABLE or state.startswith("08"):
         context.is_disconnect = True  # SQLAlchemy then drops every pooled connection, not only this one
 
 
 def make_engine(settings: DatabaseSettings, folder: Path, *, for_migrations: bool = False) -> Engine:
-    """Return an engine that connects on first use: to the primary, or, without hosts, to SQLite in `folder`."""
+    """Return an engine that connects on first use: to the primary, or, without hosts, to SQLite in `folder`.
+
+    Requests set no limits of their own on the server: those are settings of the database role, which hold behind a
+    pooler too. Migrations do, and need a direct connection.
+    """
     if not settings.hosts:
         engine = create_engine(
             f"sqlite:///{folder}/tradefleet.sqlite3", connect_args={"timeout": 2}, hide_parameters=True
         )
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
         return engine
+    options = _MIGRATION_OPTIONS if for_migrations else ""
+    return _engine(
+        Connector(settings, settings.hosts, writes=True, options=options), 1 if for_migrations else POOL_SIZE
+    )
+
+
+def make_replica_engine(settings: DatabaseSettings) -> Engine | None:
+    """Return an engine for reads that need no primary, or None where all reads use the primary."""
+    if not settings.hosts or not settings.replicas:
+        return None
+    return _engine(Connector(settings, settings.replicas, writes=False), POOL_SIZE)
+
+
+def _engine(connector: Connector, size: int) -> Engine:
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=PrimaryConnector(settings, _MIGRATION_OPTIONS if for_migrations else _REQUEST_OPTIONS),
-        pool_size=1 if for_migrations else POOL_SIZE,
+        creator=connector,
+        pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
-        pool_recycle=1800,
+        pool_recycle=RECYCLE_SECONDS,
         use_native_hstore=False,  # saves a query on each new connection
         hide_parameters=True,  # an error's text goes to the log, and values do not belong there
     )
-    event.listen(engine, "handle_error", _mark_lost_primary)
+    event.listen(engine, "handle_error", _mark_lost_server)
     return engine
 
 
 class Database:
-    """The Flask extension that gives each application its engine."""
+    """The Flask extension that gives each application its engines."""
 
     def init_app(self, app: Flask, settings: DatabaseSettings) -> None:
-        """Give `app` an engine; nothing connects yet."""
+        """Give `app` its engines; nothing connects yet."""
         app.extensions["database"] = make_engine(settings, Path(app.instance_path))
+        app.extensions["replica"] = make_replica_engine(settings)
 
     @property
     def engine(self) -> Engine:
         """The engine of the current application."""
         engine: Engine = current_app.extensions["database"]
+        return engine
+
+    @property
+    def replica(self) -> Engine | None:
+        """The engine for reads that need no primary; None where there is none."""
+        engine: Engine | None = current_app.extensions["replica"]
         return engine
 
     def read(self, work: Callable[[Session], T]) -> T:
@@ -100,24 +128,29 @@ class Database:
         """
         return run(self.engine, work, commit=False)
 
-    def transact(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in one transaction and commit it. `work` may run twice, never both times to the end.
+    def transact(self, work: Callable[[Session], T], *, idempotent: bool = False) -> T:
+        """Run `work` in one transaction and commit it.
+
+        `work` may run twice, but is committed once. If it is `idempotent`, doing it again after it was stored finds
+        what was stored: then it is also repeated after a commit whose answer did not arrive, and that tells the
+        outcome.
 
         Raises:
             DatabaseUnavailableError: nothing was stored.
             OutcomeUnknownError: the commit was sent, and its answer did not arrive.
 
         """
-        return run(self.engine, work, commit=True)
+        return run(self.engine, work, commit=True, idempotent=idempotent)
 
 
-def run(engine: Engine, work: Callable[[Session], T], *, commit: bool) -> T:
+def run(engine: Engine, work: Callable[[Session], T], *, commit: bool, idempotent: bool = False) -> T:
     """Do what `Database.read` and `Database.transact` say, on any engine.
 
     A connection that died in the pool fails at its first statement, and everything in the pool is dropped with
     it; then the work runs once more, on a new connection, if the budget allows that.
     """
     may_repeat = True
+    doubt: SQLAlchemyError | None = None
     while True:
         with Session(engine, expire_on_commit=False) as session:
             try:
@@ -128,19 +161,29 @@ def run(engine: Engine, work: Callable[[Session], T], *, commit: bool) -> T:
                 _let_commit_wait(session)
             except PoolTimeout as error:
                 if deadline.remaining(0) <= POOL_SECONDS:
-                    raise DatabaseUnavailableError("every connection is in use") from error
+                    raise _failure("every connection is in use", doubt) from error
                 continue
             except (OperationalError, InterfaceError, InternalError) as error:
                 if not may_repeat or not error.connection_invalidated:
-                    raise DatabaseUnavailableError("the work failed before its commit") from error
+                    raise _failure("the work failed before its commit", doubt) from error
                 log.warning("a pooled connection was dead; trying once more", exc_info=error)
                 may_repeat = False
                 continue
             try:
                 session.commit()
             except SQLAlchemyError as error:
-                raise OutcomeUnknownError("the commit failed") from error
+                if not (idempotent and may_repeat):
+                    raise _failure("the commit failed", error) from error
+                log.warning("the commit failed; the work is repeated to learn its outcome", exc_info=error)
+                may_repeat = False
+                doubt = error
+                continue
             return result
+
+
+def _failure(reason: str, doubt: SQLAlchemyError | None) -> DatabaseUnavailableError | OutcomeUnknownError:
+    """Return what to raise: once a commit was sent, no later failure tells that nothing was stored."""
+    return OutcomeUnknownError(reason) if doubt else DatabaseUnavailableError(reason)
 
 
 def _let_commit_wait(session: Session) -> None:

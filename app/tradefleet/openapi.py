@@ -65,7 +65,10 @@ def _operation(app: Flask, rule: Rule, found: Operation) -> Document:
         "summary": (view.__doc__ or "").partition("\n")[0],
         "parameters": [*_path_parameters(rule), *_parameters(found, "query"), *_parameters(found, "headers")],
         "responses": {
-            **{str(int(status)): _answer(status, "application/json", model) for status, model in found.answers.items()},
+            **{
+                str(int(status)): _answer(status, "application/json", model) | _headers(found)
+                for status, model in found.answers.items()
+            },
             **{str(status): _answer(status, MEDIA_TYPE, ProblemDocument) for status in found.problems},
         },
         "security": [] if rule.endpoint in PUBLIC_ENDPOINTS else [{"key": []}],
@@ -103,6 +106,13 @@ def _answer(status: int, media_type: str, model: type[BaseModel]) -> Document:
         "description": HTTPStatus(status).phrase,
         "content": {media_type: {"schema": _reference(model)}},
     }
+
+
+def _headers(found: Operation) -> Document:
+    described = {
+        name: {"description": said, "schema": {"type": "string"}} for name, said in sorted(found.headers.items())
+    }
+    return {"headers": described} if described else {}
 
 
 def _reference(model: type[BaseModel]) -> Document:

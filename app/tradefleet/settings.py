@@ -35,9 +35,14 @@ class Release:
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """How to reach PostgreSQL; without hosts the application keeps its data in SQLite."""
+    """How to reach PostgreSQL; without hosts the application keeps its data in SQLite.
+
+    `tls_name` is the name that the servers' certificates must carry; empty means the address that is connected to.
+    """
 
     hosts: tuple[Address, ...] = ()
+    replicas: tuple[Address, ...] = ()
+    tls_name: str = ""
     name: str = "tradefleet"
     user: str = "tradefleet_app"
     ca_file: str = ""
@@ -94,6 +99,12 @@ def _token(text: str) -> str:
     return text
 
 
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*", text) or len(text) > 253:
+        raise ValueError(f"{text!r} is not a host name")
+    return text
+
+
 def _file(text: str) -> str:
     if not Path(text).is_file():
         raise ValueError(f"{text!r} is not a file")
@@ -114,6 +125,11 @@ def _manifest(text: str) -> Release:
 # name -> (how the text becomes a value, what the operator should write)
 _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "DATABASE_HOSTS": (_addresses, 'write "10.0.0.1:5432,10.0.0.2:5432" with IP addresses'),
+    "DATABASE_REPLICAS": (
+        _addresses,
+        'write "10.0.0.1:5432" with an IP address, or nothing: all reads use the primary',
+    ),
+    "DATABASE_TLS_NAME": (_host_name, "write the name that the servers' certificates carry, or nothing: their address"),
     "DATABASE_NAME": (_token, "name the database"),
     "DATABASE_USER": (_token, "name the database role"),
     "DATABASE_CA_FILE": (_file, "name the PEM file of the authority that signed the servers' certificates"),
@@ -177,7 +193,13 @@ def load() -> Settings:
         if values.get(switch) and needed not in values:
             raise SettingsError(f"TRADEFLEET_{switch} needs TRADEFLEET_{needed}; {_VARIABLES[needed][1]}")
     database = _pick(
-        values, hosts="DATABASE_HOSTS", name="DATABASE_NAME", user="DATABASE_USER", ca_file="DATABASE_CA_FILE"
+        values,
+        hosts="DATABASE_HOSTS",
+        replicas="DATABASE_REPLICAS",
+        tls_name="DATABASE_TLS_NAME",
+        name="DATABASE_NAME",
+        user="DATABASE_USER",
+        ca_file="DATABASE_CA_FILE",
     )
     if database.get("hosts"):
         database["password"] = _secret("database_password", "TRADEFLEET_DATABASE_HOSTS")

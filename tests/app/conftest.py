@@ -27,7 +27,8 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
 
     yield make
     for app in made:
-        app.extensions["database"].dispose()
+        for engine in filter(None, (app.extensions["database"], app.extensions["replica"])):
+            engine.dispose()
 
 
 @pytest.fixture

@@ -26,8 +26,9 @@ class Memory:
     def get(self, key: str) -> bytes | None:
         return self.values.get(key)
 
-    def set(self, key: str, value: bytes, ex: int) -> None:
-        self.values[key], self.seconds = value, ex
+    def set(self, key: str, value: bytes, ex: int, nx: bool) -> None:
+        if not nx or key not in self.values:
+            self.values[key], self.seconds = value, ex
 
 
 @pytest.fixture

@@ -137,6 +137,47 @@ def test_error_in_the_commit_is_unknown_and_not_repeated(engine: Engine, monkeyp
     assert len(calls) == 1
 
 
+def failing_commits(monkeypatch: pytest.MonkeyPatch, failures: int, *, stores: bool) -> None:
+    """Have the first commits lose their answer, after the database has stored the work or before."""
+    commit = Session.commit
+    left = [True] * failures
+
+    def commit_or_fail(session: Session) -> None:
+        if left and left.pop():
+            if stores:
+                commit(session)
+            raise lost_connection(invalidated=True)
+        commit(session)
+
+    monkeypatch.setattr(Session, "commit", commit_or_fail)
+
+
+@pytest.mark.parametrize("stores", [True, False])
+def test_idempotent_work_is_repeated_to_learn_its_outcome(
+    app: Flask, headers: dict[str, str], order: dict[str, str], monkeypatch: pytest.MonkeyPatch, stores: bool
+) -> None:
+    failing_commits(monkeypatch, 1, stores=stores)
+    client = app.test_client()
+    assert client.post("/v1/orders", json=order, headers=headers).status_code == 201
+    assert len(client.get("/v1/orders", headers=headers).get_json()["items"]) == 1
+
+
+def test_after_a_lost_commit_no_failure_says_that_nothing_was_stored(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_commits(monkeypatch, 1, stores=True)
+    calls = []
+
+    def work(session: Session) -> None:
+        calls.append(session)
+        if len(calls) == 2:
+            raise lost_connection(invalidated=True)
+
+    with pytest.raises(OutcomeUnknownError):
+        run(engine, work, commit=True, idempotent=True)
+    assert len(calls) == 2
+
+
 def test_unknown_outcome_is_504(
     app: Flask, headers: dict[str, str], order: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,3 +153,11 @@ def test_document_says_what_the_code_demands(document: dict[str, Any]) -> None:
     assert body["properties"]["quantity"]["type"] == "string"
     assert set(place["responses"]) == {"201", "400", "401", "413", "415", "422", "503", "504"}
     assert list(place["responses"]["504"]["content"]) == ["application/problem+json"]
+
+
+def test_document_names_the_header_that_says_who_answered(document: dict[str, Any]) -> None:
+    for path in ("/v1/orders", "/v1/orders/{order_id}"):
+        (header,) = document["paths"][path]["get"]["responses"]["200"]["headers"].items()
+        assert header[0] == "TradeFleet-Read"
+        assert "primary" in header[1]["description"]
+    assert "headers" not in document["paths"]["/v1/orders"]["post"]["responses"]["201"]

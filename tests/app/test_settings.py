@@ -18,6 +18,8 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "manifest.json").write_text(json.dumps({"release": "0.1.0", "commit": "abc", "files": {}}))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("TRADEFLEET_DATABASE_HOSTS", "10.0.0.1:5432, [::1]:5433")
+    monkeypatch.setenv("TRADEFLEET_DATABASE_REPLICAS", "127.0.0.1:5001")
+    monkeypatch.setenv("TRADEFLEET_DATABASE_TLS_NAME", "postgres.fleet.example")
     monkeypatch.setenv("TRADEFLEET_DATABASE_CA_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("TRADEFLEET_REDIS_SENTINELS", "10.0.0.1:26379")
     monkeypatch.setenv("TRADEFLEET_REDIS_CA_FILE", str(tmp_path / "ca.pem"))
@@ -32,6 +34,8 @@ def test_nothing_set_means_development() -> None:
 def test_fleet_is_read(fleet: Path) -> None:
     read = settings.load()
     assert read.database.hosts == (Address("10.0.0.1", 5432), Address("::1", 5433))
+    assert read.database.replicas == (Address("127.0.0.1", 5001),)
+    assert read.database.tls_name == "postgres.fleet.example"
     secrets = (read.database.password, read.redis.password, read.redis.sentinel_password)
     assert secrets == ("database_password-123", "redis_password-123", "sentinel_password-123")
     assert read.release == Release("0.1.0", "abc")
@@ -52,6 +56,9 @@ def test_text_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_HOSTS", "db1.example:5432"),
         ("DATABASE_HOSTS", "10.0.0.1"),
         ("DATABASE_HOSTS", "10.0.0.1:0"),
+        ("DATABASE_REPLICAS", "localhost:5001"),
+        ("DATABASE_TLS_NAME", "postgres.example:5432"),
+        ("DATABASE_TLS_NAME", ".example"),
         ("DATABASE_NAME", "a b"),
         ("DATABASE_CA_FILE", "/nonexistent"),
         ("REDIS_SENTINELS", "10.0.0.1:x"),

@@ -10,6 +10,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "app_color": "green",
         "app_address": "10.0.0.31",
         "app_database_hosts": ADDRESSES,
+        "app_database_port": 6432,
         "app_database_password": "secret-app",
         "app_database_owner_password": "secret-owner",
         "app_redis_sentinels": ADDRESSES,
@@ -24,6 +25,11 @@ INPUTS: dict[str, dict[str, Any]] = {
         ],
     },
     "etcd": {"etcd_members": MEMBERS, "inventory_hostname": "data1"},
+    "haproxy": {
+        "haproxy_servers": MEMBERS,
+        "haproxy_tls_ca_file": "/x/ca.crt",
+        "__haproxy_ca": {"stat": {"checksum": "sum of the CA"}},
+    },
     "nginx": {
         "nginx_server_name": "trade.example",
         "nginx_upstreams": {"blue": ["10.0.0.21", "10.0.0.22"], "green": []},

@@ -31,7 +31,8 @@ def test_settings_name_servers_and_no_secret() -> None:
     """Hosts with their ports; who the application is; nothing that is called password."""
     settings = _environment(render("app", "settings.env.j2", **APP))
     assert settings["TRADEFLEET_COLOR"] == "green"
-    assert settings["TRADEFLEET_DATABASE_HOSTS"] == "10.0.0.41:5432,10.0.0.42:5432,10.0.0.43:5432"
+    assert settings["TRADEFLEET_DATABASE_HOSTS"] == "10.0.0.41:6432,10.0.0.42:6432,10.0.0.43:6432"
+    assert not {"TRADEFLEET_DATABASE_REPLICAS", "TRADEFLEET_DATABASE_TLS_NAME"} & set(settings)
     assert settings["TRADEFLEET_REDIS_SENTINELS"] == "10.0.0.41:26379,10.0.0.42:26379,10.0.0.43:26379"
     assert settings["TRADEFLEET_DATABASE_USER"] == "tradefleet_app"
     assert not [name for name in settings if re.search("PASSWORD|SECRET|KEY|TOKEN", name)]
@@ -44,9 +45,22 @@ def test_settings_without_sentinels_say_nothing_of_redis() -> None:
 
 
 def test_the_owner_is_another_user_and_has_no_redis() -> None:
-    """What migrates overrides these three, and sets nothing else."""
-    owner = _environment(render("app", "owner.env.j2", **APP))
+    """What migrates overrides these, sets nothing else, and goes past proxies and poolers."""
+    fleet = APP | {
+        "app_database_hosts": ["127.0.0.1"],
+        "app_database_port": 5000,
+        "app_database_replicas": ["127.0.0.1"],
+        "app_database_tls_name": "postgres.example",
+        "app_database_direct_hosts": ["10.0.0.41", "10.0.0.42"],
+    }
+    settings = _environment(render("app", "settings.env.j2", **fleet))
+    assert settings["TRADEFLEET_DATABASE_HOSTS"] == "127.0.0.1:5000"
+    assert settings["TRADEFLEET_DATABASE_REPLICAS"] == "127.0.0.1:5001"
+    assert settings["TRADEFLEET_DATABASE_TLS_NAME"] == "postgres.example"
+    owner = _environment(render("app", "owner.env.j2", **fleet))
     assert owner == {
+        "TRADEFLEET_DATABASE_HOSTS": "10.0.0.41:5432,10.0.0.42:5432",
+        "TRADEFLEET_DATABASE_TLS_NAME": "",
         "TRADEFLEET_DATABASE_USER": "tradefleet_owner",
         "TRADEFLEET_MANIFEST_FILE": "",
         "TRADEFLEET_REDIS_SENTINELS": "",

@@ -2,17 +2,24 @@
 
 import uuid
 from http import HTTPStatus
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, url_for
+from pydantic import BaseModel
 
 from tradefleet.auth.guard import current_principal
 from tradefleet.contract import operation
-from tradefleet.extensions import db
+from tradefleet.extensions import db, replicas
 from tradefleet.orders import services
 from tradefleet.orders.schemas import OrderHeaders, OrderIn, OrderOut, OrderPage, PageQuery, encode_cursor
 from tradefleet.problems import FieldError, ProblemError
+from tradefleet.replicas import HEADER, Answer
 
 blueprint = Blueprint("orders", __name__, url_prefix="/v1")
+
+_READ_HEADERS = {
+    HEADER: "Who answered: primary, or replica, which has all of this trader's own writes and may lag behind others'."
+}
 
 
 @blueprint.post("/orders")
@@ -20,8 +27,11 @@ blueprint = Blueprint("orders", __name__, url_prefix="/v1")
 def place_order(body: OrderIn, headers: OrderHeaders) -> Response:
     """Place an order, once for each Idempotency-Key."""
     trader_id, new = current_principal().trader_id, body.to_new_order()
+    replicas.will_write(trader_id)
     try:
-        placed = db.transact(lambda session: services.place(session, trader_id, headers.idempotency_key, new))
+        placed = db.transact(
+            lambda session: services.place(session, trader_id, headers.idempotency_key, new), idempotent=True
+        )
     except services.UnknownSymbolError as error:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -43,25 +53,32 @@ def place_order(body: OrderIn, headers: OrderHeaders) -> Response:
 
 
 @blueprint.get("/orders/<uuid:order_id>")
-@operation(answers={HTTPStatus.OK: OrderOut}, problems=(401, 404, 503))
+@operation(answers={HTTPStatus.OK: OrderOut}, problems=(401, 404, 503), headers=_READ_HEADERS)
 def get_order(order_id: uuid.UUID) -> Response:
     """Return one of the caller's orders."""
     trader_id = current_principal().trader_id
     try:
-        order = db.read(lambda session: services.find(session, trader_id, order_id))
+        found = replicas.read(trader_id, lambda session: services.find(session, trader_id, order_id))
     except services.OrderNotFoundError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, "You have no such order.") from error
-    return jsonify(OrderOut.of(order).model_dump(mode="json"))
+    return _answer(found, OrderOut.of(found.value))
 
 
 @blueprint.get("/orders")
-@operation(answers={HTTPStatus.OK: OrderPage}, problems=(401, 422, 503))
+@operation(answers={HTTPStatus.OK: OrderPage}, problems=(401, 422, 503), headers=_READ_HEADERS)
 def list_orders(query: PageQuery) -> Response:
     """Return the caller's orders, newest first, page by page."""
     trader_id = current_principal().trader_id
-    orders, end = db.read(lambda session: services.page(session, trader_id, query.limit, query.cursor))
+    found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, query.cursor))
+    orders, end = found.value
     answer = OrderPage(
         items=[OrderOut.of(order) for order in orders],
         next_cursor=encode_cursor(end) if end else None,
     )
-    return jsonify(answer.model_dump(mode="json"))
+    return _answer(found, answer)
+
+
+def _answer(found: Answer[Any], body: BaseModel) -> Response:
+    response = jsonify(body.model_dump(mode="json"))
+    response.headers[HEADER] = found.source
+    return response

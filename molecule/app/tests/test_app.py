@@ -9,7 +9,7 @@ from testinfra.host import Host
 URL = "https://10.203.0.108:8443"
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 KEY = "Authorization: Bearer molecule-molecule-molecule-molecule-1"
-SECRETS = ("molecule-app", "molecule-owner")
+SECRETS = ("molecule-app", "molecule-owner", "molecule-redis")
 
 
 def pid(host: Host) -> str:
@@ -24,7 +24,7 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
     assert version["migration"]["database"] == version["migration"]["code"]
     assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["dependencies"] == {
         "database": "ok",
-        "redis": "disabled",
+        "redis": "ok",
     }
 
 

@@ -1,0 +1,124 @@
+"""The way to the data: a pooler between, replicas for reads, and nobody who misses what he has just written."""
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+from testinfra.host import Host
+
+URL = "https://10.203.0.108:8443"
+CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
+KEY = "-H 'Authorization: Bearer molecule-molecule-molecule-molecule-1'"
+ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
+MARK_SECONDS = 10
+
+
+def place(host: Host) -> str:
+    """Place an order; return the answer's status and body."""
+    key = f"-H 'Idempotency-Key: {uuid.uuid4()}'"
+    return str(host.check_output(f"{CURL} -w '%%{{http_code}}' {KEY} {key} --json '{ORDER}' {URL}/v1/orders"))
+
+
+def read(host: Host) -> tuple[str, str]:
+    """Read the newest order; return who answered, and the answer."""
+    said = host.check_output(f"{CURL} -w '\n%%header{{tradefleet-read}}' {KEY} '{URL}/v1/orders?limit=1'")
+    body, source = said.rsplit("\n", 1)
+    return source, body
+
+
+def at_replica(host: Host, sql: str) -> str:
+    """Ask the replica as its superuser."""
+    return str(host.check_output(f'runuser -u postgres -- psql -AtX -p 5433 -c "{sql}"'))
+
+
+def settle(host: Host) -> None:
+    """Wait until the mark of the last write is gone, and the next read has told where the log is."""
+    time.sleep(MARK_SECONDS + 0.5)
+    assert read(host)[0] == "primary"
+
+
+def test_two_servers_do_for_many_threads(host: Host) -> None:
+    """The pooler hands the same two to whoever begins a transaction; nothing of a session is missed."""
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: place(host), range(40)))
+    assert [answer for answer in answers if not answer.endswith("201")] == []
+    # pg_stat_activity knows who is connected to the primary: the application is there through the pooler alone.
+    ask = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_app'"
+    assert int(host.check_output(f'runuser -u postgres -- psql -AtX -c "{ask}"')) == 2
+
+
+def test_who_wrote_reads_from_the_primary_and_then_from_a_replica(host: Host) -> None:
+    """Never without the own order; the primary is asked once where its log is."""
+    placed = place(host).rsplit("}", 1)[0]
+    assert read(host)[0] == "primary"
+    settle(host)
+    source, body = read(host)
+    assert source == "replica"
+    assert placed in body.replace('{"items":[', "")
+
+
+def test_a_replica_that_does_not_follow_is_not_asked(host: Host) -> None:
+    """It is up and answers, but has not what this trader has written, however long ago that was."""
+    at_replica(host, "SELECT pg_wal_replay_pause()")
+    try:
+        placed = place(host).rsplit("}", 1)[0]
+        settle(host)
+        for _ in range(3):
+            source, body = read(host)
+            assert source == "primary"
+            assert placed in body.replace('{"items":[', "")
+    finally:
+        at_replica(host, "SELECT pg_wal_replay_resume()")
+    time.sleep(1)
+    assert read(host)[0] == "replica"
+
+
+def test_a_replica_that_dies_is_not_noticed(host: Host) -> None:
+    """The primary answers instead, and the replica is used again when it is back."""
+    settle(host)
+    assert read(host)[0] == "replica"
+    host.check_output("systemctl kill -s KILL postgresql@17-replica")
+    try:
+        for _ in range(5):
+            assert read(host)[0] == "primary"
+    finally:
+        host.check_output("systemctl restart postgresql@17-replica")
+    time.sleep(2)
+    assert read(host)[0] == "replica"
+
+
+def test_reads_go_on_without_a_primary(host: Host) -> None:
+    """Orders are refused in words; who is known to have written nothing lately still sees the own."""
+    settle(host)
+    host.check_output("systemctl stop pgbouncer")
+    try:
+        assert read(host)[0] == "replica"
+        assert place(host).endswith("503")
+    finally:
+        host.check_output("systemctl start pgbouncer")
+    assert place(host).endswith("201")
+
+
+def test_without_redis_the_primary_answers(host: Host) -> None:
+    """Nobody's position is known then."""
+    settle(host)
+    host.check_output("systemctl stop redis-server redis-sentinel")
+    try:
+        assert [read(host)[0] for _ in range(3)] == ["primary"] * 3
+        assert place(host).endswith("201")
+    finally:
+        host.check_output("systemctl start redis-server redis-sentinel")
+
+
+def test_a_server_without_the_name_is_not_trusted(host: Host) -> None:
+    """The name that the inventory gives, not the address, must be in the certificate."""
+    settings = "/etc/tradefleet/settings.env"
+    host.check_output(f"cp {settings} /root/ && sed -i 's/postgres.scenario.test/other.test/' {settings}")
+    host.check_output("systemctl restart tradefleet-api")
+    try:
+        answer = f"for n in $(seq 60); do {CURL} {URL}/readyz && exit 0; sleep 0.5; done; exit 1"
+        assert '"database":"down"' in host.check_output(answer)
+        assert "other.test" in host.check_output("journalctl -o cat -u tradefleet-api | tail -20")
+    finally:
+        host.check_output(f"cp /root/settings.env {settings} && systemctl restart tradefleet-api")
+    host.check_output(f"for n in $(seq 60); do sleep 0.5; {CURL} -f {URL}/readyz && exit 0; done; exit 1")

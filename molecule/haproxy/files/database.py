@@ -1,0 +1,49 @@
+"""Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes."""
+
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+
+class Rest(BaseHTTPRequestHandler):
+    """Answers as Patroni does, for a role like "primary" or "replica 4096", which is one and its lag in bytes."""
+
+    def do_OPTIONS(self) -> None:
+        """Say 200 to who asks for what this host is, 503 to others."""
+        role, _, lag = Path("/run/role").read_text(encoding="utf-8").strip().partition(" ")
+        asked = urlsplit(self.path)
+        limit = int(parse_qs(asked.query).get("lag", ["0"])[0])
+        fits = asked.path == f"/{role}" and (role == "primary" or int(lag) <= limit)
+        self.send_response(200 if fits else 503)
+        self.end_headers()
+
+
+class Sessions(socketserver.BaseRequestHandler):
+    """Says the host's name and gives back what it gets, until the client ends it."""
+
+    def handle(self) -> None:
+        """Serve one session."""
+        self.request.sendall(f"{socket.gethostname()}\n".encode())
+        while received := self.request.recv(4096):
+            self.request.sendall(received)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Many sessions at once, and the port again right after a restart."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(f"{sys.argv[1]}/host.crt", f"{sys.argv[1]}/host.key")
+rest = ThreadingHTTPServer(("0.0.0.0", 8008), Rest)  # noqa: S104 - a container of its own
+# The handshake is the handler's: a client that is silent must not keep others waiting.
+rest.socket = context.wrap_socket(rest.socket, server_side=True, do_handshake_on_connect=False)
+threading.Thread(target=rest.serve_forever, daemon=True).start()
+Server(("0.0.0.0", 6432), Sessions).serve_forever()  # noqa: S104 - as above

@@ -1,0 +1,192 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""Redis at its worst: what the client does with it, seen by a stand-in that speaks Redis' protocol over TLS."""
+
+import ipaddress
+import socketserver
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tradefleet import deadline
+from tradefleet.breaker import Breaker
+from tradefleet.cache import CALL_SECONDS, SENTINEL_SECONDS, RedisCache, _connect
+from tradefleet.settings import Address, RedisSettings
+
+
+class StandIn(socketserver.ThreadingTCPServer):
+    """Sentinel and the primary that it names, in one. `says` is the answer to SET and GET; None is silence."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Session)
+        self.says: bytes | None = b"+OK\r\n"
+        self.seconds = 0.0
+        self.sessions = 0
+        self.calls = 0
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(folder / "tls.pem")
+
+
+class _Session(socketserver.StreamRequestHandler):
+    server: StandIn
+
+    def setup(self) -> None:
+        self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self) -> None:
+        super().finish()
+        self.request.close()
+
+    def handle(self) -> None:
+        asks = False
+        while head := self.rfile.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].upper())
+            if words[0] in (b"SET", b"GET"):
+                self.server.sessions += not asks
+                asks = True
+                self.server.calls += 1
+                if self.server.says is None:
+                    time.sleep(3)
+                    return
+                self.wfile.write(self.server.says)
+            elif words[0] == b"SENTINEL":
+                time.sleep(self.server.seconds)
+                port = str(self.server.server_address[1])
+                fields = [
+                    "name",
+                    "state",
+                    "ip",
+                    "127.0.0.1",
+                    "port",
+                    port,
+                    "flags",
+                    "master",
+                    "num-other-sentinels",
+                    "2",
+                ]
+                body = "".join(f"${len(field)}\r\n{field}\r\n" for field in fields)
+                self.wfile.write(f"*1\r\n*{len(fields)}\r\n{body}".encode())
+            else:
+                self.wfile.write(b"+OK\r\n")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a key and a certificate for loopback that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "tls.pem").write_bytes(private + made.public_bytes(pem))
+    (folder / "ca.pem").write_bytes(made.public_bytes(pem))
+    return folder
+
+
+@pytest.fixture
+def stand_in(certificate: Path) -> Iterator[StandIn]:
+    """The running stand-in."""
+    with StandIn(certificate) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def redis(stand_in: StandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisCache]:
+    """A cache that speaks to it, with four times as long as usual for the sake of busy machines, and a short pause."""
+    for name, seconds in (("CALL_SECONDS", 1.0), ("SENTINEL_SECONDS", 0.4), ("PAUSE_SECONDS", 0.1)):
+        monkeypatch.setattr(sys.modules["tradefleet.cache"], name, seconds)
+    address = Address("127.0.0.1", stand_in.server_address[1])
+    client = _connect(RedisSettings(sentinels=(address,), ca_file=str(certificate / "ca.pem")))
+    yield RedisCache(client)
+    pool: Any = client.connection_pool
+    for each in (client, *pool.sentinel_manager.sentinels):
+        each.close()
+
+
+def test_a_session_is_kept(redis: RedisCache, stand_in: StandIn) -> None:
+    for _ in range(3):
+        redis.put("k", b"v", 1)
+    assert (redis.errors, stand_in.calls, stand_in.sessions) == (0, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [b"-READONLY You can't write against a read only replica.\r\n", b"-LOADING Redis is loading\r\n", b"-ERR no\r\n"],
+)
+def test_a_refusal_ends_the_session(redis: RedisCache, stand_in: StandIn, refusal: bytes) -> None:
+    stand_in.says = refusal
+    redis.put("k", b"v", 1)
+    stand_in.says = b"$1\r\nv\r\n"
+    time.sleep(0.15)
+    assert redis.get("k") == b"v"
+    assert (redis.errors, stand_in.sessions) == (1, 2)
+
+
+def test_a_call_has_one_budget_for_all_its_steps(redis: RedisCache, stand_in: StandIn) -> None:
+    stand_in.says, stand_in.seconds = None, 0.3
+    began = time.monotonic()
+    assert redis.get("k") is None
+    assert 0.9 < time.monotonic() - began < 1.2
+    assert stand_in.calls == 1
+
+
+def test_a_call_takes_a_quarter_of_a_second_at_the_most() -> None:
+    assert CALL_SECONDS <= 0.25
+    assert 3 * SENTINEL_SECONDS <= CALL_SECONDS
+
+
+def test_a_request_without_time_does_not_blame_redis(redis: RedisCache, stand_in: StandIn) -> None:
+    with deadline.budget(0.9):
+        assert redis.get("k") is None
+    assert (redis.errors, stand_in.calls) == (0, 0)
+
+
+def test_threads_do_not_wait_for_a_dead_redis_together(redis: RedisCache, stand_in: StandIn) -> None:
+    stand_in.says = None
+    assert redis.get("k") is None
+    time.sleep(0.15)
+    with ThreadPoolExecutor(8) as threads:
+        began = time.monotonic()
+        waited = sorted(threads.map(lambda _: (redis.get("k"), time.monotonic() - began)[1], range(8)))
+    # One looks whether it is back; the others do not wait for it.
+    assert waited[-2] < 0.5 < 0.9 < waited[-1]
+
+
+def test_one_call_after_each_pause_until_one_succeeds() -> None:
+    breaker = Breaker(0.05)
+    assert [breaker.allows() for _ in range(3)] == [True, True, True]
+    breaker.failed()
+    assert not breaker.allows()
+    time.sleep(0.06)
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    time.sleep(0.06)  # that call told nothing: it counts as failed
+    assert [breaker.allows() for _ in range(2)] == [True, False]
+    breaker.succeeded()
+    assert [breaker.allows() for _ in range(3)] == [True, True, True]

@@ -1,0 +1,78 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""What a server is told at the beginning of a session, and which errors end one."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tradefleet import connection, database
+from tradefleet.connection import Connector
+from tradefleet.settings import Address, DatabaseSettings
+
+HOSTS = (Address("10.0.0.1", 5000), Address("10.0.0.2", 5000))
+# No secret, nor a file that is read.
+SETTINGS = DatabaseSettings(hosts=HOSTS, replicas=HOSTS[:1], ca_file="/ca", password="x")  # noqa: S106
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each attempt to connect says; all of them fail."""
+    asked: list[dict[str, Any]] = []
+
+    def refuse(conninfo: str, seconds: float) -> None:
+        asked.append(conninfo_to_dict(conninfo))
+        raise psycopg.OperationalError("refused")
+
+    monkeypatch.setattr(connection, "_open", refuse)
+    return asked
+
+
+def connect(connector: Connector) -> None:
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        connector()
+
+
+def test_the_address_is_verified_unless_there_is_a_name(asked: list[dict[str, Any]]) -> None:
+    connect(Connector(SETTINGS, HOSTS, writes=True))
+    named = DatabaseSettings(hosts=HOSTS[:1], tls_name="postgres.example", ca_file="/ca")
+    connect(Connector(named, named.hosts, writes=True))
+    seen = [(one["host"], one["hostaddr"], str(one["port"]), one["sslmode"]) for one in asked]
+    assert seen == [
+        ("10.0.0.1", "10.0.0.1", "5000", "verify-full"),
+        ("10.0.0.2", "10.0.0.2", "5000", "verify-full"),
+        ("postgres.example", "10.0.0.1", "5000", "verify-full"),
+    ]
+
+
+@pytest.mark.parametrize(("for_migrations", "expected"), [(True, True), (False, False)])
+def test_only_migrations_set_limits_of_their_own(
+    asked: list[dict[str, Any]], for_migrations: bool, expected: bool
+) -> None:
+    engine = database.make_engine(SETTINGS, Path("/nonexistent"), for_migrations=for_migrations)
+    with pytest.raises(Exception, match="refused"):
+        engine.connect()
+    assert [("options" in one, one["target_session_attrs"]) for one in asked] == [(expected, "read-write")] * 2
+
+
+def test_a_replica_need_not_take_writes(asked: list[dict[str, Any]]) -> None:
+    engine = database.make_replica_engine(SETTINGS)
+    assert engine
+    with pytest.raises(Exception, match="refused"):
+        engine.connect()
+    assert [("options" in one, one["hostaddr"], one["target_session_attrs"]) for one in asked] == [
+        (False, "10.0.0.1", "any")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "is_lost"),
+    [("25006", True), ("57P01", True), ("57P03", True), ("08006", True), ("08P01", True), ("55000", True),
+     ("23505", False), ("40001", False), ("57014", False), ("", False)],
+)  # fmt: skip
+def test_errors_that_say_the_server_is_not_usable_drop_the_pool(state: str, is_lost: bool) -> None:
+    context: Any = SimpleNamespace(original_exception=SimpleNamespace(sqlstate=state), is_disconnect=False)
+    database._mark_lost_server(context)
+    assert context.is_disconnect is is_lost

@@ -1,0 +1,197 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""Reads on replicas: who answers, and that nobody misses what he has written. The replica is a second SQLite file."""
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event
+from tradefleet.cache import RedisCache
+from tradefleet.database import make_engine, make_replica_engine
+from tradefleet.orders import services
+from tradefleet.replicas import HEADER, MARK_SECONDS
+from tradefleet.settings import Address, DatabaseSettings
+
+from .test_auth import Memory
+
+
+class Server:
+    """What PostgreSQL would say of itself. SQLite compares the part of a position that stands before the slash."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.position, self.replays, self.asked = 5, False, 0
+        event.listen(engine, "connect", self._teach)
+
+    def _teach(self, connection: Any, _: object) -> None:
+        connection.create_function("pg_current_wal_lsn", 0, lambda: f"{self.position}/0")
+        connection.create_function("pg_last_wal_replay_lsn", 0, lambda: self.position)
+        connection.create_function("pg_is_in_recovery", 0, self._recovers)
+
+    def _recovers(self) -> bool:
+        self.asked += 1
+        return self.replays
+
+
+@pytest.fixture
+def memory(app: Flask) -> Memory:
+    """What the application's cache holds."""
+    memory = Memory()
+    client: Any = memory
+    app.extensions["cache"] = RedisCache(client)
+    return memory
+
+
+@pytest.fixture
+def primary(app: Flask) -> Server:
+    """The primary, at position 5."""
+    engine: Engine = app.extensions["database"]
+    engine.dispose()
+    return Server(engine)
+
+
+@pytest.fixture
+def replica(app: Flask, primary: Server, tmp_path: Path) -> Iterator[Server]:
+    """A replica that has all that the primary has now."""
+    (tmp_path / "replica").mkdir()
+    shutil.copy(tmp_path / "tradefleet.sqlite3", tmp_path / "replica")
+    engine = make_engine(DatabaseSettings(), tmp_path / "replica")
+    app.extensions["replica"] = engine
+    server = Server(engine)
+    server.replays = True
+    yield server
+    engine.dispose()
+
+
+def source(client: FlaskClient, headers: dict[str, str], path: str = "/v1/orders") -> str:
+    return client.get(path, headers=headers).headers[HEADER]
+
+
+def positions(memory: Memory) -> dict[str, bytes]:
+    return {name: value for name, value in memory.values.items() if ":position:" in name}
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_a_replica_answers_once_the_position_is_known(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert [source(client, headers) for _ in range(3)] == ["primary", "replica", "replica"]
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_write_keeps_its_trader_at_the_primary(
+    client: FlaskClient, headers: dict[str, str], order: dict[str, str], memory: Memory
+) -> None:
+    source(client, headers)
+    placed = client.post("/v1/orders", json=order, headers=headers)
+    assert memory.seconds == MARK_SECONDS
+    assert client.get(placed.headers["Location"], headers=headers).status_code == 200
+    assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
+
+
+def test_the_mark_stands_before_the_write(
+    client: FlaskClient,
+    headers: dict[str, str],
+    order: dict[str, str],
+    memory: Memory,
+    replica: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look(*_: object) -> None:
+        assert list(positions(memory).values()) == [b"written"]
+        raise ValueError("seen")
+
+    monkeypatch.setattr("tradefleet.orders.services.place", look)
+    client.post("/v1/orders", json=order, headers=headers)
+    assert len(positions(memory)) == 1
+
+
+def test_a_replica_that_is_behind_does_not_answer(
+    client: FlaskClient, headers: dict[str, str], memory: Memory, primary: Server, replica: Server
+) -> None:
+    primary.position = 6
+    assert source(client, headers) == "primary"
+    assert list(positions(memory).values()) == [b"6/0"]
+    assert source(client, headers) == "primary"
+    replica.position = 6
+    assert source(client, headers) == "replica"
+
+
+def test_a_read_that_began_before_a_write_leaves_its_mark(
+    client: FlaskClient,
+    headers: dict[str, str],
+    order: dict[str, str],
+    memory: Memory,
+    replica: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = services.page
+
+    def slow(*arguments: Any) -> Any:
+        found = page(*arguments)
+        monkeypatch.setattr(services, "page", page)
+        assert client.post("/v1/orders", json=order, headers=headers).status_code == 201
+        return found
+
+    monkeypatch.setattr(services, "page", slow)
+    assert source(client, headers) == "primary"
+    assert list(positions(memory).values()) == [b"written"]
+
+
+@pytest.mark.usefixtures("memory")
+def test_the_last_resort_is_called_by_its_name(client: FlaskClient, headers: dict[str, str], replica: Server) -> None:
+    replica.replays = False
+    assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
+    assert replica.asked == 1
+
+
+def test_without_positions_the_primary_answers(client: FlaskClient, headers: dict[str, str], replica: Server) -> None:
+    assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
+    assert replica.asked == 0
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff", b"1", b"1/", b"1/0; DROP TABLE orders", b"1/0\n"])
+def test_junk_is_no_position(
+    client: FlaskClient, headers: dict[str, str], memory: Memory, replica: Server, junk: bytes
+) -> None:
+    source(client, headers)
+    memory.values |= dict.fromkeys(positions(memory), junk)
+    assert source(client, headers) == "primary"
+    assert replica.asked == 0
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_what_is_not_there_is_404_from_a_replica_too(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+    source(client, headers)
+    path = "/v1/orders/00000000-0000-0000-0000-000000000000"
+    assert [client.get(path, headers=headers).status_code for _ in range(3)] == [404, 404, 404]
+    assert app.extensions["replica_breaker"].allows()
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_a_dead_replica_costs_one_read_a_moment(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+    source(client, headers)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        address = Address("127.0.0.1", silent.getsockname()[1])
+        # Nothing secret is meant here.
+        settings = DatabaseSettings(hosts=(address,), replicas=(address,), ca_file="/nonexistent", password="x")  # noqa: S106
+        app.extensions["replica"].dispose()
+        app.extensions["replica"] = make_replica_engine(settings)
+        began = time.monotonic()
+        assert source(client, headers) == "primary"
+        assert 0.5 < time.monotonic() - began < 1.2
+        began = time.monotonic()
+        assert source(client, headers) == "primary"
+        assert time.monotonic() - began < 0.2
+
+
+def test_without_replicas_there_is_no_engine_for_them() -> None:
+    address = Address("127.0.0.1", 1)
+    assert make_replica_engine(DatabaseSettings()) is None
+    assert make_replica_engine(DatabaseSettings(replicas=(address,))) is None
+    assert make_replica_engine(DatabaseSettings(hosts=(address,))) is None
