@@ -10,8 +10,18 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
 def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the scenario's converge playbook again with further arguments; with `check`, a failing run stops the test."""
+    return play(SCENARIO / "converge.yml", *arguments, check=check)
+
+
+def verb(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one of the operator's playbooks on the scenario's hosts, with the wiring that the fleet has."""
+    return play(PROJECT / f"playbooks/{name}.yml", *arguments, check=check)
+
+
+def play(playbook: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the scenario's hosts; with `check`, a failing run stops the test."""
     command = ["ansible-playbook", "-i", str(PROJECT / "molecule/shared/inventory"), "-i", str(SCENARIO / "inventory")]
-    command += [*arguments, str(SCENARIO / "converge.yml")]
+    command += [*arguments, str(playbook)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or not check, done.stdout[-6000:] + done.stderr[-2000:]
     return done

@@ -9,9 +9,9 @@ from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
 # Redis reads no comments in its ACL files.
-WITHOUT_HEADER = {"users-state.acl.j2", "users-sentinel.acl.j2"}
+WITHOUT_HEADER = {"users.acl.j2", "users-sentinel.acl.j2"}
 # Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
-WITH_SECRETS = {"config.yml.j2", "redis-state.conf.j2", "redis-cli-state.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
+WITH_SECRETS = {"config.yml.j2", "redis.conf.j2", "redis-cli.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
