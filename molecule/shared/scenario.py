@@ -11,9 +11,28 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
 def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the scenario's converge playbook again with further arguments; with `check`, a failing run stops the test."""
-    command = ["ansible-playbook", "-i", str(PROJECT / "molecule/shared/inventory"), "-i", str(SCENARIO / "inventory")]
-    command += [*arguments, str(SCENARIO / "converge.yml")]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    return play(SCENARIO / "converge.yml", *arguments, check=check)
+
+
+def verb(
+    name: str, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the operator's playbooks on the scenario's hosts, with the wiring that the fleet has."""
+    return play(PROJECT / f"playbooks/{name}.yml", *arguments, check=check, inventory=inventory)
+
+
+def play(
+    playbook: Path, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on the scenario's hosts; with `check`, a failing run stops the test."""
+    argv = command(playbook, *arguments, inventory=inventory)
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
     failed = re.findall(r"^(?:fatal|failed): .*(?:\n {4}.*)*", done.stdout, re.MULTILINE)
     assert done.returncode == 0 or not check, "\n".join(failed)[-6000:] + done.stderr[-2000:]
     return done
+
+
+def command(playbook: Path, *arguments: str, inventory: Path = SCENARIO / "inventory") -> list[str]:
+    """Return the command line that runs a playbook on the scenario's hosts."""
+    shared = PROJECT / "molecule/shared/inventory"
+    return ["ansible-playbook", "-i", str(shared), "-i", str(inventory), *arguments, str(playbook)]

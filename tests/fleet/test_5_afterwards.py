@@ -24,7 +24,7 @@ def test_status_shows_every_host_and_warns() -> None:
     table = status()
     assert "warning:" not in table
     assert {line.split()[0] for line in table.splitlines()} == set(ADDRESSES)
-    assert table.count("postgresql=leader") == table.count("redis=primary") == 1
+    assert [table.count(what) for what in ("postgresql=leader", "redis=primary", "cache=primary")] == [1, 1, 1]
     on("lb1", "ln -sfn traffic-sets/green /etc/nginx/traffic")
     try:
         assert re.search(r"^warning: lb1 serves green", status(), re.MULTILINE)

@@ -69,6 +69,9 @@ INPUTS: dict[str, dict[str, Any]] = {
         "redis_replica_password": "secret-replica",
         "redis_sentinel_password": "secret-sentinel",
         "redis_admin_password": "secret-admin",
+        "redis_cache_app_password": "secret-cache-app",
+        "redis_backup_password": "secret-backup",
+        "__redis_instance": "state",
         "__redis_roles": {"results": []},
     },
     "sentinel": {
@@ -78,6 +81,5 @@ INPUTS: dict[str, dict[str, Any]] = {
         "sentinel_app_password": "secret-app",
         "sentinel_peer_password": "secret-peer",
         "sentinel_admin_password": "secret-admin",
-        "__sentinel_roles": {"results": [{"stdout": '["master",1,[]]', "__sentinel_redis_host": "10.0.0.41"}]},
     },
 }

@@ -9,13 +9,13 @@ from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
 # Redis reads no comments in its ACL files, nor does PgBouncer in its list of users.
-WITHOUT_HEADER = {"userlist.txt.j2", "users-state.acl.j2", "users-sentinel.acl.j2"}
+WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2"}
 # Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
 WITH_SECRETS = {
     "config.yml.j2",
     "userlist.txt.j2",
-    "redis-state.conf.j2",
-    "redis-cli-state.j2",
+    "redis.conf.j2",
+    "redis-cli.j2",
     "sentinel.conf.j2",
     "sentinel-cli.j2",
 }

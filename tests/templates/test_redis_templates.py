@@ -3,12 +3,18 @@
 import hashlib
 import re
 import shlex
+from typing import Any
 
 import pytest
 from inputs import INPUTS
 from render import lines, render
 
 REDIS, SENTINEL = INPUTS["redis"], INPUTS["sentinel"]
+CACHE = REDIS | {"__redis_instance": "cache"}
+
+
+def _digest(password: str) -> str:
+    return "#" + hashlib.sha256(password.encode()).hexdigest()
 
 
 def _users(text: str) -> dict[str, list[str]]:
@@ -17,7 +23,7 @@ def _users(text: str) -> dict[str, list[str]]:
 
 def test_redis_has_no_plain_port() -> None:
     """And keeps what it acknowledged."""
-    said = lines(render("redis", "redis-state.conf.j2", **REDIS))
+    said = lines(render("redis", "redis.conf.j2", **REDIS))
     for line in (
         "port 0",
         "tls-port 6379",
@@ -34,30 +40,92 @@ def test_redis_has_no_plain_port() -> None:
 
 def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -> None:
     """The inventory decides only where nobody runs."""
-    assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis-state.conf.j2", **REDIS))
-    first = render("redis", "redis-state.conf.j2", **REDIS | {"ansible_host": "10.0.0.41"})
+    assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis.conf.j2", **REDIS))
+    first = render("redis", "redis.conf.j2", **REDIS | {"ansible_host": "10.0.0.41"})
     assert "replicaof" not in first
     answer = {"stdout": '["master",1,[]]', "__redis_peer": "10.0.0.43"}
-    moved = render("redis", "redis-state.conf.j2", **REDIS | {"__redis_roles": {"results": [answer]}})
+    moved = render("redis", "redis.conf.j2", **REDIS | {"__redis_roles": {"results": [answer]}})
     assert "replicaof 10.0.0.43 6379" in lines(moved)
 
 
-def test_redis_users_have_hashes_and_limits() -> None:
+def test_the_cache_forgets_and_keeps_nothing() -> None:
+    """Least recently used keys go first, nothing reaches the disk, and a write needs no replica."""
+    said = lines(
+        render("redis", "redis.conf.j2", **CACHE | {"redis_cache_maxmemory": "64MB", "redis_cache_port": 7000})
+    )
+    for line in (
+        "port 0",
+        "tls-port 7000",
+        "appendonly no",
+        'save ""',
+        "maxmemory-policy allkeys-lru",
+        "maxmemory 67108864",
+        "min-replicas-to-write 0",
+        "aclfile /etc/redis/users-cache.acl",
+        "dir /var/lib/redis/cache",
+        "replicaof 10.0.0.41 7000",
+    ):
+        assert line in said
+
+
+@pytest.mark.parametrize(
+    ("inputs", "names", "app"),
+    [
+        (REDIS, {"default", "admin", "app", "backup", "replica", "sentinel"}, "redis_app_password"),
+        (CACHE, {"default", "admin", "app", "replica", "sentinel"}, "redis_cache_app_password"),
+    ],
+    ids=["state", "cache"],
+)
+def test_redis_users_have_hashes_and_limits(inputs: dict[str, Any], names: set[str], app: str) -> None:
     """The application stays below its prefix and away from what is dangerous; nobody enters without a password."""
-    users = _users(render("redis", "users-state.acl.j2", **REDIS))
-    assert set(users) == {"default", "admin", "app", "replica", "sentinel"}
+    users = _users(render("redis", "users.acl.j2", **inputs))
+    assert set(users) == names
     assert users["default"][0] == "off"
     for name in set(users) - {"default"}:
-        digest = hashlib.sha256(REDIS[f"redis_{name}_password"].encode()).hexdigest()
-        assert f"#{digest}" in users[name]
+        password = REDIS[app if name == "app" else f"redis_{name}_password"]
+        assert [right for right in users[name] if right.startswith("#")] == [_digest(password)]
         assert "nopass" not in users[name]
-    assert {"~tradefleet:*", "&tradefleet:*", "-@admin", "-@dangerous"} <= set(users["app"])
+    assert {"~tradefleet:*", "-@admin", "-@dangerous"} <= set(users["app"])
+    assert ("&tradefleet:*" in users["app"]) == ("backup" in names)
     assert [name for name in users if "+@all" in users[name]] == ["admin"]
+    assert [name for name in users if {"~*", "allkeys"} & set(users[name])] == ["admin"]
+
+
+def test_a_former_password_is_accepted_beside_the_new_one_and_nowhere_else() -> None:
+    """The application's at the cache is another one than at state."""
+    former = {"redis_previous_passwords": {"cache_app": "old-cache", "replica": "", "admin": "old-admin"}}
+    users = _users(render("redis", "users.acl.j2", **CACHE | former))
+    assert users["app"][2:4] == [_digest("secret-cache-app"), _digest("old-cache")]
+    assert users["admin"][2:4] == [_digest("secret-admin"), _digest("old-admin")]
+    for name, rights in users.items():
+        assert len([right for right in rights if right.startswith("#")]) == {"app": 2, "admin": 2, "default": 0}.get(
+            name, 1
+        )
+    assert _digest("old-cache") not in render("redis", "users.acl.j2", **REDIS | former)
+    former = {"sentinel_previous_passwords": {"app": "old-app"}}
+    users = _users(render("sentinel", "users-sentinel.acl.j2", **SENTINEL | former))
+    assert users["app"][2:4] == [_digest("secret-app"), _digest("old-app")]
+
+
+def test_backups_hand_the_password_over_and_keep_the_last() -> None:
+    """As a credential; when and how many is for the inventory to say."""
+    inputs = REDIS | {"redis_backup_dir": "/srv/b", "redis_backup_kept": 5, "redis_backup_schedule": "daily"}
+    program = render("redis", "redis-backup.j2", **inputs)
+    assert "--user backup" in program
+    assert "head --lines=-5" in program
+    unit = lines(render("redis", "redis-backup.service.j2", **inputs))
+    assert "LoadCredential=password:/etc/redis/backup_password" in unit
+    assert "ReadWritePaths=/srv/b" in unit
+    assert "OnCalendar=daily" in lines(render("redis", "redis-backup.timer.j2", **inputs))
 
 
 def test_the_units_wait_for_the_network() -> None:
     """Both listen on the host's address; a renewed certificate is a reload."""
-    redis = lines(render("redis", "redis-server@state.conf.j2", **REDIS))
+    redis = lines(render("redis", "redis-server@.conf.j2", **REDIS | {"redis_io_threads": 3}))
+    assert (
+        "ExecStart=/usr/bin/redis-server /etc/redis/redis-state.conf --io-threads 3 --supervised systemd --daemonize no"
+        in redis
+    )
     assert "After=network-online.target" in redis
     assert "ExecReload=+/usr/local/sbin/redis-cli-state CONFIG SET tls-cert-file /etc/ssl/tradefleet/host.crt" in redis
     sentinel = lines(render("sentinel", "redis-sentinel@.conf.j2", **SENTINEL))
@@ -69,7 +137,7 @@ def test_the_units_wait_for_the_network() -> None:
 def test_the_clients_give_the_password_to_no_command_line(password: str) -> None:
     """Quoted for the shell, in the environment."""
     for text in (
-        render("redis", "redis-cli-state.j2", **REDIS | {"redis_admin_password": password}),
+        render("redis", "redis-cli.j2", **REDIS | {"redis_admin_password": password}),
         render("sentinel", "sentinel-cli.j2", **SENTINEL | {"sentinel_admin_password": password}),
     ):
         assert text.startswith("#!/bin/sh\n")
@@ -79,20 +147,17 @@ def test_the_clients_give_the_password_to_no_command_line(password: str) -> None
         assert password not in run
 
 
-def test_sentinel_has_no_plain_port_and_watches_the_primary() -> None:
-    """Whom Redis itself called primary, over TLS."""
-    said = lines(render("sentinel", "sentinel.conf.j2", **SENTINEL | {"sentinel_down_after_milliseconds": 2500}))
+def test_sentinel_has_no_plain_port_and_is_told_later_whom_to_watch() -> None:
+    """Over TLS, also to the other Sentinels."""
+    said = lines(render("sentinel", "sentinel.conf.j2", **SENTINEL))
     for line in (
         "port 0",
         "tls-port 26379",
         "tls-replication yes",
-        "sentinel monitor state 10.0.0.41 6379 2",
-        "sentinel down-after-milliseconds state 2500",
-        "sentinel auth-user state sentinel",
         "sentinel sentinel-user peer",
     ):
         assert line in said
-    assert said.count("sentinel auth-pass state secret-redis") == 1
+    assert not [line for line in said if line.startswith(("sentinel monitor", "sentinel auth"))]
 
 
 def test_sentinel_users_have_hashes_and_limits() -> None:

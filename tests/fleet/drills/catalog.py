@@ -55,6 +55,8 @@ DRILLS = (
     Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
     Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),
     Drill("redis-killed", "kill -9 of Redis on its primary", faults.redis_killed, 2, 2, 0, 0),
+    Drill("redis-stopped", "SIGSTOP of Redis on its primary for 60 s", faults.redis_stopped, 2, 2, 0, 0),
+    Drill("cache-killed", "kill -9 of the cache on its primary", faults.cache_killed, 2, 2, 0, 0),
     Drill("redis-off", "power-off of the Redis primary's host", faults.redis_primary_off, 9, 9, None, 0),
     Drill("redis-frozen", "the Redis primary's host frozen for 60 s", faults.redis_primary_frozen, 9, 9, None, 0),
     Drill("redis-cut", "the Redis primary cut from the other two for 60 s", faults.redis_primary_cut, 9, 2, None, 0),

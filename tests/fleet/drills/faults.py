@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from lab import ADDRESSES, APPS, DATA, Meter, cluster, leader, on, play, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
+REDIS = ("state", "cache")
 
 
 def flows(run: Meter, seconds: float = 90) -> None:
@@ -64,28 +65,32 @@ def others(*hosts: str) -> list[str]:
     return [host for host in DATA if host not in hosts]
 
 
-def redis_role(host: str) -> list[str]:
+def redis_role(host: str, service: str = "state") -> list[str]:
     """Return what a host's Redis says of its role: "master" …, "slave" primary port state …, or nothing at all."""
     try:
-        answer: list[str] = json.loads(on(host, "redis-cli-state --json ROLE", check=False))
+        answer: list[str] = json.loads(on(host, f"redis-cli-{service} --json ROLE", check=False))
     except ValueError:
         return [""]
     return answer
 
 
-def redis_primary() -> str:
+def redis_primary(service: str = "state") -> str:
     """Return the data host whose Redis takes writes."""
-    found = [host for host in DATA if redis_role(host)[0] == "master"]
+    found = [host for host in DATA if redis_role(host, service)[0] == "master"]
     assert len(found) == 1, f"Redis primaries: {found}"
     return found[0]
 
 
 def redis_healthy() -> bool:
-    """Tell whether Redis has one primary and two replicas that follow it, and every Sentinel knows that primary."""
-    roles = {host: redis_role(host) for host in DATA}
+    """Tell whether each service has one primary and two replicas that follow it, and every Sentinel knows it."""
+    return all(_healthy(service) for service in REDIS)
+
+
+def _healthy(service: str) -> bool:
+    roles = {host: redis_role(host, service) for host in DATA}
     primaries = [ADDRESSES[host] for host, answer in roles.items() if answer[0] == "master"]
     following = [answer[1] for answer in roles.values() if answer[0] == "slave" and answer[3] == "connected"]
-    ask = "sentinel-cli-state SENTINEL GET-MASTER-ADDR-BY-NAME state | head -n 1"
+    ask = f"sentinel-cli-state SENTINEL GET-MASTER-ADDR-BY-NAME {service} | head -n 1"
     told = {on(host, ask, check=False).strip() for host in DATA}
     return len(primaries) == 1 and following == primaries * 2 and told == set(primaries)
 
@@ -220,6 +225,23 @@ def redis_killed(run: Meter) -> None:
     flows(run)
 
 
+def redis_stopped(run: Meter) -> None:
+    """Stop the process of Redis on its primary for a while: it lives, keeps its connections, and answers nobody."""
+    host = redis_apart()
+    on(host, "systemctl kill --signal=STOP redis-server@state")
+    try:
+        time.sleep(FROZEN_SECONDS)
+        flows(run)
+    finally:
+        on(host, "systemctl kill --signal=CONT redis-server@state")
+
+
+def cache_killed(run: Meter) -> None:
+    """Kill the cache on its primary; systemd starts it again, empty."""
+    on(redis_primary("cache"), "kill -9 $(systemctl show -p MainPID --value redis-server@cache)")
+    flows(run)
+
+
 def redis_primary_off(run: Meter) -> None:
     """Cut the power of the host of Redis' primary."""
     off(redis_apart(), run)
@@ -240,7 +262,7 @@ def redis_primary_cut(run: Meter) -> None:
 
 def redis_gone(run: Meter) -> None:
     """Stop every Redis and every Sentinel for a minute."""
-    units = "redis-server@state redis-sentinel@state"
+    units = "redis-server@state redis-server@cache redis-sentinel@state"
     for host in DATA:
         on(host, f"systemctl stop {units}")
     try:
@@ -276,6 +298,6 @@ def apps_ready() -> bool:
 
 HEALTH: tuple[tuple[str, Callable[[], bool]], ...] = (
     ("PostgreSQL: a leader, two streaming replicas, one of them synchronous", postgres_healthy),
-    ("Redis: a primary, two replicas, and Sentinels that agree", redis_healthy),
+    ("Redis: for each service a primary, two replicas, and Sentinels that agree", redis_healthy),
     ("the application ready on every host that runs a release", apps_ready),
 )

@@ -1,0 +1,197 @@
+"""How the tests of the Redis scenarios speak to their hosts: through podman as operators, over TLS as clients."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+import yaml
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+from scenario import PROJECT, SCENARIO
+
+
+def _inventory(path: str) -> dict[str, Any]:
+    return cast(dict[str, Any], yaml.safe_load((SCENARIO / "inventory" / path).read_text()))
+
+
+_VARIABLES = _inventory("group_vars/all/redis.yml")
+HOSTS: dict[str, str] = {
+    host["ansible_host"]: name for name, host in _inventory("hosts.yml")["all"]["children"]["redis"]["hosts"].items()
+}
+ADDRESSES = list(HOSTS)
+PORTS = {"state": int(_VARIABLES.get("redis_port", 6379)), "cache": int(_VARIABLES.get("redis_cache_port", 6380))}
+PASSWORDS = {"state": "molecule-app", "cache": "molecule-cache-app"}
+CA = PROJECT / ".lab/molecule" / SCENARIO.name / "pki/ca.crt"
+TLS = ("--tls", "--cacert", "/etc/ssl/tradefleet/ca.crt", "-e", "-t", "2")
+
+
+def podman(*arguments: str) -> str:
+    """Run podman as the lab does and return what it printed."""
+    environment = os.environ | {"CONTAINERS_CONF": str(PROJECT / ".lab/containers.conf")}
+    run = subprocess.run(
+        ["podman", *arguments], check=True, capture_output=True, text=True, timeout=30, env=environment
+    )
+    return run.stdout.strip()
+
+
+def on(address: str, *command: str) -> str:
+    """Run a command on a host and return what it printed."""
+    return podman("exec", f"tf-{HOSTS[address]}", *command)
+
+
+def ask(address: str, *command: str, service: str = "state") -> str:
+    """Return what a host's own Redis answers its operator."""
+    return on(address, f"redis-cli-{service}", *command)
+
+
+def ask_sentinel(address: str, *command: str) -> str:
+    """Return what a host's own Sentinel answers its operator."""
+    return on(address, "sentinel-cli-state", "SENTINEL", *command)
+
+
+def role(address: str, service: str = "state") -> list[str]:
+    """Return a host's role, and for a replica whom it follows and whether the link is up."""
+    answer = json.loads(ask(address, "--json", "ROLE", service=service))
+    return ["primary"] if answer[0] == "master" else ["replica", answer[1], answer[3]]
+
+
+def primary(asked: str, service: str = "state") -> str:
+    """Return the address that the Sentinel of one host gives to clients."""
+    return ask_sentinel(asked, "GET-MASTER-ADDR-BY-NAME", service).splitlines()[0]
+
+
+def healthy(service: str = "state") -> bool:
+    """Tell whether all Sentinels name the same primary, it is one, and all others follow it."""
+    told = {primary(address, service) for address in ADDRESSES}
+    roles = sorted(role(address, service) for address in ADDRESSES)
+    return len(told) == 1 and roles == [["primary"], *[["replica", *told, "connected"]] * (len(ADDRESSES) - 1)]
+
+
+def processes(service: str = "state") -> dict[str, str]:
+    """Return the process ids of each host's instance and Sentinel."""
+    units = (f"redis-server@{service}", "redis-sentinel@state")
+    return {each: on(each, "systemctl", "show", "--property=MainPID", "--value", *units) for each in ADDRESSES}
+
+
+def settings(address: str, *names: str, service: str = "state") -> dict[str, str]:
+    """Return settings as the running server reports them."""
+    found: dict[str, str] = json.loads(ask(address, "--json", "CONFIG", "GET", *names, service=service))
+    return found
+
+
+def refusal(via: str, address: str, *command: str, **who: Any) -> str:
+    """Return the error that a client gets; being served is a failure."""
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        as_client(via, address, *command, **who)
+    return str(error.value.stderr)
+
+
+def as_client(
+    via: str, address: str, *command: str, password: str, port: int = PORTS["state"], user: str = "app"
+) -> str:
+    """Let a user talk to a server from another host; an error is an exception."""
+    who = ("-h", address, "-p", str(port), "--user", user, "--no-auth-warning")
+    return podman("exec", "--env", f"REDISCLI_AUTH={password}", f"tf-{HOSTS[via]}", "redis-cli", *TLS, *who, *command)
+
+
+def as_app(via: str, address: str, *command: str, service: str = "state") -> str:
+    """Let the application's user talk to one instance from another host; an error is an exception."""
+    return as_client(via, address, *command, port=PORTS[service], password=PASSWORDS[service])
+
+
+def client(service: str = "state") -> Redis:
+    """Return what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
+
+    def options(password: str) -> dict[str, Any]:
+        tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        waits = {"socket_timeout": 3, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+        return {"username": "app", "password": password, "protocol": 2, **tls, **waits}
+
+    # redis annotates this only in part
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [(address, 26379) for address in ADDRESSES],
+        sentinel_kwargs=options("molecule-sentinel-app"),
+        **options(PASSWORDS[service]),
+    )
+    # and this
+    return cast("Redis", sentinel.master_for(service))  # type: ignore[no-untyped-call]
+
+
+class Writer:
+    """Writes one key after the other, and remembers which were acknowledged and how long none was."""
+
+    def __init__(self, service: str) -> None:
+        """Remember what to write to."""
+        self.acknowledged: list[int] = []
+        self.gap = 0.0
+        self._service = service
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        number, last = 0, time.monotonic()
+        server = client(self._service)
+        while not self._stop.is_set():
+            number += 1
+            try:
+                server.set(f"tradefleet:writer:{number}", number, ex=600)
+            except (RedisError, OSError):
+                time.sleep(0.02)
+            else:
+                now = time.monotonic()
+                self.gap, last = max(self.gap, now - last), now
+                self.acknowledged.append(number)
+
+    def start(self) -> None:
+        """Begin, and wait until writes flow."""
+        self._thread.start()
+        wait(10, lambda: len(self.acknowledged) > 50)
+
+    def stop(self) -> None:
+        """Wait until writes flow again, and end."""
+        before = len(self.acknowledged)
+        try:
+            wait(15, lambda: len(self.acknowledged) > before + 50)
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+    def lost(self) -> list[int]:
+        """Return the acknowledged writes that the primary of now does not have."""
+        server = client(self._service)
+        found = server.mget([f"tradefleet:writer:{number}" for number in self.acknowledged])
+        return [
+            number for number, value in zip(self.acknowledged, cast("list[Any]", found), strict=True) if value is None
+        ]
+
+
+@contextmanager
+def writing(service: str = "state") -> Iterator[Writer]:
+    """Write throughout the block; afterwards `lost` says what is gone."""
+    writer = Writer(service)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.stop()
+
+
+def wait(seconds: float, what: Callable[[], bool]) -> float:
+    """Wait until something is so and return the seconds it took; errors count as «not yet»."""
+    start = time.monotonic()
+    while time.monotonic() - start < seconds:
+        try:
+            if what():
+                return time.monotonic() - start
+        except (subprocess.SubprocessError, ValueError, RedisError):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s")

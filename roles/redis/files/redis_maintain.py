@@ -1,0 +1,186 @@
+#!/usr/bin/python3
+"""Planned work on a replicated Redis service that Sentinel watches: no write that was acknowledged is lost.
+
+redis-maintain switch SERVICE                 move the primary to a replica
+redis-maintain --replicas N restart SERVICE   restart this host's instance, after a switch if it is the primary
+
+Exit status 0: done, one line says what. 1: refused or failed, the last line says why and what to do.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+CLIENT = "/usr/local/sbin/redis-cli-{}"
+SENTINEL_CLIENT = "/usr/local/sbin/sentinel-cli-state"
+
+# Longer than a failover may take: until the former primary is demoted it must not acknowledge a write.
+PAUSE_SECONDS = 40
+FAILOVER_SECONDS = 30
+# Sentinel's own messages wait in a paused primary too; after down-after-milliseconds (3 s) it would be taken for dead.
+CAUGHT_UP_SECONDS = 2
+
+Address = tuple[str, int]
+
+
+class RefusedError(Exception):
+    """What is wrong, and what the operator can do about it."""
+
+
+class Service:
+    """One service as this host's clients see it."""
+
+    def __init__(self, name: str, replicas: int, timeout: float) -> None:
+        """Remember the service's name, how many replicas it has when it is whole, and seconds to wait for one."""
+        self.name = name
+        self.replicas = replicas
+        self.timeout = timeout
+
+    def redis(self, *command: str, at: Address | None = None) -> str:
+        """Return what the instance at an address answers, or this host's own."""
+        where = ("-h", at[0], "-p", str(at[1])) if at else ()
+        return _run(CLIENT.format(self.name), *where, *command)
+
+    def sentinel(self, *command: str) -> str:
+        """Return what this host's Sentinel answers."""
+        return _run(SENTINEL_CLIENT, "SENTINEL", *command)
+
+    def primary(self) -> Address:
+        """Return whom Sentinel calls the primary."""
+        host, port = self.sentinel("GET-MASTER-ADDR-BY-NAME", self.name).splitlines()[:2]
+        return host, int(port)
+
+    def replication(self, at: Address | None = None) -> dict[str, str]:
+        """Return an instance's INFO replication."""
+        lines = self.redis("INFO", "replication", at=at).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def following(self, at: Address | None = None) -> list[Address]:
+        """Return the replicas that the primary at an address, or this host's own, counts as in touch."""
+        found = []
+        for key, value in self.replication(at).items():
+            if key.startswith("slave") and key[5:].isdigit():
+                replica = dict(part.split("=", 1) for part in value.split(","))
+                if replica["state"] == "online" and int(replica["lag"]) <= 2:
+                    found.append((replica["ip"], int(replica["port"])))
+        return found
+
+    def leads(self) -> bool:
+        """Tell whether this host's instance is the primary."""
+        return self.replication()["role"] == "master"
+
+    def whole(self) -> bool:
+        """Tell whether this host leads and every replica follows, or follows a primary that every replica follows."""
+        own = self.replication()
+        if own["role"] == "master":
+            return len(self.following()) >= self.replicas
+        primary = (own["master_host"], int(own["master_port"]))
+        return own["master_link_status"] == "up" and len(self.following(primary)) >= self.replicas
+
+    def switch(self) -> str:
+        """Move the primary, and return a sentence about it."""
+        old = self.primary()
+        replicas = self.following(old)
+        if not replicas:
+            raise RefusedError(f"No replica follows {self.name}'s primary {old[0]}: bring one back, then switch.")
+        self.sentinel("CKQUORUM", self.name)  # an error says how many Sentinels are missing
+        started = time.monotonic()
+        ordered = False
+        self.redis("CLIENT", "PAUSE", str(PAUSE_SECONDS * 1000), "WRITE", at=old)
+        try:
+            _wait(
+                CAUGHT_UP_SECONDS, lambda: self._caught_up(old, replicas), "the replicas have all that was acknowledged"
+            )
+            ordered = True
+            self.sentinel("FAILOVER", self.name)
+        except BaseException as error:
+            # Sentinel's own refusal is a certain no; silence is none, and then the pause ends by itself.
+            if not ordered or isinstance(error, RefusedError):
+                self.redis("CLIENT", "UNPAUSE", at=old)
+            raise
+        _wait(
+            FAILOVER_SECONDS,
+            lambda: self._moved(old),
+            f"Sentinel moves {self.name}; see «journalctl -u redis-sentinel@state»",
+        )
+        new = self.primary()
+        # What Sentinel does as well, but only after 8 seconds in which clients would hang on the paused server.
+        self.redis("REPLICAOF", new[0], str(new[1]), at=old)
+        self.redis("CONFIG", "REWRITE", at=old)
+        self.redis("CLIENT", "KILL", "TYPE", "normal", at=old)
+        self.redis("CLIENT", "UNPAUSE", at=old)
+        seconds = time.monotonic() - started
+        _wait(self.timeout, lambda: self.replication(old)["master_link_status"] == "up", f"{old[0]} follows {new[0]}")
+        return f"{self.name}: {old[0]} -> {new[0]}; writes waited {seconds:.1f} s"
+
+    def restart(self) -> str:
+        """Restart this host's instance once the others can spare it, and return a sentence about it."""
+        _wait(self.timeout, self.whole, f"{self.replicas} replicas of {self.name} follow; bring back those that do not")
+        switched = ""
+        if self.replicas and self.leads():
+            switched = self.switch() + "; "
+            _wait(self.timeout, self.whole, f"all replicas of {self.name} follow after the switch")
+        _run("systemctl", "restart", f"redis-server@{self.name}.service", seconds=self.timeout)
+        _wait(self.timeout, self.whole, f"this host's {self.name} is in sync again")
+        return f"{switched}{self.name} restarted and in sync"
+
+    def _caught_up(self, primary: Address, replicas: list[Address]) -> bool:
+        offset = self.replication(primary)["master_repl_offset"]
+        return all(self.replication(replica).get("slave_repl_offset") == offset for replica in replicas)
+
+    def _moved(self, old: Address) -> bool:
+        new = self.primary()
+        return new != old and json.loads(self.redis("--json", "ROLE", at=new))[0] == "master"
+
+
+def _run(*command: str, seconds: float = 5) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)  # noqa: S603 (its own clients and systemctl)
+    if done.returncode != 0:
+        raise RefusedError(f"«{' '.join(command)}» failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout.strip()
+
+
+def _wait(seconds: float, condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds; whoever does not answer meanwhile is asked again."""
+    end = time.monotonic() + seconds
+    while True:
+        problem = ""
+        try:
+            if condition():
+                return
+        except (RefusedError, subprocess.TimeoutExpired, LookupError, ValueError) as error:
+            problem = f" ({error})"
+        if time.monotonic() > end:
+            raise RefusedError(f"Not within {seconds:g} s: {what}.{problem}")
+        time.sleep(0.1)
+
+
+def _stop(*_: Any) -> None:
+    sys.exit(1)
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicas", default=0, type=int, help="replicas of a whole service [%(default)s]")
+    parser.add_argument("--timeout", default=60, type=float, help="seconds to wait for a replica [%(default)s]")
+    parser.add_argument("work", choices=("switch", "restart"))
+    parser.add_argument("service")
+    options = parser.parse_args()
+    # A lost connection ends the work as a failure does: a pause is taken back.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, _stop)
+    service = Service(options.service, options.replicas, options.timeout)
+    try:
+        print(service.switch() if options.work == "switch" else service.restart())
+    except (RefusedError, subprocess.TimeoutExpired) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
