@@ -17,6 +17,8 @@ from tradefleet.settings import Address, DatabaseSettings
 
 # One deadline over all hosts together.
 CONNECT_SECONDS = 2.0
+# Between two attempts, while nobody lets us in.
+PAUSE_SECONDS = 0.1
 # What one answer may take where no budget runs.
 ANSWER_SECONDS = 2.5
 # Enough to roll back on a healthy connection when the budget has just run out.
@@ -87,6 +89,7 @@ class Connector:
         """
         self._hosts = list(hosts)
         self._tls_name = settings.tls_name
+        self._writes = writes
         self._lock = threading.Lock()
         self._common = {
             "dbname": settings.name,
@@ -109,13 +112,25 @@ class Connector:
     def __call__(self) -> BoundedConnection:
         """Return a connection.
 
-        Every host gets an equal share of the time that is left, so one that is silent cannot use up the others'.
+        Every host gets an equal share of the time that is left, so one that is silent cannot use up the others'; as long as
+        time is left they are tried again.
 
         Raises:
             psycopg.OperationalError: no host would do in time; the text gives each host's reason.
 
         """
         ends_at = time.monotonic() + min(CONNECT_SECONDS, deadline.remaining(CONNECT_SECONDS))
+        while True:
+            try:
+                return self._connect(ends_at)
+            except psycopg.OperationalError:
+                # While one primary hands over to the next there is none, and a proxy refuses at once. A replica can be
+                # done without.
+                if not self._writes or ends_at - time.monotonic() <= PAUSE_SECONDS:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def _connect(self, ends_at: float) -> BoundedConnection:
         with self._lock:
             hosts = list(self._hosts)
         reasons = []

@@ -19,7 +19,7 @@ SETTINGS = DatabaseSettings(hosts=HOSTS, replicas=HOSTS[:1], ca_file="/ca", pass
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What each attempt to connect says; all of them fail."""
+    """What each attempt to connect says; all of them fail, and there is no time for a second round."""
     asked: list[dict[str, Any]] = []
 
     def refuse(conninfo: str, seconds: float) -> None:
@@ -27,6 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         raise psycopg.OperationalError("refused")
 
     monkeypatch.setattr(connection, "_open", refuse)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.0)
     return asked
 
 
@@ -55,6 +56,16 @@ def test_only_migrations_set_limits_of_their_own(
     with pytest.raises(Exception, match="refused"):
         engine.connect()
     assert [("options" in one, one["target_session_attrs"]) for one in asked] == [(expected, "read-write")] * 2
+
+
+@pytest.mark.parametrize(("writes", "rounds"), [(True, 3), (False, 1)])
+def test_a_primary_is_waited_for(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, writes: bool, rounds: int
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "PAUSE_SECONDS", 0.2)
+    connect(Connector(SETTINGS, HOSTS, writes=writes))
+    assert len(asked) == rounds * len(HOSTS)
 
 
 def test_a_replica_need_not_take_writes(asked: list[dict[str, Any]]) -> None:
