@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -133,6 +134,8 @@ class Writer:
         self.acknowledged: list[int] = []
         self.gap = 0.0
         self._service = service
+        # Of its own: the keys of another writer would stand in for lost ones.
+        self._prefix = f"tradefleet:writer:{uuid.uuid4().hex}:"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write)
 
@@ -142,7 +145,7 @@ class Writer:
         while not self._stop.is_set():
             number += 1
             try:
-                server.set(f"tradefleet:writer:{number}", number, ex=600)
+                server.set(f"{self._prefix}{number}", number, ex=600)
             except (RedisError, OSError):
                 time.sleep(0.02)
             else:
@@ -167,7 +170,7 @@ class Writer:
     def lost(self) -> list[int]:
         """Return the acknowledged writes that the primary of now does not have."""
         server = client(self._service)
-        found = server.mget([f"tradefleet:writer:{number}" for number in self.acknowledged])
+        found = server.mget([f"{self._prefix}{number}" for number in self.acknowledged])
         return [
             number for number, value in zip(self.acknowledged, cast("list[Any]", found), strict=True) if value is None
         ]
