@@ -15,8 +15,10 @@ from psycopg.pq.abc import PGconn
 from tradefleet import deadline
 from tradefleet.settings import Address, DatabaseSettings
 
-# One deadline over all hosts together.
+# One deadline over all hosts together, in one round.
 CONNECT_SECONDS = 2.0
+# A primary is looked for this long, where the budget allows it: a planned switchover takes less.
+PRIMARY_SECONDS = 5.0
 # Between two attempts, while nobody lets us in.
 PAUSE_SECONDS = 0.1
 # What one answer may take where no budget runs.
@@ -112,21 +114,21 @@ class Connector:
     def __call__(self) -> BoundedConnection:
         """Return a connection.
 
-        Every host gets an equal share of the time that is left, so one that is silent cannot use up the others'; as long as
-        time is left they are tried again.
+        Every host gets an equal share of the time of a round, so one that is silent cannot use up the others'. A host
+        that takes writes is worth further rounds.
 
         Raises:
             psycopg.OperationalError: no host would do in time; the text gives each host's reason.
 
         """
-        ends_at = time.monotonic() + min(CONNECT_SECONDS, deadline.remaining(CONNECT_SECONDS))
+        given_up_at = time.monotonic() + min(PRIMARY_SECONDS, deadline.remaining(CONNECT_SECONDS))
         while True:
             try:
-                return self._connect(ends_at)
+                return self._connect(min(time.monotonic() + CONNECT_SECONDS, given_up_at))
             except psycopg.OperationalError:
                 # While one primary hands over to the next there is none, and a proxy refuses at once. A replica can be
                 # done without.
-                if not self._writes or ends_at - time.monotonic() <= PAUSE_SECONDS:
+                if not self._writes or given_up_at - time.monotonic() <= PAUSE_SECONDS:
                     raise
             time.sleep(PAUSE_SECONDS)
 
