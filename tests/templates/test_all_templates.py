@@ -11,7 +11,14 @@ TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/
 # Redis reads no comments in its ACL files.
 WITHOUT_HEADER = {"users-state.acl.j2", "users-sentinel.acl.j2"}
 # Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
-WITH_SECRETS = {"config.yml.j2", "redis-state.conf.j2", "redis-cli-state.j2", "sentinel.conf.j2", "sentinel-cli.j2"}
+WITH_SECRETS = {
+    "config.yml.j2",
+    "etcdctl-root.j2",
+    "redis-state.conf.j2",
+    "redis-cli-state.j2",
+    "sentinel.conf.j2",
+    "sentinel-cli.j2",
+}
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
