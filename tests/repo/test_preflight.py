@@ -88,7 +88,7 @@ def test_good_inputs_pass(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     graph = ansible("ansible-inventory", "-i", str(copy), "--graph")
     assert graph.returncode == 0, graph.stderr
-    for group in ("edge", "app", "app_blue", "app_green", "postgres", "redis"):
+    for group in ("edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"):
         assert f"@{group}:" in graph.stdout
 
 
@@ -97,8 +97,9 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
 
     def change(groups: Any) -> None:
         groups["app"]["children"]["app_green"]["hosts"] = {"blue1": {}, "green2": {"ansible_host": "192.0.2.21"}}
-        groups["postgres"]["hosts"] = {"data1": {"ansible_host": "192.0.2.41"}, "data2": {"ansible_host": "192.0.2.42"}}
         groups["postgres"]["vars"] = {"postgresql_failover_plan": "faster"}
+        groups["etcd"]["hosts"] = {"data1": {"ansible_host": "192.0.2.41"}, "data2": {"ansible_host": "192.0.2.42"}}
+        groups["postgres"]["hosts"] = {"data1": {}}
         groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
 
     children(lab, change)
@@ -117,7 +118,25 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     assert "Two hosts share an address" in said
     assert f"Correct ansible_host in {lab}/hosts.yml." in said
     assert "postgresql_failover_plan is «faster»; it must be fast, normal or wide" in said
-    assert "odd number of postgres hosts (have 2) and at least three redis hosts (have 2)" in said
+    assert "odd number of etcd hosts (have 2) and at least three redis hosts (have 2)" in said
+    assert "group postgres needs two or more (have 1)" in said
+
+
+def test_a_replica_of_postgresql_need_not_be_a_member_of_etcd(lab: Path) -> None:
+    """Four hosts with PostgreSQL, three with etcd."""
+    children(lab, lambda groups: groups["postgres"]["hosts"].update(data4={"ansible_host": "192.0.2.44"}))
+    done = ansible(
+        "ansible-playbook", "-i", str(lab), "-epreflight_release_dir=/nonexistent", "playbooks/preflight.yml"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_inventory_without_members_of_etcd_is_refused(lab: Path) -> None:
+    """As inventories were before there was the group."""
+    children(lab, lambda groups: groups["postgres"].update(hosts=groups.pop("etcd")["hosts"]))
+    assert f"Each of the groups edge, etcd, postgres and redis needs a host in {lab}/hosts.yml." in refusal(
+        lab, "preflight"
+    )
 
 
 def test_a_colour_that_does_not_exist_is_no_target(lab: Path) -> None:

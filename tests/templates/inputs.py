@@ -24,11 +24,18 @@ INPUTS: dict[str, dict[str, Any]] = {
             {"name": "former", "sudo": True, "state": "absent"},
         ],
     },
-    "etcd": {"etcd_members": MEMBERS, "inventory_hostname": "data1"},
     "haproxy": {
         "haproxy_servers": MEMBERS,
         "haproxy_tls_ca_file": "/x/ca.crt",
         "__haproxy_ca": {"stat": {"checksum": "sum of the CA"}},
+    },
+    "etcd": {
+        "inventory_hostname": "data1",
+        "etcd_members": MEMBERS,
+        "etcd_root_password": 'secret-root"$1',
+        "etcd_users": [{"name": "patroni", "password": "secret-patroni", "prefixes": ["/service/tradefleet/"]}],
+        "__etcd_initial_state": "existing",
+        "__etcd_initial_members": {"data1": "https://10.0.0.41:2380", "old": "https://10.0.0.49:2380"},
     },
     "nginx": {
         "nginx_server_name": "trade.example",
@@ -48,6 +55,8 @@ INPUTS: dict[str, dict[str, Any]] = {
         "ansible_facts": {"memtotal_mb": 16384},
         "postgresql_members": MEMBERS,
         "postgresql_etcd_hosts": ADDRESSES,
+        "postgresql_etcd_user": "patroni",
+        "postgresql_etcd_password": "27182818",
         "postgresql_client_addresses": ["10.0.0.21", "10.0.9.0/24"],
         "postgresql_superuser_password": "secret-superuser: '#\"",
         "postgresql_replication_password": "secret-replication",

@@ -13,6 +13,7 @@ WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2"}
 # Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
 WITH_SECRETS = {
     "config.yml.j2",
+    "etcdctl-root.j2",
     "userlist.txt.j2",
     "redis.conf.j2",
     "redis-cli.j2",

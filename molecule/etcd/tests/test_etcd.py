@@ -1,4 +1,4 @@
-"""Do three members form one cluster that serves certificate holders only, with this scenario's settings?"""
+"""Do three members form one cluster that serves who has certificate and password, with the role's defaults?"""
 
 import http.client
 import json
@@ -19,9 +19,15 @@ EVERY_MEMBER = ",".join(f"https://{address}:2379" for address in ADDRESSES.value
 
 
 def etcdctl(host: Host, command: str, endpoints: str = EVERY_MEMBER) -> CommandResult:
-    """Run etcdctl with the host's certificate."""
+    """Run etcdctl as root."""
+    return host.run(f"ETCDCTL_ENDPOINTS={endpoints} etcdctl-root {command}")
+
+
+def client(host: Host, user: str, command: str) -> CommandResult:
+    """Run etcdctl with the host's certificate, as a user or, if that is empty, as nobody."""
+    login = f"ETCDCTL_USER={user} ETCDCTL_PASSWORD=molecule-patroni" if user else ""
     certificate = f"--cacert={TLS}/ca.crt --cert={TLS}/host.crt --key={TLS}/host.key"
-    return host.run(f"etcdctl --dial-timeout=2s --command-timeout=5s {certificate} --endpoints={endpoints} {command}")
+    return host.run(f"{login} etcdctl --command-timeout=5s {certificate} --endpoints={EVERY_MEMBER} {command}")
 
 
 def healthy_members(host: Host) -> int:
@@ -84,6 +90,108 @@ def test_what_one_member_takes_another_gives(host: Host) -> None:
         assert read.stdout == f"{name}\n"
 
 
+def test_a_client_without_password_is_refused(host: Host) -> None:
+    """Its certificate is a good one; the same request with a password is served (the tests above)."""
+    for command in (
+        "get --prefix /",
+        "put /service/molecule/x 1",
+        "member add x --peer-urls=https://10.203.0.139:2380",
+    ):
+        refused = client(host, "", command)
+        assert refused.rc != 0
+        assert "user name is empty" in refused.stderr
+
+
+def test_patronis_user_reaches_its_own_keys_and_no_others(host: Host) -> None:
+    """It reads and writes below its prefix; other keys, users, roles and members are not its business."""
+    assert client(host, "patroni", "put /service/molecule/leader me").stdout == "OK\n"
+    assert client(host, "patroni", "get --prefix --print-value-only /service/molecule/").stdout == "me\n"
+    refused = [
+        "put /service/moleculf/leader me",
+        "put /service/molecule me",
+        "get --prefix /service/",
+        "get --prefix /",
+        "del --prefix /",
+        "user list",
+        "role grant-permission patroni readwrite --prefix /",
+        "auth disable",
+        "member add x --peer-urls=https://10.203.0.139:2380",
+    ]
+    for command in refused:
+        done = client(host, "patroni", command)
+        assert done.rc != 0, command
+        assert "permission denied" in done.stderr, command
+
+
+def test_all_members_ask_for_passwords(host: Host) -> None:
+    """And have the same users and rights."""
+    told = [etcdctl(host, "auth status", f"https://{address}:2379").stdout for address in ADDRESSES.values()]
+    assert told[0].startswith("Authentication Status: true\n")
+    assert len(set(told)) == 1
+
+
+def test_passwords_are_root_s_alone(host: Host) -> None:
+    """Nobody else reads the file that holds one, and no command line has shown one."""
+    assert host.file("/usr/local/sbin/etcdctl-root").mode == 0o700
+    assert host.run("runuser -u nobody -- cat /usr/local/sbin/etcdctl-root").rc != 0
+    assert host.run("grep -rlaF molecule-patroni /var/log/journal").stdout == ""
+
+
+def test_a_snapshot_can_be_restored(host: Host) -> None:
+    """The unit takes one; restored elsewhere and started alone it gives back what was written."""
+    assert etcdctl(host, "put /test/snapshot kept").rc == 0
+    host.check_output("rm -f /var/backups/etcd/*")
+    host.check_output("systemctl start etcd-snapshot.service")
+    names = host.check_output("ls /var/backups/etcd").splitlines()
+    assert len(names) == 1
+    restored = "rm -rf /tmp/restored && etcdutl snapshot restore --data-dir /tmp/restored /var/backups/etcd/" + names[0]
+    host.check_output(restored)
+    started = "etcd --data-dir /tmp/restored --listen-peer-urls http://127.0.0.1:22380 --log-level=error"
+    urls = "--listen-client-urls http://127.0.0.1:22379 --advertise-client-urls http://127.0.0.1:22379"
+    host.check_output(f"systemd-run --quiet --unit=restored {started} {urls}")
+    try:
+        root = 'ETCDCTL_USER=root ETCDCTL_PASSWORD="molecule:\'root\'\\"\\$1#"'
+        get = "etcdctl --endpoints=http://127.0.0.1:22379 --dial-timeout=10s get --print-value-only /test/snapshot"
+        assert host.check_output(f"{root} {get}") == "kept"
+    finally:
+        host.check_output("systemctl stop restored; rm -rf /tmp/restored")
+
+
+def test_a_snapshot_that_fails_is_seen_and_leaves_nothing() -> None:
+    """The unit fails, systemd says so, and what was there stays."""
+    host = testinfra.get_host("podman://tf-etcd3")
+    before = host.check_output("ls /var/backups/etcd")
+    host.check_output("systemctl stop etcd")
+    try:
+        assert host.run("systemctl start etcd-snapshot.service").rc != 0
+    finally:
+        host.check_output("systemctl start etcd")
+    assert "etcd-snapshot.service" in host.check_output("systemctl --failed --plain --no-legend")
+    assert host.check_output("ls /var/backups/etcd") == before
+    host.check_output("systemctl reset-failed etcd-snapshot.service")
+
+
+def test_the_timer_is_set(host: Host) -> None:
+    """And makes up for what it missed."""
+    shown = host.check_output(
+        "systemctl show etcd-snapshot.timer --property=TimersCalendar,Persistent,ActiveState,UnitFileState"
+    )
+    assert "OnCalendar=*-*-* *:00:00" in shown
+    assert {"Persistent=yes", "ActiveState=active", "UnitFileState=enabled"} <= set(shown.splitlines())
+
+
+def test_a_member_that_lost_its_data_does_not_come_back_as_who_it_was() -> None:
+    """It would have forgotten what it voted for; the others go on."""
+    host = testinfra.get_host("podman://tf-etcd1")
+    host.check_output("systemctl stop etcd && mv /var/lib/etcd/cluster/member /root/member")
+    try:
+        assert host.run("systemctl start etcd").rc != 0
+        assert etcdctl(host, "put /test/without 1").stdout == "OK\n"
+    finally:
+        host.check_output("mv /root/member /var/lib/etcd/cluster/member && systemctl start etcd")
+    assert healthy_members(host) == 3
+
+
 @pytest.mark.parametrize("address", ADDRESSES.values())
 def test_certificate_holders_are_answered(address: str, certificates: ssl.SSLContext) -> None:
     """The request that the next tests expect to be refused is a good one."""
@@ -124,14 +232,14 @@ def test_old_tls_is_refused(certificates: ssl.SSLContext) -> None:
         get(ADDRESSES["etcd1"], 2379, "/version", certificates)
 
 
-def test_the_running_member_has_this_scenarios_settings(host: Host, certificates: ssl.SSLContext) -> None:
+def test_the_running_member_has_the_roles_defaults(host: Host, certificates: ssl.SSLContext) -> None:
     """The quota is in the metrics; the rest is what etcd says of itself when it starts."""
     address = ADDRESSES[host.check_output("hostname")]
-    assert metric(certificates, address, "etcd_server_quota_backend_bytes") == 536870912
+    assert metric(certificates, address, "etcd_server_quota_backend_bytes") == 2147483648
     lines = host.check_output("journalctl --unit=etcd --output=cat --grep='starting an etcd server'").splitlines()
     settings = json.loads(lines[-1])
-    assert settings["heartbeat-interval"] == "250ms"
-    assert settings["election-timeout"] == "2.5s"
+    assert settings["heartbeat-interval"] == "100ms"
+    assert settings["election-timeout"] == "1s"
     assert settings["auto-compaction-mode"] == "periodic"
     assert settings["auto-compaction-interval"] == "1h0m0s"
 

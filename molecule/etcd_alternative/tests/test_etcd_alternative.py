@@ -1,0 +1,168 @@
+"""Does a cluster with other settings than the defaults have them, grow, and put a member back that lost its data?"""
+
+import json
+import subprocess
+
+import testinfra
+from scenario import PROJECT, SCENARIO, converge
+from testinfra.backend.base import CommandResult
+from testinfra.host import Host
+
+ADDRESSES = {"alt1": "10.203.0.134", "alt2": "10.203.0.135", "alt3": "10.203.0.136"}
+ALT1, ALT2, ALT3 = (testinfra.get_host(f"podman://tf-{name}") for name in ADDRESSES)
+
+
+def etcdctl(host: Host, command: str, *members: str) -> CommandResult:
+    """Run etcdctl as root towards these members, or all."""
+    endpoints = ",".join(f"https://{ADDRESSES[name]}:2379" for name in members or ADDRESSES)
+    return host.run(f"ETCDCTL_ENDPOINTS={endpoints} etcdctl-root {command}")
+
+
+def client(user: str, password: str, command: str) -> CommandResult:
+    """Run etcdctl on alt1 as a user."""
+    tls = "/etc/ssl/tradefleet"
+    certificate = f"--cacert={tls}/ca.crt --cert={tls}/host.crt --key={tls}/host.key"
+    login = f"ETCDCTL_USER={user} ETCDCTL_PASSWORD={password}"
+    return ALT1.run(f"{login} etcdctl {certificate} --endpoints=https://{ADDRESSES['alt1']}:2379 {command}")
+
+
+def voters() -> set[str]:
+    """Return the names of the members that have started and vote."""
+    members = json.loads(etcdctl(ALT1, "member list --write-out=json", "alt1").stdout)["members"]
+    return {member["name"] for member in members if not member.get("isLearner")}
+
+
+def run_again(hosts: str, check: bool = True, **changed: object) -> subprocess.CompletedProcess[str]:
+    """Run the role on these hosts, in a cluster of three unless told otherwise."""
+    extra = {"etcd_members": ADDRESSES, "scenario_hosts": hosts} | changed
+    return converge("-e", json.dumps(extra), check=check)
+
+
+def replace(member: str) -> subprocess.CompletedProcess[str]:
+    """Run the fleet's own playbook on this scenario, without `base` and without what asks for a whole fleet."""
+    command = ["ansible-playbook", "-i", f"{PROJECT}/molecule/shared/inventory", "-i", str(SCENARIO / "inventory")]
+    command += ["--limit=etcd", "--skip-tags=base", "-e", f"member={member}", "playbooks/replace_etcd_member.yml"]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_the_running_member_has_this_scenarios_settings() -> None:
+    """As etcd says of itself when it starts, and as systemd sees its timer."""
+    log = ALT1.check_output("journalctl --unit=etcd --output=cat --grep='starting an etcd server'")
+    settings = json.loads(log.splitlines()[-1])
+    assert settings["heartbeat-interval"] == "250ms"
+    assert settings["election-timeout"] == "2.5s"
+    assert settings["auto-compaction-interval"] == "3h0m0s"
+    assert settings["quota-backend-bytes"] == 4194304
+    timer = ALT1.check_output("systemctl show etcd-snapshot.timer --property=TimersCalendar")
+    assert "OnCalendar=*-*-* 04:30:00" in timer
+    older = ALT1.run(
+        f"openssl s_client -tls1_2 -connect {ADDRESSES['alt1']}:2379 -CAfile /etc/ssl/tradefleet/ca.crt </dev/null"
+    )
+    assert "Protocol: TLSv1.2" in older.stdout or "TLSv1.2, Cipher" in older.stdout
+
+
+def test_each_user_has_the_prefixes_that_it_was_given() -> None:
+    """One has two, and what both were given they share."""
+    for user, password, key in (("one", "molecule-one", "/one/a"), ("one", "molecule-one", "/shared/a")):
+        assert client(user, password, f"put {key} 1").stdout == "OK\n"
+    assert client("two", "molecule-two", "get --print-value-only /shared/a").stdout == "1\n"
+    assert "permission denied" in client("two", "molecule-two", "get /one/a").stderr
+
+
+def test_snapshots_beyond_the_number_kept_are_removed() -> None:
+    """The newest stay."""
+    for day in range(1, 5):
+        ALT1.check_output(f"touch /srv/snapshots/snapshot-2020010{day}T000000Z.db")
+    ALT1.check_output("systemctl start etcd-snapshot.service")
+    names = ALT1.check_output("ls /srv/snapshots").splitlines()
+    assert len(names) == 2
+    assert names[0] == "snapshot-20200104T000000Z.db"
+
+
+def test_a_full_database_refuses_writes_until_an_operator_makes_room() -> None:
+    """With an alarm; the commands are those of the role's README."""
+    value = "head -c 1000000 /dev/zero | tr '\\0' x"
+    put = f"{value} | ETCDCTL_ENDPOINTS=https://{ADDRESSES['alt1']}:2379 etcdctl-root put /test/big"
+    results = [ALT1.run(put) for _ in range(6)]
+    assert results[0].rc == 0
+    assert "database space exceeded" in results[-1].stderr
+    assert "alarm:NOSPACE" in etcdctl(ALT1, "alarm list", "alt1").stdout
+    assert "database space exceeded" in client("one", "molecule-one", "put /one/b 1").stderr
+
+    assert etcdctl(ALT1, "del /test/big", "alt1").rc == 0
+    status = json.loads(etcdctl(ALT1, "endpoint status --write-out=json", "alt1").stdout)
+    for command in (f"compact {status[0]['Status']['header']['revision']}", "defrag", "alarm disarm"):
+        done = etcdctl(ALT1, command, "alt1")
+        assert done.rc == 0, done.stderr
+    assert client("one", "molecule-one", "put /one/b 1").stdout == "OK\n"
+    assert etcdctl(ALT1, "alarm list", "alt1").stdout == ""
+
+
+def test_two_hosts_with_one_name_are_refused() -> None:
+    """Before anything is installed on the second."""
+    done = converge("-e", json.dumps({"scenario_hosts": "alt2", "etcd_name": "alt1"}), check=False)
+    assert done.returncode == 2
+    assert "Two hosts with the same etcd_name" in " ".join(done.stdout.split())
+    assert not ALT2.package("etcd-server").is_installed
+
+
+def test_new_hosts_join_one_after_the_other() -> None:
+    """Both in one run, which also changes a password and takes a right away; who was there is not restarted."""
+    since = ALT1.check_output("systemctl show etcd --property=ActiveEnterTimestampMonotonic")
+    # As a run leaves it that was killed in between.
+    assert etcdctl(ALT1, f"member add alt2 --learner --peer-urls=https://{ADDRESSES['alt2']}:2380", "alt1").rc == 0
+    users = [
+        {"name": "one", "password": "other", "prefixes": ["/one/"]},
+        {"name": "two", "password": "molecule-two", "prefixes": ["/shared/"]},
+    ]
+    run_again("alt2:alt3", etcd_users=users)
+    assert voters() == set(ADDRESSES)
+    assert etcdctl(ALT3, "get --print-value-only /one/b", "alt3").stdout == "1\n"
+    assert "authentication failed" in client("one", "molecule-one", "get /one/b").stderr
+    assert client("one", "other", "get --print-value-only /one/b").stdout == "1\n"
+    assert "permission denied" in client("one", "other", "get /shared/a").stderr
+
+    again = run_again("etcd", etcd_users=users)
+    assert ALT1.check_output("systemctl show etcd --property=ActiveEnterTimestampMonotonic") == since
+    assert not ALT2.file("/etc/default/etcd-initial").exists
+    changed = [line for line in again.stdout.splitlines() if line.startswith(("alt2 ", "alt3 "))]
+    assert all("changed=0 " in line for line in changed), changed
+
+
+def test_a_member_without_data_is_replaced() -> None:
+    """The role refuses it and names the playbook; the playbook refuses who is well, and puts back who is not."""
+    ALT2.check_output("systemctl stop etcd && rm -rf /var/lib/etcd/cluster")
+    refused = run_again("alt2", check=False)
+    assert "playbooks/replace_etcd_member.yml -e member=alt2" in " ".join(refused.stdout.split())
+
+    well = replace("alt1")
+    assert "alt1 is a healthy member of etcd, and need not be replaced" in " ".join(well.stdout.split())
+    ALT3.check_output("systemctl stop etcd")
+    few = replace("alt2")
+    assert few.returncode == 2
+    assert "The others must be a majority without alt2" in " ".join(few.stdout.split())
+    ALT3.check_output("systemctl start etcd")
+
+    done = replace("alt2")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert voters() == set(ADDRESSES)
+    assert etcdctl(ALT2, "get --print-value-only /one/b", "alt2").stdout == "1\n"
+
+
+def test_what_the_role_will_not_decide_it_says() -> None:
+    """A member that the inventory does not have stays; clients without passwords are not locked out."""
+    assert etcdctl(ALT1, "member add ghost --learner --peer-urls=https://10.203.0.139:2380").rc == 0
+    assert etcdctl(ALT1, "auth disable").rc == 0
+    done = run_again("alt1", check=False)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2
+    assert "(https://10.203.0.139:2380), which etcd_members does not have" in said
+    assert "playbooks/enable_etcd_auth.yml" in said
+    assert "Authentication Status: false" in etcdctl(ALT1, "auth status").stdout
+    (ghost,) = [line for line in etcdctl(ALT1, "member list").stdout.splitlines() if "10.203.0.139" in line]
+    assert f"etcdctl-root member remove {ghost.split(',')[0]}" in said
+
+    assert etcdctl(ALT1, f"member remove {ghost.split(',')[0]}").rc == 0
+    assert etcdctl(ALT1, "del --prefix ''").rc == 0
+    run_again("alt1")
+    assert "Authentication Status: true" in etcdctl(ALT1, "auth status").stdout
