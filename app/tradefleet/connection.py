@@ -101,9 +101,9 @@ class Connector:
             "sslrootcert": settings.ca_file,
             "gssencmode": "disable",
             "application_name": "tradefleet",
-            # A pooler does not report it, so libpq asks: one short question for each new connection, and the only guard
-            # against a proxy that is mistaken for a moment.
-            "target_session_attrs": "read-write" if writes else "any",
+            # One address is a proxy's, which has chosen. A pooler goes on telling what its server was when the first
+            # client came, a replica perhaps, and libpq would believe it; a server that takes no writes says 25006.
+            "target_session_attrs": "read-write" if writes and len(hosts) > 1 else "any",
             # The kernel gives up on a peer that vanished without a reset.
             "tcp_user_timeout": "2500",
             "keepalives_idle": "5",

@@ -68,6 +68,12 @@ def test_a_primary_is_waited_for(
     assert len(asked) == rounds * len(HOSTS)
 
 
+def test_where_there_is_one_address_its_word_is_taken(asked: list[dict[str, Any]]) -> None:
+    """A pooler's answer would be that of its first session, when its server may have been a replica."""
+    connect(Connector(SETTINGS, HOSTS[:1], writes=True))
+    assert [one["target_session_attrs"] for one in asked] == ["any"]
+
+
 def test_a_replica_need_not_take_writes(asked: list[dict[str, Any]]) -> None:
     engine = database.make_replica_engine(SETTINGS)
     assert engine
