@@ -7,12 +7,15 @@ from flask import Blueprint, Response, current_app, jsonify
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tradefleet import schema
+from tradefleet import deadline, schema
 from tradefleet.contract import operation
 from tradefleet.database import DatabaseUnavailableError
 from tradefleet.extensions import cache, db
 from tradefleet.settings import Settings
 from tradefleet.system.schemas import Alive, Dependencies, Migration, Readiness, Version
+
+# What these answers wait for the database: whoever asks wants to know now, and Redis is asked in what is left.
+ASK_SECONDS = 1.0
 
 blueprint = Blueprint("system", __name__)
 log = logging.getLogger(__name__)
@@ -30,7 +33,8 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Name each dependency; only the database is needed to take orders."""
     try:
-        db.read(lambda session: session.execute(text("SELECT 1")))
+        with deadline.budget(ASK_SECONDS):
+            db.read(lambda session: session.execute(text("SELECT 1")))
         has_database = True
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
         log.warning("not ready: the database does not answer", exc_info=error)
@@ -51,7 +55,8 @@ def version() -> Response:
     """Say what runs, and which schema the code knows and the database has."""
     settings: Settings = current_app.extensions["settings"]
     try:
-        current = db.read(lambda session: schema.current_revision(session.connection()))
+        with deadline.budget(ASK_SECONDS):
+            current = db.read(lambda session: schema.current_revision(session.connection()))
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
         log.warning("the database's revision is unknown", exc_info=error)
         current = None
