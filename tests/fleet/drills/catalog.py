@@ -41,7 +41,7 @@ DRILLS = (
     Drill("standby-frozen", "the synchronous replica's host frozen for 30 s", faults.standby_frozen, 9, 9, None, 0),
     Drill("replica-off", "power-off of the asynchronous replica's host", faults.replica_off, 2, 2, 0, 0),
     Drill("replica-cut", "the asynchronous replica cut from the others for 60 s", faults.replica_cut, 2, 2, 0, 0),
-    Drill("switchover", "a planned switchover", faults.switchover, 5, 5, None, None),
+    Drill("switchover", "a planned switchover", faults.switchover, 5, 5, 0, 0),
     Drill(
         "setting-rolled",
         "a setting that needs a restart, changed and changed back",
