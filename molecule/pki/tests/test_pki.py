@@ -50,12 +50,18 @@ def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> No
 
 @pytest.mark.parametrize("host", ["podman://tf-pki1"], indirect=True)
 def test_certificate_is_renewed_before_it_expires(host: Host) -> None:
-    """One outside the renewal window is kept, one inside it is replaced, and so is one that lacks a name."""
+    """One outside the renewal window is kept, one inside it is replaced, and so is one that lacks a name.
+
+    What runs is told; what is not there yet is no obstacle.
+    """
     before = serial(host)
     converge("-e", "pki_renew_before_days=30")
     assert serial(host) == before
+    reloads = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
+    assert host.check_output(reloads) == "0"
     converge("-e", '{"pki_extra_names": ["service.scenario.test", "other.scenario.test"]}')
     host.check_output(f"openssl verify -verify_hostname other.scenario.test -CAfile {TLS}/ca.crt {TLS}/host.crt")
     before = serial(host)
+    assert host.check_output(reloads) == "1"
     converge("-e", "pki_renew_before_days=500")
     assert serial(host) != before

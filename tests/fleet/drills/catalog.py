@@ -61,6 +61,7 @@ DRILLS = (
     Drill("redis-frozen", "the Redis primary's host frozen for 60 s", faults.redis_primary_frozen, 9, 9, None, 0),
     Drill("redis-cut", "the Redis primary cut from the other two for 60 s", faults.redis_primary_cut, 9, 2, None, 0),
     Drill("redis-gone", "every Redis and Sentinel stopped for 60 s", faults.redis_gone, 2, 2, 0, 0),
+    Drill("haproxy-killed", "kill -9 of haproxy on one application host", faults.haproxy_killed, 3, 3, 0, 0),
     Drill("gunicorn-killed", "kill -9 of gunicorn on one host", faults.gunicorn_killed, 2, 2, IN_FLIGHT, IN_FLIGHT),
     Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
     Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 35, 35, None, None),

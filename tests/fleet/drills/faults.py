@@ -273,6 +273,13 @@ def redis_gone(run: Meter) -> None:
             on(host, f"systemctl start --no-block {units}")
 
 
+def haproxy_killed(run: Meter) -> None:
+    """Kill haproxy on a live application host; systemd starts it again."""
+    on("blue1", "kill -9 $(systemctl show -p MainPID --value haproxy)")
+    wait(lambda: ready("blue1"), 30, "systemd starts it again")
+    flows(run)
+
+
 def gunicorn_killed(run: Meter) -> None:
     """Kill gunicorn's first process on a live application host; systemd starts it again."""
     on("blue1", "kill -9 $(systemctl show -p MainPID --value tradefleet-api)")
