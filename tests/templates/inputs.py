@@ -62,9 +62,12 @@ INPUTS: dict[str, dict[str, Any]] = {
         "postgresql_replication_password": "secret-replication",
         "postgresql_rewind_password": "secret-rewind",
         "postgresql_rest_password": "31415926535897",
-        "postgresql_databases": [{"name": "trading", "owner": "keeper", "writers": ["app"], "readers": ["report"]}],
+        "postgresql_databases": [
+            {"name": "trading", "owner": "keeper", "writers": ["app", "trade"], "readers": ["report"]}
+        ],
         "postgresql_roles": [
             {"name": "keeper", "password": "secret-keeper"},
+            {"name": "trade", "login": False},
             {"name": "app", "password": "secret-app", "pooled": True},
             {"name": "report", "password": "secret-report", "addresses": ["10.0.8.0/24"]},
         ],

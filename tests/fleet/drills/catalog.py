@@ -52,6 +52,7 @@ DRILLS = (
         None,
     ),
     Drill("minor-upgrade", "a minor upgrade of all members", faults.minor_upgrade, 6, 6, None, None),
+    Drill("password-rotated", "the application's password changed, both colours", faults.password_rotated, 2, 2, 0, 0),
     Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
     Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),
     Drill("redis-killed", "kill -9 of Redis on its primary", faults.redis_killed, 2, 2, 0, 0),

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 
-from lab import ADDRESSES, APPS, DATA, Meter, cluster, leader, on, play, power_off, power_on, wait
+from lab import ADDRESSES, APPS, DATA, Meter, cluster, leader, on, play, power_off, power_on, traffic, wait
 
 FROZEN_SECONDS = 60
 REDIS = ("state", "cache")
@@ -216,6 +216,16 @@ def minor_upgrade(run: Meter) -> None:
     for host in DATA:
         on(host, "touch /var/lib/dpkg/info/postgresql-17.list /var/lib/dpkg/info/patroni.list")
     play("upgrade_postgresql")
+    flows(run)
+
+
+def password_rotated(run: Meter) -> None:
+    """Change the application's password on both colours: rotate, cut over, rotate, cut back."""
+    if not traffic()["release_green"]:
+        play("deploy", deploy_release=traffic()["release_blue"])
+    for _ in range(2):
+        play("rotate_db_password", user="app")
+        play("cutover")
     flows(run)
 
 
