@@ -4,12 +4,12 @@ import time
 import uuid
 
 from testinfra.host import Host
+from tradefleet.replicas import MARK_SECONDS
 
 URL = "https://10.203.0.108:8443"
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 KEY = "-H 'Authorization: Bearer molecule-molecule-molecule-molecule-1'"
 ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
-MARK_SECONDS = 10
 
 
 def place(host: Host) -> str:
