@@ -54,14 +54,14 @@ def test_certificate_is_renewed_before_it_expires(host: Host) -> None:
 
     What runs is told; what is not there yet is no obstacle.
     """
-    before = serial(host)
+    reloads = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
+    before, reloaded = serial(host), host.check_output(reloads)
     converge("-e", "pki_renew_before_days=30")
     assert serial(host) == before
-    reloads = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
-    assert host.check_output(reloads) == "0"
+    assert host.check_output(reloads) == reloaded
     converge("-e", '{"pki_extra_names": ["service.scenario.test", "other.scenario.test"]}')
     host.check_output(f"openssl verify -verify_hostname other.scenario.test -CAfile {TLS}/ca.crt {TLS}/host.crt")
     before = serial(host)
-    assert host.check_output(reloads) == "1"
+    assert int(host.check_output(reloads)) > int(reloaded)
     converge("-e", "pki_renew_before_days=500")
     assert serial(host) != before
