@@ -1,17 +1,28 @@
-"""Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes."""
+"""Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes.
+
+The REST takes its certificate from the folder that /run/certificate names, anew for each connection: a test that changes it has
+no moment in which nobody listens, which haproxy would take for the reason.
+"""
 
 import socket
 import socketserver
 import ssl
-import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 
 class Rest(BaseHTTPRequestHandler):
     """Answers as Patroni does, for a role like "primary" or "replica 4096", which is one and its lag in bytes."""
+
+    def setup(self) -> None:
+        """Shake hands: here and not at the listener, for a silent client must not keep others waiting."""
+        folder = Path("/run/certificate").read_text(encoding="utf-8").strip()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{folder}/host.crt", f"{folder}/host.key")
+        self.request = context.wrap_socket(self.request, server_side=True)
+        super().setup()
 
     def do_OPTIONS(self) -> None:
         """Say 200 to who asks for what this host is, 503 to others."""
@@ -40,10 +51,6 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(f"{sys.argv[1]}/host.crt", f"{sys.argv[1]}/host.key")
-rest = ThreadingHTTPServer(("0.0.0.0", 8008), Rest)  # noqa: S104 - a container of its own
-# The handshake is the handler's: a client that is silent must not keep others waiting.
-rest.socket = context.wrap_socket(rest.socket, server_side=True, do_handshake_on_connect=False)
+rest = Server(("0.0.0.0", 8008), Rest)  # noqa: S104 - a container of its own
 threading.Thread(target=rest.serve_forever, daemon=True).start()
 Server(("0.0.0.0", 6432), Sessions).serve_forever()  # noqa: S104 - as above
