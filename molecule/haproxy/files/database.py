@@ -1,7 +1,7 @@
 """Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes.
 
-The REST takes its certificate from the folder that /run/certificate names, anew for each connection: a test that changes it has
-no moment in which nobody listens, which haproxy would take for the reason.
+The REST takes its certificate from the folder that /run/certificate names, anew for each connection: a test that
+changes it has no moment in which nobody listens, which haproxy would take for the reason.
 """
 
 import socket
