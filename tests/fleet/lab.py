@@ -40,11 +40,10 @@ DATA = ("data1", "data2", "data3")
 APPS = ("blue1", "blue2", "green1", "green2")
 
 
-def play(playbook: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook as an operator would; with `check`, one that fails stops the test and shows its end."""
-    done = subprocess.run(
-        _playbook(playbook, extra), cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False
-    )
+    argv = [*_playbook(playbook, extra), *arguments]
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"{playbook} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
     return done

@@ -100,6 +100,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
         groups["postgres"]["vars"] = {"postgresql_failover_plan": "faster"}
         groups["etcd"]["hosts"] = {"data1": {"ansible_host": "192.0.2.41"}, "data2": {"ansible_host": "192.0.2.42"}}
         groups["postgres"]["hosts"] = {"data1": {}}
+        groups["postgres_retired"] = {"hosts": {"data1": {}}}
         groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
 
     children(lab, change)
@@ -120,6 +121,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     assert "postgresql_failover_plan is «faster»; it must be fast, normal or wide" in said
     assert "odd number of etcd hosts (have 2) and at least three redis hosts (have 2)" in said
     assert "group postgres needs two or more (have 1)" in said
+    assert "data1 cannot be in postgres and in postgres_retired" in said
 
 
 def test_a_replica_of_postgresql_need_not_be_a_member_of_etcd(lab: Path) -> None:

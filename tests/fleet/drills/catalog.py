@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import disks
 import faults
+import replicas
 from lab import Meter
 
 
@@ -41,6 +43,8 @@ DRILLS = (
     Drill("standby-frozen", "the synchronous replica's host frozen for 30 s", faults.standby_frozen, 9, 9, None, 0),
     Drill("replica-off", "power-off of the asynchronous replica's host", faults.replica_off, 2, 2, 0, 0),
     Drill("replica-cut", "the asynchronous replica cut from the others for 60 s", faults.replica_cut, 2, 2, 0, 0),
+    # Nothing that has to be stored is answered while it is full, or until PostgreSQL gives up and another one leads.
+    Drill("disk-full", "the primary's disk full for 60 s", disks.primary_full, 95, 6, None, None),
     Drill("switchover", "a planned switchover", faults.switchover, 5, 5, 0, 0),
     Drill(
         "setting-rolled",
@@ -52,6 +56,7 @@ DRILLS = (
         None,
     ),
     Drill("minor-upgrade", "a minor upgrade of all members", faults.minor_upgrade, 6, 6, None, None),
+    Drill("replica-added", "a fourth data host comes, and goes again", replicas.come_and_go, 2, 2, 0, 0),
     Drill("password-rotated", "the application's password changed, both colours", faults.password_rotated, 2, 2, 0, 0),
     Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
     Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),

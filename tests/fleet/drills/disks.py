@@ -1,0 +1,64 @@
+"""The primary's disk fills up: for as long as the drill lasts, its data lie on a small disk of their own, in memory."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faults import flows, postgres_healthy, replica
+from lab import Meter, leader, on, play, wait
+
+PARENT = "/var/lib/postgresql/17"
+DIRECTORY = f"{PARENT}/tradefleet"
+MEGABYTES = 400
+FULL_SECONDS = 60
+
+
+def primary_full(run: Meter) -> None:
+    """Fill the primary's disk to the last byte for a while, then make room again."""
+    host = replica("replica")
+    with _small_disk(host):
+        _lead(host)
+        on(host, f"dd if=/dev/zero of={DIRECTORY}/ballast bs=8k 2>/dev/null", check=False)
+        try:
+            assert on(host, f"df --output=avail {DIRECTORY} | tail -n 1").strip() == "0"
+            time.sleep(FULL_SECONDS)
+        finally:
+            on(host, f"rm -f {DIRECTORY}/ballast")
+        flows(run)
+        _wait("it came through")
+
+
+@contextmanager
+def _small_disk(host: str) -> Iterator[None]:
+    """Move a replica's data to a small disk, and back to where they were."""
+    mount = f"mount -t tmpfs -o size={MEGABYTES}m,mode=0700,uid=postgres,gid=postgres tmpfs {DIRECTORY}"
+    aside = f"mv {DIRECTORY} {DIRECTORY}.aside && mkdir {DIRECTORY}"
+    _stopped(host, f"{aside} && {mount} && cp -a {DIRECTORY}.aside/. {DIRECTORY}")
+    try:
+        yield
+    finally:
+        if leader() == host:
+            play("switchover")
+            _wait("another one leads")
+        save = f"rm -rf {DIRECTORY}.aside && cp -a {DIRECTORY} {DIRECTORY}.aside"
+        _stopped(host, f"{save} && umount {DIRECTORY} && rmdir {DIRECTORY} && mv {DIRECTORY}.aside {DIRECTORY}")
+
+
+def _stopped(host: str, command: str) -> None:
+    on(host, f"systemctl stop patroni && {command} && systemctl start --no-block patroni")
+    _wait(f"{host} is back")
+
+
+def _lead(host: str) -> None:
+    """Have a replica become the synchronous one, and then the primary."""
+    other = replica("sync_standby")
+    on(other, "systemctl stop patroni")
+    wait(lambda: replica("sync_standby") == host, 60, f"{host} is synchronous")
+    on(other, "systemctl start --no-block patroni")
+    _wait(f"{other} is back")
+    play("switchover")
+    _wait(f"{host} leads")
+
+
+def _wait(what: str) -> None:
+    wait(postgres_healthy, 120, what)

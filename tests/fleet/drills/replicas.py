@@ -1,0 +1,90 @@
+"""A fourth data host joins the lab and leaves it again, each by an edit of the inventory and one run of site.yml."""
+
+import subprocess
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+from faults import flows
+from lab import APPS, DATA, LAB, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
+
+HOST, ADDRESS = "data4", "10.203.0.44"
+LIMIT = f"--limit={HOST},app,localhost"
+
+
+def come_and_go(run: Meter) -> None:
+    """Add it to a fleet that has orders; make it anew, alone; retire it."""
+    with TemporaryDirectory() as folder:
+        added, retired = (_inventory(Path(folder), group) for group in ("postgres", "postgres_retired"))
+        try:
+            _create(added)
+            joined = _site(added, LIMIT)
+            _serves()
+            _destroy()
+            # Whoever knows it already knows it still, so only the host itself is left to do: the price of the rest.
+            _create(added)
+            alone = _site(added, f"--limit={HOST},localhost")
+            _serves()
+            measured(f"{HOST} joins the fleet in {joined:.0f} s; its installation alone takes {alone:.0f} s")
+            assert joined <= 1.5 * alone, f"{joined:.0f} s against {alone:.0f} s"
+            assert changes(play("site", f"--inventory={added}", LIMIT)) == []
+            _site(retired, f"--limit={HOST},app,postgres,localhost")
+            _gone()
+            flows(run)
+        finally:
+            _destroy()
+
+
+def _inventory(folder: Path, group: str) -> Path:
+    path = folder / f"{group}.yml"
+    path.write_text(yaml.safe_dump({group: {"hosts": {HOST: {"ansible_host": ADDRESS}}}}))
+    return path
+
+
+def _create(inventory: Path) -> None:
+    argv = ["ansible-playbook", f"--inventory={PROJECT}/inventories/lab", f"--inventory={inventory}"]
+    create = [*argv, f"--limit={HOST},localhost", "molecule/shared/create.yml"]
+    subprocess.run(create, cwd=PROJECT, check=True, capture_output=True, timeout=300)
+
+
+def _destroy() -> None:
+    subprocess.run(["podman", "rm", "--force", f"tf-{HOST}"], check=True, capture_output=True, timeout=60)
+    (LAB / "known_hosts" / ADDRESS).unlink(missing_ok=True)
+
+
+def _site(inventory: Path, *arguments: str) -> float:
+    """Run site.yml and return its seconds."""
+    began = time.monotonic()
+    play("site", f"--inventory={inventory}", *arguments)
+    return time.monotonic() - began
+
+
+def _serves() -> None:
+    """It has every order, each proxy leads to it, and who connects there gets in."""
+    wait(lambda: cluster().get(HOST) in ("replica streaming", "sync_standby streaming"), 60, f"{HOST} follows")
+    orders = int(sql(leader(), "SELECT count(*) FROM orders"))
+    count = "su postgres -c \"psql -AtXd tradefleet -c 'SELECT count(*) FROM orders'\""
+    assert orders > 0
+    wait(lambda: int(on(HOST, count)) >= orders, 30, f"{HOST} has every order")
+    for app in APPS:
+        wait(lambda app=app: _proxied(app).get(f"replica,{HOST}", "").startswith("UP"), 30, f"{app} reads from {HOST}")
+
+
+def _proxied(app: str) -> dict[str, str]:
+    """Return the state of each server of haproxy: "backend,server" -> "UP"."""
+    ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
+    rows = [line.split(",") for line in on(app, ask).splitlines() if line.startswith(("primary,", "replica,"))]
+    return {f"{row[0]},{row[1]}": row[17] for row in rows}
+
+
+def _gone() -> None:
+    """Nobody knows it any more: etcd, slots, proxies, pg_hba."""
+    assert sorted(cluster()) == sorted(DATA)
+    for host in DATA:
+        slots = "su postgres -c \"psql -Atc 'SELECT slot_name FROM pg_replication_slots'\""
+        assert HOST not in on(host, slots)
+        assert ADDRESS not in on(host, "cat /var/lib/postgresql/17/tradefleet/pg_hba.conf")
+    for app in APPS:
+        assert not [name for name in _proxied(app) if name.endswith(HOST)]
+    assert on(HOST, "systemctl is-active patroni pgbouncer", check=False).split() == ["inactive", "inactive"]
