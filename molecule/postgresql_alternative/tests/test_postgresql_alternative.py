@@ -44,6 +44,7 @@ def test_patroni_follows_the_plan(host: Host) -> None:
     ask = "curl -s --cacert /etc/ssl/tradefleet/ca.crt https://%s:8008/config"
     kept = json.loads(host.check_output(ask, host.check_output("hostname -I").split()[0]))
     wanted = {"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "primary_start_timeout": 60, "synchronous_mode": True}
+    wanted |= {"synchronous_mode_strict": True}
     assert {key: kept[key] for key in wanted} == wanted
     assert kept["maximum_lag_on_failover"] == 2097152
 
