@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from faults import flows, postgres_healthy, replica
-from lab import Meter, leader, on, play, wait
+from lab import Meter, cluster, leader, on, play, wait
 
 PARENT = "/var/lib/postgresql/17"
 DIRECTORY = f"{PARENT}/tradefleet"
@@ -53,8 +53,10 @@ def _lead(host: str) -> None:
     """Have a replica become the synchronous one, and then the primary."""
     other = replica("sync_standby")
     on(other, "systemctl stop patroni")
-    wait(lambda: replica("sync_standby") == host, 60, f"{host} is synchronous")
-    on(other, "systemctl start --no-block patroni")
+    try:
+        wait(lambda: cluster().get(host, "").startswith("sync_standby "), 60, f"{host} is synchronous")
+    finally:
+        on(other, "systemctl start --no-block patroni")
     _wait(f"{other} is back")
     play("switchover")
     _wait(f"{host} leads")
