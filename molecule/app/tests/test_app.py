@@ -9,7 +9,7 @@ from testinfra.host import Host
 URL = "https://10.203.0.108:8443"
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 KEY = "Authorization: Bearer molecule-molecule-molecule-molecule-1"
-SECRETS = ("molecule-app", "molecule-owner", "molecule-redis")
+SECRETS = ("molecule-app", "molecule-owner", "molecule-redis", "molecule-cache", "molecule-sentinel")
 
 
 def pid(host: Host) -> str:
@@ -25,6 +25,7 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
     assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["dependencies"] == {
         "database": "ok",
         "redis": "ok",
+        "cache": "ok",
     }
 
 
