@@ -41,7 +41,11 @@ def redis(host: Host, service: str, command: str) -> list[str]:
 
 
 def settle(host: Host) -> None:
-    """Take the last mark away as if its time were up, and read once, so that it is known where the log is."""
+    """Take the last mark away as if its time were up, and read once, so that it is known where the log is.
+
+    Whose key it is is read anew as well: what the cache knows of it would otherwise end at any moment.
+    """
+    redis(host, "cache", "FLUSHALL")
     for key in redis(host, "state", "KEYS 'tradefleet:position:*'"):
         redis(host, "state", f"DEL {key}")
     read(host)
