@@ -10,7 +10,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tradefleet import hooks, logs, openapi, problems, schema, settings
 from tradefleet.auth import guard
-from tradefleet.extensions import cache, db, replicas
+from tradefleet.extensions import cache, db, replicas, state
 from tradefleet.orders import views as order_views
 from tradefleet.settings import Settings
 from tradefleet.system import views as system_views
@@ -36,7 +36,8 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
 
     app.extensions["settings"] = chosen
     db.init_app(app, chosen.database)
-    cache.init_app(app, chosen.redis)
+    state.init_app(app, chosen.redis, chosen.redis.service, chosen.redis.password)
+    cache.init_app(app, chosen.redis, chosen.redis.cache_service, chosen.redis.cache_password)
     replicas.init_app(app)
     problems.init_app(app)
     hooks.init_app(app, chosen)

@@ -1,9 +1,12 @@
 """The extensions; `create_app` binds them."""
 
-from tradefleet.cache import Cache
 from tradefleet.database import Database
 from tradefleet.replicas import Replicas
+from tradefleet.store import Store
 
 db = Database()
-cache = Cache()
-replicas = Replicas(db, cache)
+# Copies of what the database knows. Redis forgets them when it is full or starts again.
+cache = Store("cache")
+# What nobody else knows, and what is wrong when it is forgotten before its time.
+state = Store("state")
+replicas = Replicas(db, state)

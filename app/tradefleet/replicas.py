@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from tradefleet import deadline
 from tradefleet.breaker import Breaker
-from tradefleet.cache import Cache
 from tradefleet.database import Database, DatabaseUnavailableError, run
+from tradefleet.store import Store
 
 HEADER = "TradeFleet-Read"
 # What a replica may use of a request's budget; the rest is the primary's.
@@ -48,14 +48,15 @@ class Answer(Generic[T]):
 class Replicas:
     """The Flask extension that decides for each read whether a replica may answer it.
 
-    A trader's position is a place in PostgreSQL's log that has all that the trader has written; the cache keeps it.
-    Without it, and whenever the replica fails or is not there yet, the primary answers.
+    A trader's position is a place in PostgreSQL's log that has all that the trader has written; Redis keeps it. Without
+    it, and whenever the replica fails or is not there yet, the primary answers. The Redis must be one that evicts
+    nothing: where a mark goes before its write is committed, a read notes a position without that write.
     """
 
-    def __init__(self, database: Database, cache: Cache) -> None:
+    def __init__(self, database: Database, store: Store) -> None:
         """Take the extensions that have the engines and the positions."""
         self._database = database
-        self._cache = cache
+        self._store = store
 
     def init_app(self, app: Flask) -> None:
         """Give `app` a breaker for its replicas."""
@@ -64,7 +65,7 @@ class Replicas:
     def will_write(self, trader_id: uuid.UUID) -> None:
         """Have the trader's reads answered by the primary for a while. To be called before the write is committed."""
         if self._database.replica is not None:
-            self._cache.current.put(_key(trader_id), _MARK, MARK_SECONDS)
+            self._store.current.put(_key(trader_id), _MARK, MARK_SECONDS)
 
     def read(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
         """Run `work`, which only looks, on a replica if that is not behind this trader's writes, or on the primary.
@@ -76,7 +77,7 @@ class Replicas:
         replica = self._database.replica
         if replica is None:
             return Answer(self._database.read(work), "primary")
-        position = self._cache.current.get(_key(trader_id))
+        position = self._store.current.get(_key(trader_id))
         if position is None:
             return self._read_and_note(trader_id, work)
         if not _POSITION.fullmatch(position):
@@ -111,7 +112,7 @@ class Replicas:
 
         position, value = self._database.read(look)
         # Not in place of a mark: a write that was marked after this read began may be beyond the position.
-        self._cache.current.put(_key(trader_id), position.encode(), POSITION_SECONDS, only_if_new=True)
+        self._store.current.put(_key(trader_id), position.encode(), POSITION_SECONDS, only_if_new=True)
         return Answer(value, "primary")
 
 

@@ -51,14 +51,20 @@ class DatabaseSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """How to reach Redis through its Sentinels; without Sentinels the application runs without Redis."""
+    """How to reach Redis through its Sentinels; without Sentinels the application runs without Redis.
+
+    There are two services, with the same user and a password each: what is in `service` stays until its time is up,
+    and `cache_service` may forget everything at any time.
+    """
 
     sentinels: tuple[Address, ...] = ()
     service: str = "state"
+    cache_service: str = "cache"
     username: str = "app"
     sentinel_username: str = "app"
     ca_file: str = ""
     password: str = field(default="", repr=False)
+    cache_password: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
 
 
@@ -135,6 +141,7 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "DATABASE_CA_FILE": (_file, "name the PEM file of the authority that signed the servers' certificates"),
     "REDIS_SENTINELS": (_addresses, 'write "10.0.0.1:26379,10.0.0.2:26379" with IP addresses'),
     "REDIS_SERVICE": (_token, "name the service that the Sentinels watch"),
+    "REDIS_CACHE_SERVICE": (_token, "name the service that the Sentinels watch, whose Redis may forget everything"),
     "REDIS_USERNAME": (_token, "name the Redis user"),
     "SENTINEL_USERNAME": (_token, "name the user of the Sentinels"),
     "REDIS_CA_FILE": (_file, "name the PEM file of the authority that signed the servers' certificates"),
@@ -207,12 +214,14 @@ def load() -> Settings:
         values,
         sentinels="REDIS_SENTINELS",
         service="REDIS_SERVICE",
+        cache_service="REDIS_CACHE_SERVICE",
         username="REDIS_USERNAME",
         sentinel_username="SENTINEL_USERNAME",
         ca_file="REDIS_CA_FILE",
     )
     if redis.get("sentinels"):
         redis["password"] = _secret("redis_password", "TRADEFLEET_REDIS_SENTINELS")
+        redis["cache_password"] = _secret("redis_cache_password", "TRADEFLEET_REDIS_SENTINELS")
         redis["sentinel_password"] = _secret("sentinel_password", "TRADEFLEET_REDIS_SENTINELS")
     rest = _pick(
         values, release="MANIFEST_FILE", color="COLOR", trusted_proxies="TRUSTED_PROXIES", log_level="LOG_LEVEL"

@@ -26,7 +26,9 @@ def play(
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the scenario's hosts; with `check`, a failing run stops the test."""
     argv = command(playbook, *arguments, inventory=inventory)
-    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
+    # Molecule asks for colours; what failed is found, and told, without them.
+    environment = os.environ | {"ANSIBLE_FORCE_COLOR": "false"}
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment)
     failed = re.findall(r"^(?:fatal|failed): .*(?:\n {4}.*)*", done.stdout, re.MULTILINE)
     assert done.returncode == 0 or not check, "\n".join(failed)[-6000:] + done.stderr[-2000:]
     return done

@@ -10,18 +10,21 @@ from flask.testing import FlaskClient
 from tradefleet.auth.guard import PUBLIC_ENDPOINTS
 from tradefleet.auth.models import ApiKey
 from tradefleet.auth.services import digest
-from tradefleet.cache import RedisCache
 from tradefleet.extensions import db
+from tradefleet.store import RedisStore
 
 from .conftest import KEYS
 
 
 class Memory:
-    """Stands in for Redis: what `RedisCache` uses of a client, kept in a dictionary."""
+    """Stands in for Redis: what `RedisStore` uses of a client, kept in a dictionary."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.seconds: int | None = None
+
+    def ping(self) -> bool:
+        return True
 
     def get(self, key: str) -> bytes | None:
         return self.values.get(key)
@@ -35,7 +38,7 @@ class Memory:
 def memory(app: Flask) -> Memory:
     memory = Memory()
     client: Any = memory
-    app.extensions["cache"] = RedisCache(client)
+    app.extensions["cache"] = RedisStore("cache", client)
     return memory
 
 

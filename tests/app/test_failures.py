@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -15,8 +16,10 @@ from tradefleet import deadline
 from tradefleet.auth.services import Principal
 from tradefleet.database import DatabaseUnavailableError, OutcomeUnknownError, make_engine, run
 from tradefleet.settings import Address, DatabaseSettings, RedisSettings, Settings
+from tradefleet.store import RedisStore
 
 from .conftest import MakeApp
+from .test_auth import Memory
 
 
 @pytest.fixture
@@ -61,7 +64,10 @@ def test_dead_database_is_503_in_time(
     ready = client.get("/readyz")
     assert time.monotonic() - began < 1.5
     assert ready.status_code == 503
-    assert ready.get_json() == {"status": "unavailable", "dependencies": {"database": "down", "redis": "disabled"}}
+    assert ready.get_json() == {
+        "status": "unavailable",
+        "dependencies": {"database": "down", "redis": "disabled", "cache": "disabled"},
+    }
     assert client.get("/version").get_json()["migration"] == {"code": "0001", "database": None}
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
@@ -86,7 +92,25 @@ def test_dead_redis_only_degrades(
     assert time.monotonic() - began < 0.2
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "redis": "down"}}
+    both = {"redis": "down", "cache": "down"}
+    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok"} | both}
+
+
+@pytest.mark.parametrize(("dead", "alive"), [("cache", "state"), ("state", "cache")])
+def test_one_dead_redis_leaves_the_other_alone(
+    dead: str, alive: str, make_app: MakeApp, closed: Address, app: Flask, headers: dict[str, str]
+) -> None:
+    # The same SQLite file as `app`, which holds the keys.
+    broken = make_app(with_redis(closed))
+    memory: Any = Memory()
+    broken.extensions[alive] = RedisStore(alive, memory)
+    client = broken.test_client()
+    assert client.get("/v1/orders", headers=headers).status_code == 200
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    names = {"state": "redis", "cache": "cache"}
+    health = {names[dead]: "down", names[alive]: "ok"}
+    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok"} | health}
 
 
 @pytest.fixture

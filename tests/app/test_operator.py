@@ -49,7 +49,7 @@ def test_request_id_is_taken_if_safe(client: FlaskClient, given: str, is_taken: 
 def test_ready_and_version(blue: FlaskClient) -> None:
     assert blue.get("/readyz").get_json() == {
         "status": "ready",
-        "dependencies": {"database": "ok", "redis": "disabled"},
+        "dependencies": {"database": "ok", "redis": "disabled", "cache": "disabled"},
     }
     assert blue.get("/version").get_json() == {
         "release": "1.2.3",

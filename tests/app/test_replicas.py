@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
-from tradefleet.cache import RedisCache
 from tradefleet.database import make_engine, make_replica_engine
 from tradefleet.orders import services
 from tradefleet.replicas import HEADER, MARK_SECONDS
 from tradefleet.settings import Address, DatabaseSettings
+from tradefleet.store import RedisStore
 
 from .test_auth import Memory
 
@@ -40,10 +40,10 @@ class Server:
 
 @pytest.fixture
 def memory(app: Flask) -> Memory:
-    """What the application's cache holds."""
+    """What the application keeps where nothing is evicted."""
     memory = Memory()
     client: Any = memory
-    app.extensions["cache"] = RedisCache(client)
+    app.extensions["state"] = RedisStore("state", client)
     return memory
 
 
@@ -90,6 +90,20 @@ def test_a_write_keeps_its_trader_at_the_primary(
     assert memory.seconds == MARK_SECONDS
     assert client.get(placed.headers["Location"], headers=headers).status_code == 200
     assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_cache_that_forgets_everything_loses_no_mark(
+    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], memory: Memory
+) -> None:
+    forgets: Any = Memory()
+    app.extensions["cache"] = RedisStore("cache", forgets)
+    client.post("/v1/orders", json=order, headers=headers)
+    assert list(memory.values) == list(positions(memory))
+    assert [name.split(":")[1] for name in forgets.values] == ["principal"]
+    forgets.values.clear()
+    assert source(client, headers) == "primary"
+    assert list(positions(memory).values()) == [b"written"]
 
 
 def test_the_mark_stands_before_the_write(

@@ -8,11 +8,13 @@ import pytest
 from tradefleet import settings
 from tradefleet.settings import Address, Release, Settings, SettingsError
 
+SECRETS = ("database_password", "redis_password", "redis_cache_password", "sentinel_password")
+
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The environment of a host of the fleet; gives the folder of its secrets."""
-    for name in ("database_password", "redis_password", "sentinel_password"):
+    for name in SECRETS:
         (tmp_path / name).write_text(f"{name}-123\n")
     (tmp_path / "ca.pem").touch()
     (tmp_path / "manifest.json").write_text(json.dumps({"release": "0.1.0", "commit": "abc", "files": {}}))
@@ -22,6 +24,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRADEFLEET_DATABASE_TLS_NAME", "postgres.fleet.example")
     monkeypatch.setenv("TRADEFLEET_DATABASE_CA_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("TRADEFLEET_REDIS_SENTINELS", "10.0.0.1:26379")
+    monkeypatch.setenv("TRADEFLEET_REDIS_CACHE_SERVICE", "volatile")
     monkeypatch.setenv("TRADEFLEET_REDIS_CA_FILE", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("TRADEFLEET_MANIFEST_FILE", str(tmp_path / "manifest.json"))
     return tmp_path
@@ -36,8 +39,10 @@ def test_fleet_is_read(fleet: Path) -> None:
     assert read.database.hosts == (Address("10.0.0.1", 5432), Address("::1", 5433))
     assert read.database.replicas == (Address("127.0.0.1", 5001),)
     assert read.database.tls_name == "postgres.fleet.example"
-    secrets = (read.database.password, read.redis.password, read.redis.sentinel_password)
-    assert secrets == ("database_password-123", "redis_password-123", "sentinel_password-123")
+    redis = read.redis
+    secrets = (read.database.password, redis.password, redis.cache_password, redis.sentinel_password)
+    assert secrets == tuple(f"{name}-123" for name in SECRETS)
+    assert (redis.service, redis.cache_service) == ("state", "volatile")
     assert read.release == Release("0.1.0", "abc")
     assert "-123" not in repr(read)
 
@@ -76,7 +81,7 @@ def test_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str
         settings.load()
 
 
-@pytest.mark.parametrize("name", ["database_password", "redis_password", "sentinel_password"])
+@pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("is_empty", [False, True])
 def test_missing_secret_stops(fleet: Path, name: str, is_empty: bool) -> None:
     if is_empty:

@@ -15,6 +15,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "app_database_owner_password": "secret-owner",
         "app_redis_sentinels": ADDRESSES,
         "app_redis_password": "secret-redis",
+        "app_redis_cache_password": "secret-redis-cache",
         "app_sentinel_password": "secret-sentinel",
     },
     "base": {

@@ -38,6 +38,13 @@ def test_settings_name_servers_and_no_secret() -> None:
     assert not [name for name in settings if re.search("PASSWORD|SECRET|KEY|TOKEN", name)]
 
 
+def test_the_cache_is_named_only_where_its_name_is_another() -> None:
+    """A release from before there was one starts with the settings of a fleet that has it."""
+    assert "TRADEFLEET_REDIS_CACHE_SERVICE" not in _environment(render("app", "settings.env.j2", **APP))
+    named = _environment(render("app", "settings.env.j2", **APP | {"app_redis_cache_service": "volatile"}))
+    assert named["TRADEFLEET_REDIS_CACHE_SERVICE"] == "volatile"
+
+
 def test_settings_without_sentinels_say_nothing_of_redis() -> None:
     """The application runs without Redis where the inventory has none."""
     settings = _environment(render("app", "settings.env.j2", **APP | {"app_redis_sentinels": []}))
@@ -93,6 +100,7 @@ def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
     credentials = [line.removeprefix("LoadCredential=") for line in unit if line.startswith("LoadCredential=")]
     assert credentials == [
         "database_password:/etc/tradefleet/credentials/database_password",
+        "redis_cache_password:/etc/tradefleet/credentials/redis_cache_password",
         "redis_password:/etc/tradefleet/credentials/redis_password",
         "sentinel_password:/etc/tradefleet/credentials/sentinel_password",
         "tls_key:/etc/ssl/tradefleet/host.key",
@@ -113,5 +121,5 @@ def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time() -> N
 def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:
     """systemd refuses to start a unit whose credential is no file."""
     unit = render("app", "tradefleet-api.service.j2", **APP | {"app_redis_sentinels": []})
-    assert "LoadCredential=redis_password" not in unit
+    assert "LoadCredential=redis" not in unit
     assert "LoadCredential=database_password" in unit

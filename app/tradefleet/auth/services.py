@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tradefleet.auth.models import ApiKey, Trader
-from tradefleet.cache import RedisCache
+from tradefleet.store import RedisStore
 
 CACHE_SECONDS = 30
 _KEY = re.compile(r"[\x21-\x7e]{32,256}")
@@ -42,7 +42,7 @@ def find_principal(session: Session, key_digest: str) -> Principal | None:
     return Principal(row.id, row.name) if row else None
 
 
-def recall(cache: RedisCache, key_digest: str) -> Principal | None:
+def recall(cache: RedisStore, key_digest: str) -> Principal | None:
     """Return what the cache knows of a key; anything it cannot make sense of is a miss."""
     found = cache.get(_cache_key(key_digest))
     if found is None:
@@ -54,7 +54,7 @@ def recall(cache: RedisCache, key_digest: str) -> Principal | None:
         return None
 
 
-def remember(cache: RedisCache, key_digest: str, principal: Principal) -> None:
+def remember(cache: RedisStore, key_digest: str, principal: Principal) -> None:
     """Keep an answer for a while: this long a removed key may still work."""
     content = json.dumps({"trader_id": str(principal.trader_id), "name": principal.name})
     cache.put(_cache_key(key_digest), content.encode(), CACHE_SECONDS)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from tradefleet.cache import Health
+from tradefleet.store import Health
 
 
 class Alive(BaseModel):
@@ -14,14 +14,15 @@ class Alive(BaseModel):
 
 
 class Dependencies(BaseModel):
-    """Each dependency by name."""
+    """Each dependency by name; `redis` is the one that keeps state."""
 
     database: Literal["ok", "down"]
     redis: Health
+    cache: Health
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served: ready, degraded (without Redis), or unavailable."""
+    """Whether requests can be served: ready, degraded (without a Redis), or unavailable."""
 
     status: Literal["ready", "degraded", "unavailable"]
     dependencies: Dependencies

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tradefleet import deadline, schema
 from tradefleet.contract import operation
 from tradefleet.database import DatabaseUnavailableError
-from tradefleet.extensions import cache, db
+from tradefleet.extensions import cache, db, state
 from tradefleet.settings import Settings
 from tradefleet.system.schemas import Alive, Dependencies, Migration, Readiness, Version
 
@@ -39,10 +39,10 @@ def readyz() -> Response:
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
         log.warning("not ready: the database does not answer", exc_info=error)
         has_database = False
-    redis = cache.current.health()
+    redis, cached = state.current.health(), cache.current.health()
     answer = Readiness(
-        status="unavailable" if not has_database else "degraded" if redis == "down" else "ready",
-        dependencies=Dependencies(database="ok" if has_database else "down", redis=redis),
+        status="unavailable" if not has_database else "degraded" if "down" in (redis, cached) else "ready",
+        dependencies=Dependencies(database="ok" if has_database else "down", redis=redis, cache=cached),
     )
     response = jsonify(answer.model_dump())
     response.status_code = HTTPStatus.OK if has_database else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,7 +1,9 @@
 """The way to the data: a pooler between, replicas for reads, and nobody who misses what he has just written."""
 
+import json
 import time
 import uuid
+from collections.abc import Callable
 
 from testinfra.host import Host
 from tradefleet.replicas import MARK_SECONDS
@@ -9,6 +11,7 @@ from tradefleet.replicas import MARK_SECONDS
 URL = "https://10.203.0.108:8443"
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 KEY = "-H 'Authorization: Bearer molecule-molecule-molecule-molecule-1'"
+PORTS = {"state": 6379, "cache": 6380}
 ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
 
 
@@ -30,10 +33,36 @@ def at_replica(host: Host, sql: str) -> str:
     return str(host.check_output(f'runuser -u postgres -- psql -AtX -p 5433 -c "{sql}"'))
 
 
+def redis(host: Host, service: str, command: str) -> list[str]:
+    """Ask one of the two Redis as its operator; return the lines of its answer."""
+    tls = f"--tls --cacert /etc/ssl/tradefleet/ca.crt -h 10.203.0.108 -p {PORTS[service]} --no-auth-warning"
+    said: str = host.check_output(f"REDISCLI_AUTH=molecule-operator redis-cli {tls} --user operator -e {command}")
+    return said.splitlines()
+
+
 def settle(host: Host) -> None:
-    """Wait until the mark of the last write is gone, and read once, so that it is known where the log is."""
-    time.sleep(MARK_SECONDS + 0.5)
+    """Take the last mark away as if its time were up, and read once, so that it is known where the log is.
+
+    Whose key it is is read anew as well: what the cache knows of it would otherwise end at any moment.
+    """
+    redis(host, "cache", "FLUSHALL")
+    for key in redis(host, "state", "KEYS 'tradefleet:position:*'"):
+        redis(host, "state", f"DEL {key}")
     read(host)
+
+
+def wait(until: Callable[[], bool], seconds: float = 20) -> None:
+    """Ask again and again; too long is a failure."""
+    ends_at = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < ends_at
+        time.sleep(0.1)
+
+
+def health(host: Host) -> dict[str, str]:
+    """Return the application's word on itself and on each dependency; anything but 200 is a failure."""
+    ready = json.loads(host.check_output(f"{CURL} -f {URL}/readyz"))
+    return {"status": ready["status"], **ready["dependencies"]}
 
 
 def test_two_servers_do_for_many_threads(host: Host) -> None:
@@ -52,7 +81,10 @@ def test_who_wrote_reads_from_the_primary_and_then_from_a_replica(host: Host) ->
     """Never without the own order; the primary is asked once where its log is."""
     placed = place(host).rsplit("}", 1)[0]
     assert read(host)[0] == "primary"
-    time.sleep(MARK_SECONDS + 0.5)
+    (key,) = redis(host, "state", "KEYS 'tradefleet:position:*'")
+    left = int(redis(host, "state", f"PTTL {key}")[0]) / 1000
+    assert MARK_SECONDS - 5 < left <= MARK_SECONDS
+    time.sleep(left)
     assert read(host)[0] == "primary"
     source, body = read(host)
     assert source == "replica"
@@ -71,8 +103,7 @@ def test_a_replica_that_does_not_follow_is_not_asked(host: Host) -> None:
             assert placed in body.replace('{"items":[', "")
     finally:
         at_replica(host, "SELECT pg_wal_replay_resume()")
-    time.sleep(1)
-    assert read(host)[0] == "replica"
+    wait(lambda: read(host)[0] == "replica")
 
 
 def test_a_replica_that_dies_is_not_noticed(host: Host) -> None:
@@ -85,8 +116,7 @@ def test_a_replica_that_dies_is_not_noticed(host: Host) -> None:
             assert read(host)[0] == "primary"
     finally:
         host.check_output("systemctl restart postgresql@17-replica")
-    time.sleep(2)
-    assert read(host)[0] == "replica"
+    wait(lambda: read(host)[0] == "replica")
 
 
 def test_reads_go_on_without_a_primary(host: Host) -> None:
@@ -104,12 +134,38 @@ def test_reads_go_on_without_a_primary(host: Host) -> None:
 def test_without_redis_the_primary_answers(host: Host) -> None:
     """Nobody's position is known then."""
     settle(host)
-    host.check_output("systemctl stop redis-server redis-sentinel")
+    host.check_output("systemctl stop redis-server@state redis-server@cache redis-sentinel")
     try:
         assert [read(host)[0] for _ in range(3)] == ["primary"] * 3
         assert place(host).endswith("201")
+        assert health(host) == {"status": "degraded", "database": "ok", "redis": "down", "cache": "down"}
     finally:
-        host.check_output("systemctl start redis-server redis-sentinel")
+        host.check_output("systemctl start redis-server@state redis-server@cache redis-sentinel")
+    wait(lambda: health(host)["status"] == "ready")
+
+
+def test_what_must_not_be_evicted_is_not_in_the_cache(host: Host) -> None:
+    """Who has written is known to the one, whose key it is to the other; nothing else is in either."""
+    assert place(host).endswith("201")
+    read(host)
+    for service, kept in (("state", "position"), ("cache", "principal")):
+        (key,) = redis(host, service, "KEYS '*'")
+        assert key.startswith(f"tradefleet:{kept}:")
+
+
+def test_without_the_cache_replicas_answer_all_the_same(host: Host) -> None:
+    """Keys are looked up in the database; a caller sees nothing of it, and it is used again when it is back."""
+    settle(host)
+    host.check_output("systemctl stop redis-server@cache")
+    try:
+        assert [read(host)[0] for _ in range(3)] == ["replica"] * 3
+        assert health(host) == {"status": "degraded", "database": "ok", "redis": "ok", "cache": "down"}
+        assert place(host).endswith("201")
+    finally:
+        host.check_output("systemctl start redis-server@cache")
+    wait(lambda: health(host)["status"] == "ready")
+    read(host)
+    assert redis(host, "cache", "KEYS 'tradefleet:principal:*'")
 
 
 def test_a_server_without_the_name_is_not_trusted(host: Host) -> None:

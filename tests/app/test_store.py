@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tradefleet import deadline
 from tradefleet.breaker import Breaker
-from tradefleet.cache import CALL_SECONDS, SENTINEL_SECONDS, RedisCache, _connect
-from tradefleet.settings import Address, RedisSettings
+from tradefleet.settings import Address, RedisSettings, Settings
+from tradefleet.store import CALL_SECONDS, SENTINEL_SECONDS, RedisStore, _connect
+
+from .conftest import MakeApp
 
 
 class StandIn(socketserver.ThreadingTCPServer):
@@ -118,19 +121,28 @@ def stand_in(certificate: Path) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def redis(stand_in: StandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisCache]:
-    """A cache that speaks to it, with four times as long as usual for the sake of busy machines, and a short pause."""
+def redis(stand_in: StandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
+    """A store that speaks to it, with four times as long as usual for the sake of busy machines, and a short pause."""
     for name, seconds in (("CALL_SECONDS", 1.0), ("SENTINEL_SECONDS", 0.4), ("PAUSE_SECONDS", 0.1)):
-        monkeypatch.setattr(sys.modules["tradefleet.cache"], name, seconds)
+        monkeypatch.setattr(sys.modules["tradefleet.store"], name, seconds)
     address = Address("127.0.0.1", stand_in.server_address[1])
-    client = _connect(RedisSettings(sentinels=(address,), ca_file=str(certificate / "ca.pem")))
-    yield RedisCache(client)
+    settings = RedisSettings(sentinels=(address,), ca_file=str(certificate / "ca.pem"))
+    client = _connect(settings, "state", "")
+    yield RedisStore("state", client)
     pool: Any = client.connection_pool
     for each in (client, *pool.sentinel_manager.sentinels):
         each.close()
 
 
-def test_a_session_is_kept(redis: RedisCache, stand_in: StandIn) -> None:
+def test_each_service_has_its_name_and_password(make_app: MakeApp) -> None:
+    settings = RedisSettings(sentinels=(Address("127.0.0.1", 1),), service="a", cache_service="b")
+    app = make_app(Settings(redis=replace(settings, password="one", cache_password="two")))  # noqa: S106 (no secret)
+    pools = [app.extensions[name]._client.connection_pool for name in ("state", "cache")]
+    assert [pool.service_name for pool in pools] == ["a", "b"]
+    assert [pool.connection_kwargs["password"] for pool in pools] == ["one", "two"]
+
+
+def test_a_session_is_kept(redis: RedisStore, stand_in: StandIn) -> None:
     for _ in range(3):
         redis.put("k", b"v", 1)
     assert (redis.errors, stand_in.calls, stand_in.sessions) == (0, 3, 1)
@@ -140,7 +152,7 @@ def test_a_session_is_kept(redis: RedisCache, stand_in: StandIn) -> None:
     "refusal",
     [b"-READONLY You can't write against a read only replica.\r\n", b"-LOADING Redis is loading\r\n", b"-ERR no\r\n"],
 )
-def test_a_refusal_ends_the_session(redis: RedisCache, stand_in: StandIn, refusal: bytes) -> None:
+def test_a_refusal_ends_the_session(redis: RedisStore, stand_in: StandIn, refusal: bytes) -> None:
     stand_in.says = refusal
     redis.put("k", b"v", 1)
     stand_in.says = b"$1\r\nv\r\n"
@@ -149,7 +161,7 @@ def test_a_refusal_ends_the_session(redis: RedisCache, stand_in: StandIn, refusa
     assert (redis.errors, stand_in.sessions) == (1, 2)
 
 
-def test_a_call_has_one_budget_for_all_its_steps(redis: RedisCache, stand_in: StandIn) -> None:
+def test_a_call_has_one_budget_for_all_its_steps(redis: RedisStore, stand_in: StandIn) -> None:
     stand_in.says, stand_in.seconds = None, 0.3
     began = time.monotonic()
     assert redis.get("k") is None
@@ -162,13 +174,13 @@ def test_a_call_takes_a_quarter_of_a_second_at_the_most() -> None:
     assert 3 * SENTINEL_SECONDS <= CALL_SECONDS
 
 
-def test_a_request_without_time_does_not_blame_redis(redis: RedisCache, stand_in: StandIn) -> None:
+def test_a_request_without_time_does_not_blame_redis(redis: RedisStore, stand_in: StandIn) -> None:
     with deadline.budget(0.9):
         assert redis.get("k") is None
     assert (redis.errors, stand_in.calls) == (0, 0)
 
 
-def test_threads_do_not_wait_for_a_dead_redis_together(redis: RedisCache, stand_in: StandIn) -> None:
+def test_threads_do_not_wait_for_a_dead_redis_together(redis: RedisStore, stand_in: StandIn) -> None:
     stand_in.says = None
     assert redis.get("k") is None
     time.sleep(0.15)

@@ -1,4 +1,4 @@
-"""Redis as a cache: every error is a miss, and a Redis that fails is left alone for a moment."""
+"""What is kept in Redis for a while: every error is a miss, and a Redis that fails is left alone for a moment."""
 
 import logging
 import socket
@@ -60,7 +60,7 @@ class BoundedConnection(SentinelManagedSSLConnection):
         return super().read_response(*arguments, **options)
 
 
-def _connect(settings: RedisSettings) -> Redis:
+def _connect(settings: RedisSettings, service: str, password: str) -> Redis:
     """Return a client of the service's primary; it connects on first use, and again after a failover."""
 
     def options(username: str, password: str, seconds: float) -> dict[str, Any]:
@@ -81,20 +81,21 @@ def _connect(settings: RedisSettings) -> Redis:
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [(address.host, address.port) for address in settings.sentinels],
         sentinel_kwargs=options(settings.sentinel_username, settings.sentinel_password, SENTINEL_SECONDS),
-        **options(settings.username, settings.password, CALL_SECONDS),
+        **options(settings.username, password, CALL_SECONDS),
     )
     # and this
     client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        settings.service, connection_class=BoundedConnection
+        service, connection_class=BoundedConnection
     )
     return client
 
 
-class RedisCache:
-    """One application's cache. `errors` counts what failed since the start."""
+class RedisStore:
+    """What one application keeps in one service of Redis. `errors` counts what failed since the start."""
 
-    def __init__(self, client: Redis | None) -> None:
+    def __init__(self, name: str, client: Redis | None) -> None:
         self.errors = 0
+        self._name = name
         self._client = client
         self._breaker = Breaker(PAUSE_SECONDS)
         self._lock = threading.Lock()
@@ -139,18 +140,23 @@ class RedisCache:
             if now - self._logged_at < LOG_EVERY_SECONDS:
                 return
             self._logged_at = now
-        log.warning("redis failed, %d errors since the start: %s", self.errors, error)
+        log.warning("redis failed (%s), %d errors since the start: %s", self._name, self.errors, error)
 
 
-class Cache:
-    """The Flask extension that gives each application its cache."""
+class Store:
+    """The Flask extension that gives each application what it keeps in one service of Redis."""
 
-    def init_app(self, app: Flask, settings: RedisSettings) -> None:
-        """Give `app` a cache; nothing connects yet."""
-        app.extensions["cache"] = RedisCache(_connect(settings) if settings.sentinels else None)
+    def __init__(self, name: str) -> None:
+        """Take the name under which the application and its log know the service."""
+        self._name = name
+
+    def init_app(self, app: Flask, settings: RedisSettings, service: str, password: str) -> None:
+        """Give `app` a client of the service that the Sentinels call so; nothing connects yet."""
+        client = _connect(settings, service, password) if settings.sentinels else None
+        app.extensions[self._name] = RedisStore(self._name, client)
 
     @property
-    def current(self) -> RedisCache:
-        """The cache of the current application."""
-        cache: RedisCache = current_app.extensions["cache"]
-        return cache
+    def current(self) -> RedisStore:
+        """The store of the current application."""
+        store: RedisStore = current_app.extensions[self._name]
+        return store
