@@ -71,6 +71,8 @@ def test_plain_http_and_status_are_apart() -> None:
     assert "return 301 https://trade.example$request_uri;" in lines(http)
     assert "proxy_pass" not in http + status
     assert "listen 127.0.0.1:8080;" in lines(status)
+    elsewhere = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": 8444}))
+    assert "return 301 https://trade.example:8444$request_uri;" in elsewhere
 
 
 def test_the_sum_tells_one_configuration_from_another() -> None:

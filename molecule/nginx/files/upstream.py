@@ -1,4 +1,7 @@
-"""Stand-in for the application: /die closes the connection, /slow never answers, the rest tells who answers."""
+"""Stand-in for the application: /die closes the connection, /slow and /pause take time, the rest tells who answers.
+
+Its arguments are its colour, its port and the folder with its certificate.
+"""
 
 import ssl
 import sys
@@ -22,12 +25,15 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(5)
+        if self.path == "/pause":
+            time.sleep(0.5)
         seen = self.path == "/requests"
         body = "\n".join(
             self.requests if seen else [f"{name}: {value}" for name, value in self.headers.items()]
         ).encode()
         self.send_response(200)
         self.send_header("X-Color", sys.argv[1])
+        self.send_header("X-Address", self.connection.getsockname()[0])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -39,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/etc/ssl/tradefleet/host.crt", "/etc/ssl/tradefleet/host.key")
-server = ThreadingHTTPServer(("0.0.0.0", 8443), Handler)  # noqa: S104 - a container of its own
+context.load_cert_chain(f"{sys.argv[3]}/host.crt", f"{sys.argv[3]}/host.key")
+server = ThreadingHTTPServer(("0.0.0.0", int(sys.argv[2])), Handler)  # noqa: S104 - a container of its own
 server.socket = context.wrap_socket(server.socket, server_side=True)
 server.serve_forever()

@@ -14,6 +14,11 @@ def serial(host: Host) -> str:
     return str(host.check_output(f"openssl x509 -noout -serial -in {TLS}/host.crt"))
 
 
+def again(variables: str) -> None:
+    """Run the role once more, on the hosts that are tested here, with another value."""
+    converge("--limit", "all:!alternative", "-e", variables)
+
+
 def test_certificate_is_strictly_valid_for_server_and_client(host: Host) -> None:
     """Python 3.13 and PostgreSQL's peers verify strictly; so does this."""
     for purpose in ("sslserver", "sslclient"):
@@ -57,12 +62,12 @@ def test_certificate_is_renewed_before_it_expires(host: Host) -> None:
     # «|| true»: grep calls a count of 0 a failure.
     reloads = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
     before, reloaded = serial(host), host.check_output(reloads)
-    converge("-e", "pki_renew_before_days=30")
+    again("pki_renew_before_days=30")
     assert serial(host) == before
     assert host.check_output(reloads) == reloaded
-    converge("-e", '{"pki_extra_names": ["service.scenario.test", "other.scenario.test"]}')
+    again('{"pki_extra_names": ["service.scenario.test", "other.scenario.test"]}')
     host.check_output(f"openssl verify -verify_hostname other.scenario.test -CAfile {TLS}/ca.crt {TLS}/host.crt")
     before = serial(host)
     assert int(host.check_output(reloads)) > int(reloaded)
-    converge("-e", "pki_renew_before_days=500")
+    again("pki_renew_before_days=500")
     assert serial(host) != before

@@ -1,0 +1,141 @@
+"""Does every variable have its effect: an edge with none of the defaults, asked from outside?"""
+
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import testinfra
+
+EDGE = testinfra.get_host("podman://tf-edge2")
+ADDRESS = "10.203.0.162"
+HTTPS, HTTP, STATUS, UPSTREAM = 8444, 8081, 9145, 9443
+
+
+@pytest.fixture(scope="module")
+def workers() -> int:
+    """Return how many workers nginx has here."""
+    return int(EDGE.check_output("pgrep --count --parent $(cat /run/nginx.pid)"))
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with the only certificate that is trusted here: the one that this scenario gave to the edge."""
+    file = tmp_path_factory.mktemp("ca") / "ca.crt"
+    file.write_text(EDGE.file("/etc/ssl/other/host.crt").content_string)
+    return file
+
+
+def curl(ca: Path, *arguments: str, path: str = "/") -> subprocess.CompletedProcess[str]:
+    """Ask the edge from outside; the last line of the output is status, colour and the application's address."""
+    command = ["curl", "-sS", "--max-time", "15", "--cacert", str(ca)]
+    command += ["--resolve", f"trade.other.test:{HTTPS}:{ADDRESS}"]
+    command += ["--write-out", "\n%{http_code} %header{x-color} %header{x-address}", *arguments]
+    return subprocess.run(
+        [*command, f"https://trade.other.test:{HTTPS}{path}"], capture_output=True, text=True, check=False
+    )
+
+
+def answer(ca: Path, *arguments: str, path: str = "/") -> list[str]:
+    """Return status, colour and address."""
+    return curl(ca, *arguments, path=path).stdout.rpartition("\n")[2].split()
+
+
+@contextmanager
+def serving(color: str) -> Iterator[None]:
+    """Let another colour serve, as a cutover does; afterwards the former one."""
+    flip = "ln -s traffic-sets/{} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic"
+    EDGE.check_output(flip.format(color))
+    try:
+        yield
+    finally:
+        EDGE.check_output(flip.format("red"))
+
+
+def test_it_listens_on_these_ports_alone() -> None:
+    """The status on loopback; none of the default ports."""
+    listening = set(EDGE.check_output("ss -Hlntp | awk '/nginx/ {print $4}'").split())
+    assert listening == {f"0.0.0.0:{HTTPS}", f"0.0.0.0:{HTTP}", f"127.0.0.1:{STATUS}"}
+    assert re.fullmatch("[0-9a-f]{64}", EDGE.check_output(f"curl -sS http://127.0.0.1:{STATUS}/configuration"))
+
+
+def test_plain_http_is_redirected_to_this_port() -> None:
+    """To the name and the port at which the edge speaks TLS."""
+    head = subprocess.check_output(["curl", "-sSI", f"http://{ADDRESS}:{HTTP}/v1/orders?limit=1"], text=True)
+    assert f"location: https://trade.other.test:{HTTPS}/v1/orders?limit=1\n" in head.lower().replace("\r", "")
+
+
+def test_only_the_protocol_of_this_edge(ca: Path) -> None:
+    """TLS 1.2 yes, TLS 1.3 no; its certificate is another CA's."""
+    assert answer(ca, "--tls-max", "1.2")[0] == "200"
+    assert curl(ca, "--tlsv1.3").returncode == 35
+
+
+def test_the_application_is_found_and_trusted(ca: Path) -> None:
+    """On its port, by its name and CA: both hosts of this colour answer, to the edge's name."""
+    assert {tuple(answer(ca)) for _ in range(8)} == {("200", "red", "127.0.0.1"), ("200", "red", "127.0.0.2")}
+    assert "Host: trade.other.test" in curl(ca).stdout
+
+
+def test_a_colour_without_hosts_answers_nobody(ca: Path) -> None:
+    """Though it is the live one."""
+    with serving("void"):
+        assert answer(ca) == ["502"]
+
+
+def test_a_host_that_does_not_accept_is_waited_for_as_long_as_told(ca: Path) -> None:
+    """Longer than by default; the kernel itself would give up later, which is a 502."""
+    with serving("grey"):
+        began = time.monotonic()
+        assert answer(ca) == ["504"]
+        assert time.monotonic() - began > 1.9
+
+
+def test_a_host_that_is_too_slow_is_left_for_as_long_as_told(ca: Path) -> None:
+    """Its answer would have come within the default time; two seconds with the other host, and then both again."""
+    assert answer(ca, "-X", "POST", path="/slow") == ["504"]
+    failed = time.monotonic()
+    first = answer(ca)[2]
+    while answer(ca)[2] == first:
+        assert time.monotonic() - failed < 4.5
+    assert time.monotonic() - failed > 1
+
+
+def test_one_idle_connection_is_kept_by_each_worker(ca: Path, workers: int) -> None:
+    """Of many that were open at the same time."""
+    count = f"ss -Htn state established dport = :{UPSTREAM} | wc -l"
+    with ThreadPoolExecutor(4 * workers) as pool:
+        running = [pool.submit(answer, ca, path="/pause") for _ in range(4 * workers)]
+        time.sleep(0.1)
+        assert {one.result()[0] for one in running} == {"200"}
+    assert 1 <= int(EDGE.check_output(count)) <= workers
+
+
+def test_a_body_may_be_as_large_as_told(ca: Path, tmp_path: Path) -> None:
+    """Two megabytes pass, four do not."""
+    body = tmp_path / "body"
+    for megabytes, status in ((2, "200"), (4, "413")):
+        body.write_bytes(b"x" * megabytes * 1024**2)
+        assert answer(ca, "--data-binary", f"@{body}")[0] == status
+
+
+def test_no_more_connections_than_told(workers: int) -> None:
+    """The workers close the oldest idle ones for those that come."""
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(socket.create_connection((ADDRESS, HTTP), 5)) for _ in range(100 * workers)]
+        time.sleep(0.5)
+        still_open = 0
+        for session in sessions:
+            session.setblocking(False)
+            try:
+                session.recv(1)
+            except BlockingIOError:
+                still_open += 1
+            except ConnectionResetError:
+                pass
+    assert 0 < still_open <= 64 * workers
