@@ -1,5 +1,7 @@
 """Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes.
 
+So does 7432, with the port behind the name.
+
 The REST takes its certificate from the folder that /run/certificate names, anew for each connection: a test that
 changes it has no moment in which nobody listens, which haproxy would take for the reason.
 """
@@ -39,7 +41,8 @@ class Sessions(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Serve one session."""
-        self.request.sendall(f"{socket.gethostname()}\n".encode())
+        port = self.request.getsockname()[1]
+        self.request.sendall(f"{socket.gethostname()}{'' if port == 6432 else f':{port}'}\n".encode())
         while received := self.request.recv(4096):
             self.request.sendall(received)
 
@@ -53,4 +56,6 @@ class Server(socketserver.ThreadingTCPServer):
 
 rest = Server(("0.0.0.0", 8008), Rest)  # noqa: S104 - a container of its own
 threading.Thread(target=rest.serve_forever, daemon=True).start()
+other = Server(("0.0.0.0", 7432), Sessions)  # noqa: S104 - as above
+threading.Thread(target=other.serve_forever, daemon=True).start()
 Server(("0.0.0.0", 6432), Sessions).serve_forever()  # noqa: S104 - as above
