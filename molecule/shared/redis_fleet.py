@@ -6,9 +6,9 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
 import yaml
@@ -46,6 +46,34 @@ def podman(*arguments: str) -> str:
 def on(address: str, *command: str) -> str:
     """Run a command on a host and return what it printed."""
     return podman("exec", f"tf-{HOSTS[address]}", *command)
+
+
+class Answer(NamedTuple):
+    """How a command ended and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+# What a host does with commands that it is given together; some wait, so they run side by side.
+_TOGETHER = """
+import json, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+def run(argv):
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return done.returncode, done.stdout.strip(), done.stderr.strip()
+print(json.dumps(list(ThreadPoolExecutor(8).map(run, json.loads(sys.argv[1])))))
+"""
+
+
+Case = TypeVar("Case", bound=Hashable)
+
+
+def together(address: str, cases: Mapping[Case, Sequence[str]]) -> dict[Case, Answer]:
+    """Run many commands on a host in one go, which is what takes time, and return what each answered."""
+    answers = json.loads(on(address, "python3", "-c", _TOGETHER, json.dumps(list(cases.values()))))
+    return {case: Answer(*answer) for case, answer in zip(cases, answers, strict=True)}
 
 
 def ask(address: str, *command: str, service: str = "state") -> str:
@@ -99,8 +127,15 @@ def as_client(
     via: str, address: str, *command: str, password: str, port: int = PORTS["state"], user: str = "app"
 ) -> str:
     """Let a user talk to a server from another host; an error is an exception."""
+    return on(via, *client_line(address, *command, password=password, port=port, user=user))
+
+
+def client_line(
+    address: str, *command: str, password: str, port: int = PORTS["state"], user: str = "app"
+) -> tuple[str, ...]:
+    """Return the command line with which a user talks to a server from any host."""
     who = ("-h", address, "-p", str(port), "--user", user, "--no-auth-warning")
-    return podman("exec", "--env", f"REDISCLI_AUTH={password}", f"tf-{HOSTS[via]}", "redis-cli", *TLS, *who, *command)
+    return ("env", f"REDISCLI_AUTH={password}", "redis-cli", *TLS, *who, *command)
 
 
 def as_app(via: str, address: str, *command: str, service: str = "state") -> str:
@@ -142,7 +177,8 @@ class Writer:
     def _write(self) -> None:
         number, last = 0, time.monotonic()
         server = client(self._service)
-        while not self._stop.is_set():
+        # Unpaced, it would take a CPU from what is tested, and fill Redis with what each sync then copies.
+        while not self._stop.wait(0.005):
             number += 1
             try:
                 server.set(f"{self._prefix}{number}", number, ex=600)

@@ -8,6 +8,9 @@ from pathlib import Path
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
+# Preflight looks at the inventory of a whole fleet.
+FLEET = ("-i", str(SCENARIO / "fleet"))
+
 
 def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the scenario's converge playbook again with further arguments; with `check`, a failing run stops the test."""
@@ -18,7 +21,7 @@ def verb(
     name: str, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the operator's playbooks on the scenario's hosts, with the wiring that the fleet has."""
-    return play(PROJECT / f"playbooks/{name}.yml", *arguments, check=check, inventory=inventory)
+    return play(PROJECT / f"playbooks/{name}.yml", *FLEET, *arguments, check=check, inventory=inventory)
 
 
 def play(

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from redis_fleet import ADDRESSES, as_app, ask, healthy, on, primary, wait
+from redis_fleet import ADDRESSES, HOSTS, as_app, ask, healthy, on, primary, wait
 from scenario import verb
 
 FOLDER = "/var/backups/redis"
@@ -62,7 +62,9 @@ def test_a_backup_that_fails_says_so_and_leaves_nothing() -> None:
 )
 def test_a_restore_refuses_what_it_cannot_mean(extra: list[str], said: str) -> None:
     """Before the first change."""
-    refused = verb("redis_restore", *(word for each in extra for word in ("-e", each)), check=False)
+    # One host is enough to refuse, and quicker.
+    words = (word for each in extra for word in ("-e", each))
+    refused = verb("redis_restore", "--limit", f"localhost,{HOSTS[ADDRESSES[0]]}", *words, check=False)
     assert refused.returncode != 0
     assert said in " ".join(refused.stdout.split())
     assert not re.search("changed=[1-9]", refused.stdout)

@@ -1,63 +1,74 @@
 """Each hop refuses what it must: plain text, another CA, another name, no user, the wrong user, too many rights."""
 
-import shlex
+import itertools
+import re
 import socket
 import ssl
 
 import pytest
-from redis_fleet import ADDRESSES, CA, PORTS, TLS, as_client, ask, on, primary, refusal
-from testinfra.host import Host
+from redis_fleet import ADDRESSES, CA, PORTS, TLS, Answer, Case, client_line, primary, role, together
 
-SENTINEL = 26379
-DOORS = {"state": PORTS["state"], "cache": PORTS["cache"], "sentinel": SENTINEL}
-door = pytest.mark.parametrize("port", DOORS.values(), ids=DOORS.keys())
-APP = {
-    PORTS["state"]: "molecule-app",
-    PORTS["cache"]: "molecule-cache-app",
-    SENTINEL: "molecule-sentinel-app",
-}
+DOORS = {**PORTS, "sentinel": 26379}
+EVERY_DOOR = list(itertools.product(ADDRESSES, DOORS))
+APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "molecule-sentinel-app"}
 
 
-def address_of(host: Host) -> str:
-    """Return the address on which the host's servers listen."""
-    return str(host.check_output("hostname -I")).split()[0]
+def line(door: str, user: str, *command: str, password: str = "", address: str = ADDRESSES[1]) -> tuple[str, ...]:
+    """Return the command line with which a user, with its own password if no other is given, asks at a door."""
+    password = password or (APP[door] if user == "app" else f"molecule-{user}")
+    return client_line(address, *command, port=DOORS[door], user=user, password=password)
 
 
-@door
-def test_plain_text_is_refused(host: Host, port: int) -> None:
+def nameless(*options: str) -> dict[tuple[str, str], Answer]:
+    """Return what each door of each host answers to a client that gives no name."""
+    return together(
+        ADDRESSES[0],
+        {
+            (address, door): ("redis-cli", *options, "-e", "-t", "2", "-h", address, "-p", str(DOORS[door]), "PING")
+            for address, door in EVERY_DOOR
+        },
+    )
+
+
+def let_in(answers: dict[Case, Answer], refusal: str) -> dict[Case, Answer]:
+    """Return those that were not refused in these words."""
+    assert answers
+    return {
+        case: answer for case, answer in answers.items() if answer.status == 0 or not re.search(refusal, answer.stderr)
+    }
+
+
+def test_plain_text_is_refused() -> None:
     """No port answers a client that does not speak TLS, not even with an error."""
-    plain = host.run(f"redis-cli -e -t 2 -h {address_of(host)} -p {port} PING")
-    assert plain.rc != 0
-    assert not plain.stdout
-    assert "I/O error" in plain.stderr or "Server closed the connection" in plain.stderr or "reset" in plain.stderr
+    answers = nameless()
+    assert let_in(answers, "I/O error|Server closed the connection|reset") == {}
+    assert {answer.stdout for answer in answers.values()} == {""}
 
 
-@door
-def test_nobody_gets_in_without_a_user(host: Host, port: int) -> None:
+def test_nobody_gets_in_without_a_user() -> None:
     """The default user is off: a connection without a name may not even ping, nor is any password its."""
-    anonymous = host.run(f"redis-cli {' '.join(TLS)} -h {address_of(host)} -p {port} PING")
-    assert anonymous.rc != 0
-    assert "NOAUTH" in anonymous.stderr
-    assert "WRONGPASS" in refusal(ADDRESSES[0], address_of(host), "PING", port=port, user="default", password=APP[port])
+    assert let_in(nameless(*TLS[:3]), "NOAUTH") == {}
+    default = {
+        (address, door): line(door, "default", "PING", password=APP[door], address=address)
+        for address, door in EVERY_DOOR
+    }
+    assert let_in(together(ADDRESSES[0], default), "WRONGPASS") == {}
 
 
-@door
-def test_another_authority_is_not_trusted(host: Host, port: int) -> None:
+def test_another_authority_is_not_trusted() -> None:
     """The certificate is signed by the fleet's CA and by no public one."""
-    other = "--tls --cacert /etc/ssl/certs/ca-certificates.crt"
-    stranger = host.run(f"redis-cli {other} -e -t 2 -h {address_of(host)} -p {port} PING")
-    assert stranger.rc != 0
-    assert "certificate verify failed" in stranger.stderr
+    public = ("--tls", "--cacert", "/etc/ssl/certs/ca-certificates.crt")
+    assert let_in(nameless(*public), "certificate verify failed") == {}
 
 
-@door
-def test_another_name_is_not_trusted(port: int) -> None:
+@pytest.mark.parametrize("door", DOORS)
+def test_another_name_is_not_trusted(door: str) -> None:
     """A client that compares names, as the application does, takes the host for no other."""
     context = ssl.create_default_context(cafile=CA)
 
     def greet(name: str) -> None:
         with (
-            socket.create_connection((ADDRESSES[0], port), timeout=5) as plain,
+            socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
             context.wrap_socket(plain, server_hostname=name),
         ):
             pass
@@ -68,18 +79,17 @@ def test_another_name_is_not_trusted(port: int) -> None:
             greet(name)
 
 
-@door
-def test_one_doors_password_opens_no_other(port: int) -> None:
+def test_one_doors_password_opens_no_other() -> None:
     """The application has three."""
-    assert as_client(ADDRESSES[0], ADDRESSES[1], "PING", port=port, password=APP[port]) == "PONG"
-    for password in set(APP.values()) - {APP[port]}:
-        assert "WRONGPASS" in refusal(ADDRESSES[0], ADDRESSES[1], "PING", port=port, password=password)
+    pairs = {(door, own): line(door, "app", "PING", password=APP[own]) for door in DOORS for own in DOORS}
+    answers = together(ADDRESSES[0], pairs)
+    assert {door: answers.pop((door, door)).stdout for door in DOORS} == dict.fromkeys(DOORS, "PONG")
+    assert let_in(answers, "WRONGPASS") == {}
 
 
-@pytest.mark.parametrize("service", ["state", "cache"])
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_application_may_do_nothing_beyond_its_keys() -> None:
+    """Administration, the key space as a whole and everybody else's keys are refused."""
+    commands = [
         ("CONFIG", "GET", "maxmemory"),
         ("FLUSHALL",),
         ("KEYS", "*"),
@@ -93,104 +103,98 @@ def test_one_doors_password_opens_no_other(port: int) -> None:
         ("CLIENT", "PAUSE", "1", "WRITE"),
         ("EVAL", "return redis.call('get', KEYS[1])", "1", "other:key"),
         ("EVAL", "return redis.call('get', 'other:key')", "0"),
-    ],
-    ids=" ".join,
-)
-def test_application_may_do_nothing_beyond_its_keys(service: str, command: tuple[str, ...]) -> None:
-    """Administration, the key space as a whole and everybody else's keys are refused."""
-    port = PORTS[service]
-    assert "permission" in refusal(ADDRESSES[0], ADDRESSES[1], *command, port=port, password=APP[port]).lower()
+    ]
+    cases = {(service, *command): line(service, "app", *command) for service in PORTS for command in commands}
+    assert let_in(together(ADDRESSES[0], cases), "(?i)permission") == {}
 
 
-@pytest.mark.parametrize("command", [("EVAL", "return 1", "0"), ("XADD", "tradefleet:x", "*", "a", "b")], ids=" ".join)
-def test_the_cache_takes_less_than_state(command: tuple[str, ...]) -> None:
+def test_the_cache_takes_less_than_state() -> None:
     """No scripts, no streams."""
-    said = refusal(ADDRESSES[0], ADDRESSES[1], *command, port=PORTS["cache"], password=APP[PORTS["cache"]])
-    assert "NOPERM" in said
+    commands = [("EVAL", "return 1", "0"), ("XADD", "tradefleet:x", "*", "a", "b")]
+    cases = {command: line("cache", "app", *command) for command in commands}
+    assert let_in(together(ADDRESSES[0], cases), "NOPERM") == {}
 
 
-@pytest.mark.parametrize(
-    ("service", "user", "command"),
-    [
-        ("state", "backup", ("GET", "tradefleet:x")),
-        ("state", "backup", ("SET", "tradefleet:x", "1")),
-        ("state", "backup", ("REPLICAOF", "NO", "ONE")),
-        ("state", "replica", ("GET", "tradefleet:x")),
-        ("cache", "replica", ("SET", "tradefleet:x", "1")),
-        ("state", "sentinel", ("GET", "tradefleet:x")),
-        ("cache", "sentinel", ("CONFIG", "SET", "maxmemory", "1")),
-    ],
-)
-def test_each_user_has_one_purpose(service: str, user: str, command: tuple[str, ...]) -> None:
+def test_each_user_has_one_purpose() -> None:
     """Who replicates, watches or backs up does nothing else."""
-    said = refusal(ADDRESSES[0], ADDRESSES[1], *command, port=PORTS[service], user=user, password=f"molecule-{user}")
-    assert "NOPERM" in said
+    cases = [
+        ("state", "backup", "GET", "tradefleet:x"),
+        ("state", "backup", "SET", "tradefleet:x", "1"),
+        ("state", "backup", "REPLICAOF", "NO", "ONE"),
+        ("state", "replica", "GET", "tradefleet:x"),
+        ("cache", "replica", "SET", "tradefleet:x", "1"),
+        ("state", "sentinel", "GET", "tradefleet:x"),
+        ("cache", "sentinel", "CONFIG", "SET", "maxmemory", "1"),
+    ]
+    assert let_in(together(ADDRESSES[0], {case: line(*case) for case in cases}), "NOPERM") == {}
 
 
-@pytest.mark.parametrize("service", ["state", "cache"])
-def test_sentinels_clients_ask_and_order_nothing(service: str) -> None:
+def test_sentinels_clients_ask_and_order_nothing() -> None:
     """The application finds the primary of either service, and may not move it; nor may the other Sentinels."""
-    sentinel = {"port": SENTINEL, "password": "molecule-sentinel-app"}
-    found = as_client(ADDRESSES[0], ADDRESSES[1], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service, **sentinel)  # type: ignore[arg-type]  # (one value is a port)
-    assert found.splitlines() == [primary(ADDRESSES[0], service), str(PORTS[service])]
-    assert "NOPERM" in refusal(ADDRESSES[0], ADDRESSES[1], "SENTINEL", "FAILOVER", service, **sentinel)
-    peer = {"port": SENTINEL, "user": "peer", "password": "molecule-sentinel-peer"}
-    for command in (("FAILOVER", service), ("GET-MASTER-ADDR-BY-NAME", service)):
-        assert "NOPERM" in refusal(ADDRESSES[0], ADDRESSES[1], "SENTINEL", *command, **peer)
-
-
-def follower() -> str:
-    """Return the address of a replica; Sentinel hears of whoever follows the primary, and would remember."""
-    return next(address for address in ADDRESSES if address != primary(address))
-
-
-def rogue(*options: str) -> str:
-    """Return what a server says that somebody starts beside the others to follow them, with these options wrong."""
-    right = {
-        "--tls-replication": "yes",
-        "--tls-ca-cert-file": "/etc/ssl/tradefleet/ca.crt",
-        "--tls-cert-file": "/etc/ssl/tradefleet/host.crt",
-        "--tls-key-file": "/etc/ssl/tradefleet/host.key",
-        "--masteruser": "replica",
-        "--masterauth": "molecule-replica",
+    find, move = "GET-MASTER-ADDR-BY-NAME", "FAILOVER"
+    cases = {
+        (user, order, service): line("sentinel", user, "SENTINEL", order, service, password=f"molecule-sentinel-{user}")
+        for user in ("app", "peer")
+        for order in (find, move)
+        for service in PORTS
     }
-    right |= dict(zip(options[::2], options[1::2], strict=True))
-    listen = (
-        "--port",
-        "0",
-        "--unixsocket",
-        "/run/rogue.sock",
-        "--dir",
-        "/run",
-        "--save",
-        "",
-        "--replicaof",
-        follower(),
-        str(PORTS["state"]),
-    )
-    command = ("timeout", "2", "redis-server", *listen, *(word for pair in right.items() for word in pair))
-    return on(ADDRESSES[1], "sh", "-c", f"{shlex.join(command)} || true")
+    answers = together(ADDRESSES[0], cases)
+    for service, port in PORTS.items():
+        assert answers.pop(("app", find, service)).stdout.split() == [primary(ADDRESSES[0], service), str(port)]
+    assert let_in(answers, "NOPERM") == {}
 
 
-def test_a_replica_syncs_over_tls_with_the_fleets_authority_and_a_password() -> None:
-    """With all three it is served; the next test takes one away at a time."""
-    assert "MASTER <-> REPLICA sync: Finished with success" in rogue()
+# Servers that somebody starts to follow the others: what is wrong with their options, and what they log then.
+ROGUES: dict[str, tuple[dict[str, str], str]] = {
+    "plain text": ({"--tls-replication": "no"}, ""),
+    "another authority": (
+        {"--tls-ca-cert-file": "/etc/ssl/certs/ca-certificates.crt"},
+        "certificate verify failed",
+    ),
+    "wrong password": ({"--masterauth": "wrong"}, "WRONGPASS"),
+    "the application": ({"--masteruser": "app", "--masterauth": "molecule-app"}, "NOPERM"),
+    "sentinel": ({"--masteruser": "sentinel", "--masterauth": "molecule-sentinel"}, "NOPERM"),
+}
+SYNCED = "MASTER <-> REPLICA sync: Finished with success"
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--tls-replication", "no"), ""),
-        (("--tls-ca-cert-file", "/etc/ssl/certs/ca-certificates.crt"), "certificate verify failed"),
-        (("--masterauth", "wrong"), "WRONGPASS"),
-        (("--masteruser", "app", "--masterauth", "molecule-app"), "NOPERM"),
-        (("--masteruser", "sentinel", "--masterauth", "molecule-sentinel"), "NOPERM"),
-    ],
-    ids=["plain text", "another authority", "wrong password", "the application", "sentinel"],
-)
-def test_a_replica_without_one_of_them_gets_nothing(options: tuple[str, ...], said: str) -> None:
-    """Nothing is synced, and nobody is counted as a replica."""
-    log = rogue(*options)
-    assert "sync: Finished with success" not in log
-    assert said in log
-    assert "connected_slaves:0" in ask(follower(), "INFO", "replication")
+@pytest.fixture(scope="module")
+def rogues() -> dict[str, Answer]:
+    """Run them side by side for a moment, and «none» with nothing wrong; «followers»: what the server saw."""
+    # A replica: Sentinel hears of whoever follows the primary, and would remember.
+    followed = next(address for address in ADDRESSES if role(address) != ["primary"])
+    lines: dict[str, tuple[str, ...]] = {
+        "followers": ("sh", "-c", f"sleep 3; redis-cli-state -h {followed} INFO replication")
+    }
+    for number, (name, (wrong, _)) in enumerate({"none": ({}, ""), **ROGUES}.items()):
+        options = {
+            "--port": "0",
+            "--unixsocket": f"/run/rogue{number}.sock",
+            "--dir": "/run",
+            "--save": "",
+            "--tls-replication": "yes",
+            "--tls-ca-cert-file": "/etc/ssl/tradefleet/ca.crt",
+            "--tls-cert-file": "/etc/ssl/tradefleet/host.crt",
+            "--tls-key-file": "/etc/ssl/tradefleet/host.key",
+            "--masteruser": "replica",
+            "--masterauth": "molecule-replica",
+            **wrong,
+        }
+        words = itertools.chain.from_iterable(options.items())
+        lines[name] = ("timeout", "4", "redis-server", *words, "--replicaof", followed, str(PORTS["state"]))
+    return together(ADDRESSES[1], lines)
+
+
+def test_a_replica_syncs_over_tls_with_the_fleets_authority_and_a_password(rogues: dict[str, Answer]) -> None:
+    """With all three it is served, and it alone is counted; the next test takes one away at a time."""
+    assert SYNCED in rogues["none"].stdout
+    assert "connected_slaves:1" in rogues["followers"].stdout.split()
+
+
+@pytest.mark.parametrize("name", ROGUES)
+def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], name: str) -> None:
+    """Nothing is synced."""
+    log = rogues[name].stdout
+    assert "REPLICA sync started" in log
+    assert SYNCED not in log
+    assert ROGUES[name][1] in log

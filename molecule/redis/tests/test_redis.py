@@ -53,8 +53,8 @@ def test_a_full_cache_evicts_and_full_state_refuses() -> None:
     for service, answer in (("cache", "OK"), ("state", "OOM")):
         leads = primary(ADDRESSES[0], service)
         limit = settings(leads, "maxmemory", service=service)["maxmemory"]
-        for number in range(8):
-            as_app(leads, leads, "SET", f"tradefleet:full:{number}", "x" * 50_000, "EX", "30", service=service)
+        fill = f"for n in 1 2 3 4 5 6 7 8; do redis-cli-{service} SET tradefleet:full:$n {'x' * 50_000} EX 30; done"
+        on(leads, "sh", "-c", fill)
         try:
             used = next(
                 line for line in ask(leads, "INFO", "memory", service=service).split() if "used_memory:" in line
@@ -70,6 +70,5 @@ def test_a_full_cache_evicts_and_full_state_refuses() -> None:
 
 def test_debians_default_instances_stay_off(host: Host) -> None:
     """The package's own plain-text instances run neither now nor after a reboot."""
-    for unit in ("redis-server", "redis-sentinel"):
-        assert host.run(f"systemctl is-active {unit}").stdout.strip() == "inactive"
-        assert host.run(f"systemctl is-enabled {unit}").stdout.strip() == "masked"
+    assert host.run("systemctl is-active redis-server redis-sentinel").stdout.split() == ["inactive"] * 2
+    assert host.run("systemctl is-enabled redis-server redis-sentinel").stdout.split() == ["masked"] * 2

@@ -44,22 +44,30 @@ def test_a_planned_switch_loses_no_write() -> None:
 def test_a_switch_that_sentinel_refuses_lets_writes_flow_on() -> None:
     """Nobody is to be promoted: the pause is taken back at once, and the refusal is told."""
     leads = primary(ADDRESSES[0])
-    others = [address for address in ADDRESSES if address != leads]
-    for address in others:
-        on(address, "redis-cli-state", "CONFIG", "SET", "replica-priority", "0")
-    # Sentinel hears of it within 10 s.
-    heard = '"slave-priority":"0"'
-    wait(20, lambda: on(leads, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state").count(heard) == 2)
     try:
+        prefer("0", leads)
         with writing() as writer:
             said = on(leads, "sh", "-c", "redis-maintain switch state 2>&1 || true")
         assert "NOGOODSLAVE" in said
         assert writer.gap < 3
         assert primary(ADDRESSES[0]) == leads
     finally:
-        for address in others:
-            on(address, "redis-cli-state", "CONFIG", "SET", "replica-priority", "100")
-        wait(20, lambda: heard not in on(leads, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state"))
+        prefer("100", leads)
+
+
+def prefer(priority: str, leads: str) -> None:
+    """Give each replica a priority, and wait until every Sentinel has heard of it."""
+    for address in ADDRESSES:
+        # Sentinels look each 10 s.
+        ask_sentinel(address, "DEBUG", "INFO-PERIOD", "500")
+        if address != leads:
+            on(address, "redis-cli-state", "CONFIG", "SET", "replica-priority", priority)
+    heard = f'"slave-priority":"{priority}"'
+    for address in ADDRESSES:
+        replicas = (address, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state")
+        # mypy cannot tell the types of a lambda's defaults
+        wait(20, lambda replicas=replicas: on(*replicas).count(heard) == 2)  # type: ignore[misc]
+        ask_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")
 
 
 def test_dead_primaries_are_replaced_and_stay_replaced() -> None:

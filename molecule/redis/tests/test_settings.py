@@ -4,6 +4,7 @@ import json
 
 from redis_fleet import (
     ADDRESSES,
+    HOSTS,
     ask,
     ask_sentinel,
     healthy,
@@ -16,10 +17,13 @@ from redis_fleet import (
 )
 from scenario import converge
 
+# Certificates have a scenario of their own.
+ROLES = ("--tags", "redis,sentinel")
+
 
 def test_limits_that_the_host_cannot_hold_are_refused() -> None:
     """Before anything is changed, with what to do about it."""
-    refused = converge("-e", "redis_cache_maxmemory=4TB", check=False)
+    refused = converge("-e", "redis_cache_maxmemory=4TB", "--limit", HOSTS[ADDRESSES[0]], *ROLES, check=False)
     said = " ".join(refused.stdout.split())
     assert refused.returncode != 0
     assert "Check | Refuse limits that the host cannot hold" in said
@@ -39,7 +43,7 @@ def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> N
     ask(ADDRESSES[1], "ACL", "SETUSER", "app", "+flushall")
     ask(ADDRESSES[1], "CONFIG", "SET", "appendonly", "no")
     with writing() as writer:
-        converge("-e", "redis_maxmemory=80MB", "-e", "sentinel_down_after_milliseconds=2500")
+        converge("-e", "redis_maxmemory=80MB", "-e", "sentinel_down_after_milliseconds=2500", *ROLES)
     assert writer.lost() == []
     assert primary(ADDRESSES[0]) == leads
     assert processes() == before
@@ -58,7 +62,7 @@ def test_what_needs_a_restart_is_restarted_in_turn_without_losing_a_write() -> N
     leads = {service: primary(ADDRESSES[0], service) for service in ("state", "cache")}
     before = {service: processes(service) for service in leads}
     with writing("state") as state, writing("cache") as cache:
-        converge("-e", "redis_io_threads=2")
+        converge("-e", "redis_io_threads=2", *ROLES)
     for service, writer in (("state", state), ("cache", cache)):
         print(f"{service}: {len(writer.acknowledged)} writes acknowledged, longest gap {writer.gap:.1f} s")
         assert writer.lost() == []
