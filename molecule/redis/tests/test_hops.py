@@ -172,6 +172,9 @@ def rogues() -> dict[str, Answer]:
             "--unixsocket": f"/run/rogue{number}.sock",
             "--dir": "/run",
             "--save": "",
+            # Whoever starts with what it was sent before asks for the rest alone.
+            "--dbfilename": f"rogue{number}.rdb",
+            "--rdb-del-sync-files": "yes",
             "--tls-replication": "yes",
             "--tls-ca-cert-file": "/etc/ssl/tradefleet/ca.crt",
             "--tls-cert-file": "/etc/ssl/tradefleet/host.crt",
