@@ -7,7 +7,7 @@ from scenario import converge
 from test_failover import acknowledged, rows, start_writer
 
 # One that must shrink on the leader before it does on replicas, and one in each member's own file.
-CHANGED = ("-e", '{"postgresql_max_connections": 50, "postgresql_shared_buffers": "80MB"}')
+CHANGED = ("--tags", "postgresql", "-e", '{"postgresql_max_connections": 50, "postgresql_shared_buffers": "80MB"}')
 
 
 def test_a_changed_setting_is_rolled_through_the_cluster() -> None:
