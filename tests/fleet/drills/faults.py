@@ -198,6 +198,16 @@ def postgres_healthy() -> bool:
     return states == ["primary", "streaming", "streaming"] and roles == ["leader", "replica", "sync_standby"]
 
 
+def etcd_healthy() -> bool:
+    """Tell whether each member of etcd answers by itself, with the consent of a majority.
+
+    One that was cut off may take as long again as the cut lasted: the others' connections to it repeat what was lost
+    after ever longer pauses.
+    """
+    ask = "etcdctl-root --endpoints=https://{}:2379 endpoint health"
+    return all("is healthy" in on(host, f"{ask.format(ADDRESSES[host])} 2>&1", check=False) for host in DATA)
+
+
 def switchover(run: Meter) -> None:
     """Have the primary hand over to the synchronous replica, as an operator would."""
     play("switchover")
@@ -314,6 +324,7 @@ def apps_ready() -> bool:
 
 
 HEALTH: tuple[tuple[str, Callable[[], bool]], ...] = (
+    ("etcd: every member answers", etcd_healthy),
     ("PostgreSQL: a leader, two streaming replicas, one of them synchronous", postgres_healthy),
     ("Redis: for each service a primary, two replicas, and Sentinels that agree", redis_healthy),
     ("the application ready on every host that runs a release", apps_ready),
