@@ -66,6 +66,7 @@ def prefer(priority: str, leads: str) -> None:
     for address in ADDRESSES:
         replicas = (address, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state")
         # mypy cannot tell the types of a lambda's defaults
+        # mypy infers no type for a lambda with a default, and without one all rounds would share the last value.
         wait(20, lambda replicas=replicas: on(*replicas).count(heard) == 2)  # type: ignore[misc]
         ask_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from faults import flows, postgres_healthy, replica
+from faults import flows
+from health import postgres_healthy, replica
 from lab import Meter, cluster, leader, on, play, wait
 
-PARENT = "/var/lib/postgresql/17"
-DIRECTORY = f"{PARENT}/tradefleet"
+DIRECTORY = "/var/lib/postgresql/17/tradefleet"
 MEGABYTES = 400
 FULL_SECONDS = 60
 

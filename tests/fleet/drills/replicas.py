@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from faults import flows
-from lab import APPS, DATA, LAB, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
+from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
 
 HOST, ADDRESS = "data4", "10.203.0.44"
 LIMIT = f"--limit={HOST},app,localhost"
@@ -18,18 +18,18 @@ def come_and_go(run: Meter) -> None:
     with TemporaryDirectory() as folder:
         added, retired = (_inventory(Path(folder), group) for group in ("postgres", "postgres_retired"))
         try:
-            _create(added)
+            _lab("create", added)
             alone = f"--limit={HOST},localhost"
             refused = play("site", f"--inventory={added}", alone, check=False)
             assert refused.returncode != 0
             assert "does not know it. Run the application hosts along" in refused.stdout
-            _destroy()
-            _create(added)
+            _lab("destroy", added)
+            _lab("create", added)
             joined = _site(added, LIMIT)
             _serves()
-            _destroy()
+            _lab("destroy", added)
             # Whoever knows it already knows it still, so only the host itself is left to do: the price of the rest.
-            _create(added)
+            _lab("create", added)
             installed = _site(added, alone)
             _serves()
             measured(f"{HOST} joins the fleet in {joined:.0f} s; its installation alone takes {installed:.0f} s")
@@ -39,7 +39,7 @@ def come_and_go(run: Meter) -> None:
             _gone()
             flows(run)
         finally:
-            _destroy()
+            _lab("destroy", added)
 
 
 def _inventory(folder: Path, group: str) -> Path:
@@ -48,15 +48,11 @@ def _inventory(folder: Path, group: str) -> Path:
     return path
 
 
-def _create(inventory: Path) -> None:
+def _lab(playbook: str, inventory: Path) -> None:
+    """Create the host, or remove it with all that it wrote, as the lab does with each of its own."""
     argv = ["ansible-playbook", f"--inventory={PROJECT}/inventories/lab", f"--inventory={inventory}"]
-    create = [*argv, f"--limit={HOST},localhost", "molecule/shared/create.yml"]
-    subprocess.run(create, cwd=PROJECT, check=True, capture_output=True, timeout=300)
-
-
-def _destroy() -> None:
-    subprocess.run(["podman", "rm", "--force", f"tf-{HOST}"], check=True, capture_output=True, timeout=60)
-    (LAB / "known_hosts" / ADDRESS).unlink(missing_ok=True)
+    argv += [f"--limit={HOST},localhost", f"molecule/shared/{playbook}.yml"]
+    subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True, timeout=300)
 
 
 def _site(inventory: Path, *arguments: str) -> float:

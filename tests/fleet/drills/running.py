@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from catalog import Drill
-from faults import HEALTH
+from health import HEALTH
 from lab import LAB, meter, wait
 from writers import two_at_once, writers
 

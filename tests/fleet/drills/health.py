@@ -1,0 +1,84 @@
+"""Who does what in the lab, and whether all of it is well: what a drill waits for before and after its fault."""
+
+import json
+from collections.abc import Callable
+
+from lab import ADDRESSES, APPS, DATA, cluster, on
+
+REDIS = ("state", "cache")
+
+
+def replica(role: str) -> str:
+    """Return a host whose PostgreSQL has a role: "sync_standby" or "replica"."""
+    return next(host for host, state in sorted(cluster().items()) if state.startswith(f"{role} "))
+
+
+def postgres_healthy() -> bool:
+    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous.
+
+    Each host is asked about itself: to the others it is what it last told etcd, for as long as a lease lasts.
+    """
+    receiver = "SELECT status FROM pg_stat_wal_receiver"
+    ask = f"SELECT CASE WHEN pg_is_in_recovery() THEN ({receiver}) ELSE 'primary' END"
+    states = sorted(on(host, f'su postgres -c "psql -Atc \\"{ask}\\""', check=False).strip() for host in DATA)
+    roles = sorted(state.split()[0] for state in cluster().values())
+    return states == ["primary", "streaming", "streaming"] and roles == ["leader", "replica", "sync_standby"]
+
+
+def etcd_healthy() -> bool:
+    """Tell whether each member of etcd answers by itself, with the consent of a majority.
+
+    One that was cut off may take as long again as the cut lasted: the others' connections to it repeat what was lost
+    after ever longer pauses.
+    """
+    ask = "etcdctl-root --endpoints=https://{}:2379 endpoint health"
+    return all("is healthy" in on(host, f"{ask.format(ADDRESSES[host])} 2>&1", check=False) for host in DATA)
+
+
+def redis_role(host: str, service: str = "state") -> list[str]:
+    """Return what a host's Redis says of its role: "master" …, "slave" primary port state …, or nothing at all."""
+    try:
+        answer: list[str] = json.loads(on(host, f"redis-cli-{service} --json ROLE", check=False))
+    except ValueError:
+        return [""]
+    return answer
+
+
+def redis_primary(service: str = "state") -> str:
+    """Return the data host whose Redis takes writes."""
+    found = [host for host in DATA if redis_role(host, service)[0] == "master"]
+    assert len(found) == 1, f"Redis primaries: {found}"
+    return found[0]
+
+
+def redis_healthy() -> bool:
+    """Tell whether each service has one primary and two replicas that follow it, and every Sentinel knows it."""
+    return all(_healthy(service) for service in REDIS)
+
+
+def _healthy(service: str) -> bool:
+    roles = {host: redis_role(host, service) for host in DATA}
+    primaries = [ADDRESSES[host] for host, answer in roles.items() if answer[0] == "master"]
+    following = [answer[1] for answer in roles.values() if answer[0] == "slave" and answer[3] == "connected"]
+    ask = f"sentinel-cli-state SENTINEL GET-MASTER-ADDR-BY-NAME {service} | head -n 1"
+    told = {on(host, ask, check=False).strip() for host in DATA}
+    return len(primaries) == 1 and following == primaries * 2 and told == set(primaries)
+
+
+def ready(host: str) -> bool:
+    """Tell whether the application on a host says that it is ready."""
+    ask = f"curl -fsS --max-time 3 --cacert /etc/ssl/tradefleet/ca.crt https://{ADDRESSES[host]}:8443/readyz"
+    return '"ready"' in on(host, ask, check=False)
+
+
+def apps_ready() -> bool:
+    """Tell whether every application host that runs a release says that it is ready."""
+    return all(ready(host) for host in APPS if on(host, "readlink /opt/tradefleet/current", check=False))
+
+
+HEALTH: tuple[tuple[str, Callable[[], bool]], ...] = (
+    ("etcd: every member answers", etcd_healthy),
+    ("PostgreSQL: a leader, two streaming replicas, one of them synchronous", postgres_healthy),
+    ("Redis: for each service a primary, two replicas, and Sentinels that agree", redis_healthy),
+    ("the application ready on every host that runs a release", apps_ready),
+)
