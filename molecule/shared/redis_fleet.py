@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
@@ -143,8 +143,9 @@ def as_app(via: str, address: str, *command: str, service: str = "state") -> str
     return as_client(via, address, *command, port=PORTS[service], password=PASSWORDS[service])
 
 
-def client(service: str = "state") -> Redis:
-    """Return what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
+@contextmanager
+def client(service: str = "state") -> Iterator[Redis]:
+    """Give what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
 
     def options(password: str) -> dict[str, Any]:
         tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
@@ -157,8 +158,11 @@ def client(service: str = "state") -> Redis:
         sentinel_kwargs=options("molecule-sentinel-app"),
         **options(PASSWORDS[service]),
     )
-    # and this
-    return cast("Redis", sentinel.master_for(service))  # type: ignore[no-untyped-call]
+    with ExitStack() as closed:
+        for each in sentinel.sentinels:
+            closed.enter_context(each)
+        # and this
+        yield closed.enter_context(cast("Redis", sentinel.master_for(service)))  # type: ignore[no-untyped-call]
 
 
 class Writer:
@@ -172,11 +176,14 @@ class Writer:
         # Of its own: the keys of another writer would stand in for lost ones.
         self._prefix = f"tradefleet:writer:{uuid.uuid4().hex}:"
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write)
+        self._thread = threading.Thread(target=self._run)
 
-    def _write(self) -> None:
+    def _run(self) -> None:
+        with client(self._service) as server:
+            self._write(server)
+
+    def _write(self, server: Redis) -> None:
         number, last = 0, time.monotonic()
-        server = client(self._service)
         # Unpaced, it would take a CPU from what is tested, and fill Redis with what each sync then copies.
         while not self._stop.wait(0.005):
             number += 1
@@ -205,8 +212,8 @@ class Writer:
 
     def lost(self) -> list[int]:
         """Return the acknowledged writes that the primary of now does not have."""
-        server = client(self._service)
-        found = server.mget([f"{self._prefix}{number}" for number in self.acknowledged])
+        with client(self._service) as server:
+            found = server.mget([f"{self._prefix}{number}" for number in self.acknowledged])
         return [
             number for number, value in zip(self.acknowledged, cast("list[Any]", found), strict=True) if value is None
         ]

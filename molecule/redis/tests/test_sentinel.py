@@ -41,6 +41,17 @@ def test_a_planned_switch_loses_no_write() -> None:
         assert writer.gap < 6
 
 
+def test_a_switch_right_after_the_replicas_restart_waits_for_sentinel() -> None:
+    """They follow again before Sentinel has reached them, and one it has not reached it does not promote."""
+    leads = primary(ADDRESSES[0], "cache")
+    for address in ADDRESSES:
+        if address != leads:
+            on(address, "systemctl", "restart", "redis-server@cache")
+    said = on(leads, "redis-maintain", "switch", "cache")
+    assert f"cache: {leads} -> " in said
+    wait(20, lambda: healthy("cache"))
+
+
 def test_a_switch_that_sentinel_refuses_lets_writes_flow_on() -> None:
     """Nobody is to be promoted: the pause is taken back at once, and the refusal is told."""
     leads = primary(ADDRESSES[0])
@@ -65,7 +76,6 @@ def prefer(priority: str, leads: str) -> None:
     heard = f'"slave-priority":"{priority}"'
     for address in ADDRESSES:
         replicas = (address, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state")
-        # mypy cannot tell the types of a lambda's defaults
         # mypy infers no type for a lambda with a default, and without one all rounds would share the last value.
         wait(20, lambda replicas=replicas: on(*replicas).count(heard) == 2)  # type: ignore[misc]
         ask_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")
@@ -82,7 +92,6 @@ def test_dead_primaries_are_replaced_and_stay_replaced() -> None:
     podman("kill", f"tf-{HOSTS[old]}")
     try:
         for service in ("state", "cache"):
-            # mypy cannot tell the types of a lambda's defaults
             seconds = wait(15, lambda service=service: written(survivors[0], f"{key}:after", service))  # type: ignore[misc]
             print(f"{service}: first write {seconds:.1f} s after the kill, or after the other service's")
         new = {service: primary(survivors[0], service) for service in ("state", "cache")}

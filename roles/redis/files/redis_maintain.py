@@ -25,6 +25,9 @@ FAILOVER_SECONDS = 30
 # Sentinel's own messages wait in a paused primary too; after down-after-milliseconds (3 s) it would be taken for dead.
 CAUGHT_UP_SECONDS = 2
 
+# Sentinel asks every second, and refuses to promote a replica that has been silent for five.
+SILENT_MILLISECONDS = 2000
+
 Address = tuple[str, int]
 
 
@@ -82,6 +85,16 @@ class Service:
         primary = (own["master_host"], int(own["master_port"]))
         return own["master_link_status"] == "up" and len(self.following(primary)) >= self.replicas
 
+    def promotable(self) -> bool:
+        """Tell whether Sentinel would promote a replica: it takes none that it has not heard of since its restart."""
+        known = json.loads(_run(SENTINEL_CLIENT, "--json", "SENTINEL", "REPLICAS", self.name))
+        return any(
+            replica["flags"] == "slave"
+            and replica["master-link-status"] == "ok"
+            and int(replica["last-ok-ping-reply"]) <= SILENT_MILLISECONDS
+            for replica in known
+        )
+
     def switch(self) -> str:
         """Move the primary, and return a sentence about it."""
         old = self.primary()
@@ -89,6 +102,7 @@ class Service:
         if not replicas:
             raise RefusedError(f"No replica follows {self.name}'s primary {old[0]}: bring one back, then switch.")
         self.sentinel("CKQUORUM", self.name)  # an error says how many Sentinels are missing
+        _wait(self.timeout, self.promotable, f"this host's Sentinel is in touch with a replica of {self.name}")
         started = time.monotonic()
         ordered = False
         self.redis("CLIENT", "PAUSE", str(PAUSE_SECONDS * 1000), "WRITE", at=old)
