@@ -92,6 +92,7 @@ def test_dead_primaries_are_replaced_and_stay_replaced() -> None:
     podman("kill", f"tf-{HOSTS[old]}")
     try:
         for service in ("state", "cache"):
+            # mypy cannot tell the types of a lambda's defaults
             seconds = wait(15, lambda service=service: written(survivors[0], f"{key}:after", service))  # type: ignore[misc]
             print(f"{service}: first write {seconds:.1f} s after the kill, or after the other service's")
         new = {service: primary(survivors[0], service) for service in ("state", "cache")}
