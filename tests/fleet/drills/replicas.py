@@ -52,7 +52,8 @@ def _lab(playbook: str, inventory: Path) -> None:
     """Create the host, or remove it with all that it wrote, as the lab does with each of its own."""
     argv = ["ansible-playbook", f"--inventory={PROJECT}/inventories/lab", f"--inventory={inventory}"]
     argv += [f"--limit={HOST},localhost", f"molecule/shared/{playbook}.yml"]
-    subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True, timeout=300)
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 def _site(inventory: Path, *arguments: str) -> float:
