@@ -97,6 +97,18 @@ cutover: ## move the traffic to the other colour (TO=green)
 rollback: ## move the traffic back
 	@$(PLAYBOOK) playbooks/rollback.yml
 
+.PHONY: canary
+canary: ## give a share of the clients to the idle colour, judged (PERCENT=10), or all, step by step
+	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT))
+
+.PHONY: shadow
+shadow: ## let the idle colour answer a copy of some reads, and compare (PERCENT=5)
+	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error say how many: make shadow PERCENT=5))
+
+.PHONY: maintenance
+maintenance: ## close the platform to clients, or open it (STATE=on)
+	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error say on or off: make maintenance STATE=on))
+
 .PHONY: api-key
 api-key: ## print the demo trader's API key
 	@$(BIN)/ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^vault_demo_api_key: "\(.*\)"/\1/p'

@@ -37,6 +37,10 @@ ADDRESSES = {
     "ops1": "10.203.0.51",
 }
 DATA = ("data1", "data2", "data3")
+EDGES = ("lb1", "lb2")
+# The address that moves between the load balancers, and their own.
+VIP = "10.203.0.10"
+BOTH = tuple(ADDRESSES[edge] for edge in EDGES)
 APPS = ("blue1", "blue2", "green1", "green2")
 
 
@@ -231,7 +235,13 @@ class Meter:
 
 
 @contextmanager
-def meter(folder: Path, rate: int = 70, seconds: int = 900, **options: str) -> Iterator[Meter]:
+def meter(
+    folder: Path,
+    rate: int = 70,
+    seconds: int = 900,
+    targets: tuple[str, ...] = BOTH,
+    **options: str,
+) -> Iterator[Meter]:
     """Keep traffic on the lab during the block; afterwards each acknowledged order has been looked for."""
     folder.mkdir(parents=True, exist_ok=True)
     run = Meter(folder)
@@ -246,7 +256,7 @@ def meter(folder: Path, rate: int = 70, seconds: int = 900, **options: str) -> I
         "--database-wait",
         "60",
     ]
-    argv += [part for host in ("lb1", "lb2") for part in ("--target", f"{ADDRESSES[host]}:443")]
+    argv += [part for target in targets for part in ("--target", f"{target}:443")]
     argv += [part for host in DATA for part in ("--database-command", shlex.join(sql_command(host)))]
     argv += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
     environment = os.environ | {"TRADEFLEET_API_KEY": api_key()}

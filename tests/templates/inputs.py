@@ -30,6 +30,13 @@ INPUTS: dict[str, dict[str, Any]] = {
         "haproxy_tls_ca_file": "/x/ca.crt",
         "__haproxy_ca": {"stat": {"checksum": "sum of the CA"}},
     },
+    "keepalived": {
+        "inventory_hostname": "lb2",
+        "keepalived_vip": "10.0.0.10",
+        "keepalived_hosts": ["10.0.0.11", "10.0.0.12", "10.0.0.13"],
+        "keepalived_address": "10.0.0.12",
+        "__keepalived_found": {"stdout": '[{"ifname": "ens3"}]'},
+    },
     "etcd": {
         "inventory_hostname": "data1",
         "etcd_members": MEMBERS,

@@ -52,7 +52,7 @@ def test_the_application_is_reached_over_verified_tls() -> None:
     said = lines(render("nginx", "nginx.conf.j2", **NGINX))
     assert "proxy_ssl_verify on;" in said
     assert "proxy_ssl_name app.trade.example;" in said
-    assert "ssl_protocols TLSv1.2 TLSv1.3;" in said
+    assert "ssl_protocols TLSv1.3;" in said
     assert "server_tokens off;" in said
 
 
@@ -86,3 +86,53 @@ def test_the_sum_tells_one_configuration_from_another() -> None:
     renewed = {"__nginx_certificate": {"stat": {"checksum": "another"}}}
     assert configuration_id() == configuration_id()
     assert len({configuration_id(), configuration_id(nginx_worker_connections=64), configuration_id(**renewed)}) == 3
+
+
+def test_each_answer_carries_the_headers_that_protect_a_browser() -> None:
+    """Also where a location has a header of its own, which takes the inherited ones away."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    for block in re.findall(r"(?:location|server) [^{]*\{[^{}]*add_header[^{}]*", text):
+        for name in ("Strict-Transport-Security", "Content-Security-Policy", "X-Frame-Options", "Referrer-Policy"):
+            assert f"add_header {name} " in block
+
+
+def test_a_trace_begins_here_or_goes_on() -> None:
+    """Only what the standard allows is passed on."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    assert "proxy_set_header traceparent $traceparent;" in lines(text)
+    assert 'default "00-$request_id-$span-01";' in lines(text)
+
+
+def test_a_client_belongs_to_one_of_a_hundred_buckets() -> None:
+    """By its API key, or its cookie, or the cookie that it is about to get."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    (buckets,) = re.findall(r"split_clients \$bucket_key \$bucket \{(.*?)\}", text, re.DOTALL)
+    assert lines(buckets) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
+    for color in ("blue", "green"):
+        assert f"if (-f /etc/nginx/traffic/{color}-$bucket) {{ set $color {color}; }}" in lines(text)
+
+
+def test_webhooks_come_from_whom_the_inventory_names() -> None:
+    """And from nobody, if it names nobody."""
+
+    def sources(**changes: object) -> list[str]:
+        text = render("nginx", "nginx.conf.j2", **NGINX | changes)
+        (block,) = re.findall(r"location /v1/webhooks/ \{(.*?)\}", text, re.DOTALL)
+        return [line for line in lines(block) if line.startswith(("allow", "deny"))]
+
+    assert sources() == ["deny all;"]
+    assert sources(nginx_webhook_sources=["192.0.2.0/24"]) == ["allow 192.0.2.0/24;", "deny all;"]
+
+
+def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
+    """The rules stand within the configuration, so that it is tested as a whole."""
+    rules = render("nginx", "waf.conf.j2", **NGINX | {"nginx_waf_mode": "block", "nginx_waf_paranoia": 2})
+    assert "SecRuleEngine On" in lines(rules)
+    assert re.search(r"(?<!\\)'", rules) is None
+    assert "setvar:tx.paranoia_level=2" in rules
+    assert "SecRuleEngine DetectionOnly" in lines(render("nginx", "nginx.conf.j2", **NGINX))
+    other = {"nginx_waf_locations": [{"path": "/v1/webhooks/", "mode": "detect", "paranoia": 3}]}
+    (exception,) = [line for line in lines(render("nginx", "waf.conf.j2", **NGINX | other)) if "id:900901" in line]
+    assert '"@beginsWith /v1/webhooks/"' in exception
+    assert exception.endswith('ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3"')
+    assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})

@@ -11,7 +11,8 @@ def test_traffic_says_what_it_was_told() -> None:
     text = render_file(
         TEMPLATES / "traffic.yml.j2", traffic={"live": "green", "releases": {"blue": "1.10", "green": ""}}
     )
-    assert yaml.safe_load(text) == {"traffic_live_color": "green", "release_blue": "1.10", "release_green": ""}
+    stated = {"traffic_live_color": "green", "release_blue": "1.10", "release_green": ""}
+    assert yaml.safe_load(text) == stated | {"traffic_canary_percent": 0}
 
 
 def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:

@@ -1,41 +1,16 @@
 """Does the edge speak TLS as told, choose the colour per request, and repeat only what may be repeated?"""
 
 import json
-import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from edge import CA, EDGE, color, curl, flip, requests
 from scenario import converge
 from testinfra.host import Host
 
-EDGE = "10.203.0.104"
-CA = f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/molecule/nginx/pki/ca.crt"
 UPSTREAMS = ("up1", "up2", "up3")
-
-
-def curl(*arguments: str, path: str = "/") -> subprocess.CompletedProcess[str]:
-    """Ask the edge from outside; the first line of the output is the status, the second the colour."""
-    command = ["curl", "-sS", "--max-time", "15", "--cacert", CA, "--resolve", f"scenario.test:443:{EDGE}"]
-    command += ["--write-out", "\n%{http_code} %header{x-color}", *arguments, f"https://scenario.test{path}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def color() -> str:
-    """Return the colour that answers now."""
-    return curl().stdout.split()[-1]
-
-
-def flip(host: Host, to: str) -> None:
-    """Rename the link as the role does."""
-    host.check_output(f"ln -s traffic-sets/{to} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic")
-
-
-def requests(upstream: str) -> list[str]:
-    """Return the paths that an upstream has been asked for."""
-    ask = "curl -sk https://127.0.0.1:8443/requests"
-    return subprocess.check_output(["podman", "exec", f"tf-{upstream}", "sh", "-c", ask], text=True).splitlines()
 
 
 def test_only_the_protocols_of_this_scenario() -> None:

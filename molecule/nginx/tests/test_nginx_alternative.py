@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import testinfra
+from edge import session
 
 EDGE = testinfra.get_host("podman://tf-edge2")
 ADDRESS = "10.203.0.162"
@@ -122,6 +124,42 @@ def test_a_body_may_be_as_large_as_told(ca: Path, tmp_path: Path) -> None:
     for megabytes, status in ((2, "200"), (4, "413")):
         body.write_bytes(b"x" * megabytes * 1024**2)
         assert answer(ca, "--data-binary", f"@{body}")[0] == status
+
+
+def test_an_address_may_ask_so_often_and_no_more(ca: Path) -> None:
+    """A burst of forty, then twenty a second, whoever it says that it is."""
+    with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
+        time.sleep(2.1)  # what the tests before have used is given back
+        statuses = Counter(client.ask("/", Authorization=f"Bearer {number}").status for number in range(120))
+    time.sleep(2.1)
+    assert set(statuses) == {200, 429}
+    assert 40 <= statuses[200] < 80
+
+
+def test_an_address_may_have_so_many_requests_open_and_no_more(ca: Path) -> None:
+    """Twelve at once."""
+    with ThreadPoolExecutor(20) as pool:
+        statuses = Counter(one[0] for one in pool.map(lambda _: answer(ca, path="/pause"), range(20)))
+    time.sleep(1.1)
+    assert set(statuses) == {"200", "429"}
+    assert 12 <= statuses["200"] < 20
+
+
+def test_paths_with_rules_of_their_own_are_the_inventorys(ca: Path) -> None:
+    """Nobody sends webhooks here; the usual path is one like any other; logins are somewhere else."""
+    assert answer(ca, path="/hooks/broker") == ["403"]
+    assert answer(ca, path="/v1/webhooks/broker")[0] == "200"
+    assert {answer(ca, path="/v1/sessions")[0] for _ in range(25)} == {"200"}
+    time.sleep(1.1)
+    assert {answer(ca, path="/enter")[0] for _ in range(25)} == {"200", "429"}
+    time.sleep(1.1)
+
+
+def test_nothing_is_taken_for_an_attack_where_nobody_looks(ca: Path) -> None:
+    """The module is not even loaded."""
+    assert answer(ca, path="/?q=%3Cscript%3Ealert(1)%3C/script%3E")[0] == "200"
+    assert "modsecurity" not in EDGE.check_output("cat /proc/$(cat /run/nginx.pid)/maps")
+    assert "content-security-policy: default-src 'none'" in curl(ca, "-I").stdout.lower()
 
 
 def test_no_more_connections_than_told(workers: int) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import balancers
 import disks
 import faults
 import replicas
@@ -26,6 +27,8 @@ class Drill:
     read_gap: float
     failed_writes: int | None
     failed_reads: int | None
+    # By the address that moves alone, instead of by both load balancers at once.
+    by_vip: bool = False
 
 
 # What is in flight on a host that dies: half the meter's clients at most.
@@ -70,6 +73,33 @@ DRILLS = (
     Drill("haproxy-killed", "kill -9 of haproxy on one application host", faults.haproxy_killed, 3, 3, 0, 0),
     Drill("gunicorn-killed", "kill -9 of gunicorn on one host", faults.gunicorn_killed, 2, 2, IN_FLIGHT, IN_FLIGHT),
     Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
+    # Who was talking to the host that died hears nothing more, and waits for a timeout; the gap is that of all others.
+    Drill(
+        "nginx-killed", "kill -9 of nginx where the address is", balancers.nginx_killed, 2, 2, None, None, by_vip=True
+    ),
+    Drill(
+        "keepalived-stopped",
+        "keepalived stopped where the address is",
+        balancers.keepalived_stopped,
+        0.5,
+        0.5,
+        IN_FLIGHT,
+        IN_FLIGHT,
+        by_vip=True,
+    ),
+    Drill(
+        "balancer-off", "power-off of the host with the address", balancers.balancer_off, 2, 2, None, None, by_vip=True
+    ),
+    Drill(
+        "balancers-rebooted",
+        "both load balancers rebooted, one after the other",
+        balancers.balancers_rebooted,
+        2,
+        2,
+        None,
+        None,
+        by_vip=True,
+    ),
     Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 35, 35, None, None),
 )
 # The ones that «make test» runs.

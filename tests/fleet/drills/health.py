@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from lab import ADDRESSES, APPS, DATA, cluster, on
+from lab import ADDRESSES, APPS, DATA, EDGES, VIP, cluster, on
 
 REDIS = ("state", "cache")
 
@@ -76,9 +76,30 @@ def apps_ready() -> bool:
     return all(ready(host) for host in APPS if on(host, "readlink /opt/tradefleet/current", check=False))
 
 
+def vip_owner() -> str:
+    """Return the load balancer that has the address."""
+    found = [edge for edge in EDGES if has_vip(edge)]
+    assert len(found) == 1, f"{VIP} is on {found}"
+    return found[0]
+
+
+def edges_healthy() -> bool:
+    """Tell whether each load balancer answers by itself, and one of them has the address."""
+    alive = "systemctl is-active keepalived; curl -fsk --max-time 3 https://127.0.0.1/edge-alive"
+    return all(on(edge, alive, check=False).split() == ["active", "alive"] for edge in EDGES) and (
+        sum(map(has_vip, EDGES)) == 1
+    )
+
+
+def has_vip(edge: str) -> bool:
+    """Tell whether a load balancer has the address that moves."""
+    return bool(on(edge, f"ip -brief address show to {VIP}", check=False))
+
+
 HEALTH: tuple[tuple[str, Callable[[], bool]], ...] = (
     ("etcd: every member answers", etcd_healthy),
     ("PostgreSQL: a leader, two streaming replicas, one of them synchronous", postgres_healthy),
     ("Redis: for each service a primary, two replicas, and Sentinels that agree", redis_healthy),
+    ("both load balancers answer, and one has the address", edges_healthy),
     ("the application ready on every host that runs a release", apps_ready),
 )

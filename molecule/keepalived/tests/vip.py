@@ -1,0 +1,108 @@
+"""Who has the address that moves, and for how long nobody does."""
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+HOSTS = {"ka1": "10.203.0.171", "ka2": "10.203.0.172"}
+VIP = "10.203.0.170"
+
+
+def on(name: str, command: str, check: bool = True) -> str:
+    """Run a shell command on a host of this scenario."""
+    argv = ["podman", "exec", f"tf-{name}", "sh", "-c", command]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
+
+
+def podman(*words: str) -> None:
+    """Do something to a host from outside."""
+    subprocess.run(["podman", *words], check=True, capture_output=True, timeout=60)
+
+
+def owners(vip: str = VIP, hosts: tuple[str, ...] = tuple(HOSTS)) -> list[str]:
+    """Return the hosts that have the address."""
+    return [name for name in hosts if on(name, f"ip -brief address show to {vip}", check=False)]
+
+
+def owner() -> str:
+    """Return the one host that has the address."""
+    found = owners()
+    assert len(found) == 1, found
+    return found[0]
+
+
+def other() -> str:
+    """Return the host that has not."""
+    return next(name for name in HOSTS if name != owner())
+
+
+def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something is true."""
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def answers(address: str, seconds: float = 0.25) -> bool:
+    """Tell whether an nginx answers on an address, over a new TLS connection."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((address, 443), timeout=seconds) as plain,
+            context.wrap_socket(plain, server_hostname="edge.tradefleet.test") as connection,
+        ):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: edge.tradefleet.test\r\nConnection: close\r\n\r\n")
+            return connection.recv(12).startswith(b"HTTP/1.1 ")
+    except OSError:
+        return False
+
+
+@dataclass
+class Gap:
+    """The longest time between two answers, in seconds; it grows while nobody answers."""
+
+    seconds: float = 0
+    answered: int = 0
+    last: float = field(default_factory=time.monotonic)
+
+
+@contextmanager
+def client(address: str = VIP) -> Iterator[Gap]:
+    """Ask again and again during the block; it ends when there has been an answer after all that was done in it."""
+    gap, over = Gap(), threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            if answers(address):
+                now = time.monotonic()
+                gap.seconds, gap.last = max(gap.seconds, now - gap.last), now
+                gap.answered += 1
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        becomes(lambda: gap.answered > 20, 10, "the address answers")
+        yield gap
+        time.sleep(4)  # longer than any gap that is allowed
+        before = gap.answered
+        becomes(lambda: gap.answered > before + 20, 20, "the address answers again")
+    finally:
+        over.set()
+        thread.join()
+
+
+def whole() -> None:
+    """Wait until both hosts serve and one of them has the address."""
+    becomes(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
+    units = "systemctl is-active nginx keepalived"
+    becomes(lambda: all(on(name, units, check=False).split() == ["active"] * 2 for name in HOSTS), 30, "all units run")
+    becomes(lambda: len(owners()) == 1 and answers(VIP), 30, "one host has the address")

@@ -1,0 +1,61 @@
+"""Does a share of the clients find out what is wrong with a release, and are they taken back at once?"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import EDGES, measured, meter, on, play, traffic
+
+# Enough for the judge's sample in half a minute.
+RATE = 100
+
+
+def link() -> set[str]:
+    """Return where the load balancers send clients: the names of their sets of flags."""
+    return {on(edge, "basename $(readlink /etc/nginx/traffic)").strip() for edge in EDGES}
+
+
+def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
+    """A tenth, half, everybody: no request fails, and clients of each step are served by both colours."""
+    assert traffic()["traffic_live_color"] == "blue"
+    with meter(tmp_path, rate=RATE) as run:
+        done = play("canary", canary_seconds="5", cutover_soak_seconds="5")
+        assert link() == {"green"}
+    assert "10 % on green" in done.stdout
+    assert "50 % on green" in done.stdout
+    assert traffic()["traffic_live_color"] == "green"
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
+    assert set(run.report["colours"]) == {"blue", "green"}
+    play("rollback")
+
+
+def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
+    """One request in twenty fails: found by a tenth of the clients, and by the watch that follows a cutover."""
+
+    def change(package: Path) -> None:
+        views = package / "system/views.py"
+        views.write_text(
+            views.read_text() + "\n\nimport random\n\nfrom flask import request\n\n\n"
+            "@blueprint.before_app_request\ndef _sometimes() -> None:\n"
+            '    if request.path.startswith("/v1/") and random.random() < 0.05:\n'
+            '        raise RuntimeError("sometimes")\n'
+        )
+
+    release("0.4.0", change)
+    play("deploy", deploy_release="0.4.0")
+    before = traffic()
+    with meter(tmp_path, rate=RATE) as run:
+        for verb, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
+            withdrawn = play(verb, check=False, **extra)
+            assert withdrawn.returncode != 0
+            assert "of its requests failed, against 0.00%" in withdrawn.stdout
+            assert "back on blue" in withdrawn.stdout
+            assert (link(), traffic()) == ({"blue"}, before)
+        failed = run.state()["failed"]
+        refused = play("canary", check=False, percent="100")
+        assert "a share is a number from 0 to 99" in refused.stdout
+    everything = run.report["groups"]["all"]
+    assert 0 < everything["failed"] == failed
+    assert run.report["comparison"]["lost"] == 0
+    measured(
+        f"A release that fails 5 % of its requests: withdrawn twice, {failed} of {everything['sent']} requests failed"
+    )
