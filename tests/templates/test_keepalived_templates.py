@@ -38,8 +38,9 @@ def test_nobody_runs_programs_as_root() -> None:
 
 def test_the_unit_keeps_what_it_needs() -> None:
     """Addresses and raw sockets; no other privilege that would change the host."""
-    sandbox = lines(render("keepalived", "sandbox.conf.j2"))
+    sandbox = lines(render("keepalived", "sandbox.conf.j2", **KEEPALIVED))
     (kept,) = [line for line in sandbox if line.startswith("CapabilityBoundingSet=")]
     assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} <= set(kept.partition("=")[2].split())
     assert "CAP_SYS_ADMIN" not in kept
     assert "NoNewPrivileges=yes" in sandbox
+    assert "ExecStopPost=-/usr/sbin/ip address delete 10.0.0.10/32 dev ens3" in sandbox
