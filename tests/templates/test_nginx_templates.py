@@ -30,7 +30,7 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     """The file does not say which colour is live, so that a cutover does not change it."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     for color in ("blue", "green"):
-        assert f"if (-f /etc/nginx/traffic/{color}) {{ set $color {color}; }}" in lines(text)
+        assert f"if (-f /etc/nginx/traffic/{color}) {{ set $live {color}; }}" in lines(text)
     assert 'if ($color = "") { return 503; }' in lines(text)
     assert "proxy_pass https://$color;" in lines(text)
     assert text == render("nginx", "nginx.conf.j2", **NGINX | {"nginx_live_color": "green"})
