@@ -1,5 +1,6 @@
 """Does a share of the clients find out what is wrong with a release, and are they taken back at once?"""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
 
 
 def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
-    """One request in twenty fails: found by a tenth of the clients, and by the watch that follows a cutover."""
+    """One request in twenty fails: found by a shadow, a tenth of the clients, and the watch that follows a cutover."""
 
     def change(package: Path) -> None:
         views = package / "system/views.py"
@@ -44,6 +45,8 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
     play("deploy", deploy_release="0.4.0")
     before = traffic()
     with meter(tmp_path, rate=RATE) as run:
+        assert re.search(r"200\s+-> 500: [1-9]", play("shadow", percent="50", shadow_seconds="8").stdout)
+        assert (link(), run.state()["failed"]) == ({"blue"}, 0)
         for verb, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
             withdrawn = play(verb, check=False, **extra)
             assert withdrawn.returncode != 0

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import ADDRESSES, PROJECT, changes, on, play
+from lab import ADDRESSES, EDGES, PROJECT, Api, changes, on, play
 
 
 def status() -> str:
@@ -30,6 +30,19 @@ def test_status_shows_every_host_and_warns() -> None:
         assert re.search(r"^warning: lb1 serves green", status(), re.MULTILINE)
     finally:
         on("lb1", "ln -sfn traffic-sets/blue /etc/nginx/traffic")
+
+
+def test_maintenance_closes_and_opens(api: Api) -> None:
+    """Both load balancers answer themselves, `make status` warns, and afterwards all is as before."""
+    play("maintenance", maintenance="on")
+    try:
+        for edge in EDGES:
+            closed = Api(edge, api.key).request("GET", "/v1/orders")
+            assert (closed.status, closed.headers["retry-after"]) == (503, "30")
+        assert "warning: lb2 is closed for maintenance" in status()
+    finally:
+        play("maintenance", maintenance="off")
+    assert {Api(edge, api.key).request("GET", "/v1/orders").status for edge in EDGES} == {200}
 
 
 def test_the_same_sources_make_the_same_release(release: Callable[..., Path]) -> None:
