@@ -7,20 +7,20 @@ from lab import EDGES, Meter, on, wait
 
 def nginx_killed(run: Meter) -> None:
     """Kill every process of nginx, and leave it dead until the address has moved."""
-    former = vip_owner()
-    on(former, "systemctl kill --signal=KILL nginx; systemctl stop nginx")
-    flows(run)
-    assert vip_owner() != former
-    on(former, "systemctl start nginx")
+    _moved(run, "systemctl kill --signal=KILL nginx; systemctl stop nginx", "systemctl start nginx")
 
 
 def keepalived_stopped(run: Meter) -> None:
     """Stop keepalived in order: it gives the address away."""
+    _moved(run, "systemctl stop keepalived", "systemctl start keepalived")
+
+
+def _moved(run: Meter, breaks: str, mends: str) -> None:
     former = vip_owner()
-    on(former, "systemctl stop keepalived")
+    on(former, breaks)
     flows(run)
     assert vip_owner() != former
-    on(former, "systemctl start keepalived")
+    on(former, mends)
 
 
 def balancer_off(run: Meter) -> None:
