@@ -50,8 +50,8 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
 
     if not chosen.database.hosts:
-        # A development database: it is this process's own, so nobody else migrates it.
+        # A development database: it is this process's own, so nobody else migrates it, and no former release needs it.
         Path(app.instance_path).mkdir(parents=True, exist_ok=True)
         with app.app_context():
-            schema.upgrade(db.engine)
+            schema.upgrade(db.engine, finalize=True)
     return app

@@ -14,12 +14,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tradefleet import deadline, schema, settings
 from tradefleet.auth.services import InvalidKeyError, ensure_key
-from tradefleet.database import DatabaseUnavailableError, OutcomeUnknownError, make_engine, run
+from tradefleet.database import (
+    MIGRATION_LOCK_MILLISECONDS,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    make_engine,
+    run,
+)
 from tradefleet.settings import SettingsError
 
 # Longer than any migration: each of its statements is bounded on the server.
 MIGRATION_SECONDS = 1800.0
 KEY_SECONDS = 10.0
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 @click.group()
@@ -44,14 +51,31 @@ def _engine(*, for_migrations: bool) -> Iterator[Engine]:
 
 
 @main.command()
-def migrate() -> None:
-    """Bring the database to the newest schema; prints {"from", "to", "changed"}."""
+@click.option("--finalize", is_flag=True, help="Apply contract migrations too: no former release may run any more.")
+def migrate(finalize: bool) -> None:
+    """Bring the database to the newest schema that the release which serves runs on.
+
+    Prints {"from", "to", "changed", "waiting"}: what waits are contract migrations.
+    """
     try:
         with deadline.budget(MIGRATION_SECONDS), _engine(for_migrations=True) as engine:
-            done = schema.upgrade(engine)
-    except (SQLAlchemyError, CommandError) as error:
-        raise click.ClickException(f"the migration failed: {error}") from error
-    click.echo(json.dumps({"from": done.before, "to": done.after, "changed": done.before != done.after}))
+            done = schema.upgrade(engine, finalize=finalize)
+    except (SQLAlchemyError, CommandError, schema.SchemaError) as error:
+        raise click.ClickException(f"the migration failed: {error}{_advice(error)}") from error
+    click.echo(
+        json.dumps(
+            {"from": done.before, "to": done.after, "changed": done.before != done.after, "waiting": done.waiting}
+        )
+    )
+
+
+def _advice(error: Exception) -> str:
+    if getattr(getattr(error, "orig", None), "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+        return ""
+    return (
+        f"\nSomebody else holds a lock that it needs, and it waits no longer than {MIGRATION_LOCK_MILLISECONDS} ms:"
+        " whoever comes after it would wait too. This step is undone; type the verb again, at a quieter time"
+    )
 
 
 @main.command("api-key")

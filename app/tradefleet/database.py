@@ -22,7 +22,10 @@ POOL_SECONDS = 0.2
 # A pooled connection is replaced after this. The proxy on the way lets sessions live longer, so what is in the pool is
 # alive; and after a minute nobody uses a server that a better one has replaced.
 RECYCLE_SECONDS = 60
-_MIGRATION_OPTIONS = "-c statement_timeout=60s -c lock_timeout=5s"
+# Requests queue behind a migration that waits for a lock, so it gives up before they do (2 s, their database role's
+# lock_timeout); but after PostgreSQL has taken an autovacuum out of its way (1 s, deadlock_timeout).
+MIGRATION_LOCK_MILLISECONDS = 1500
+_MIGRATION_OPTIONS = f"-c statement_timeout=60s -c lock_timeout={MIGRATION_LOCK_MILLISECONDS}ms"
 # The server is no longer what this connection is for: read-only transaction, shutdown, crash, cannot connect now, and
 # (asked for a primary's position) in recovery.
 _NOT_USABLE = {"25006", "57P01", "57P02", "57P03", "55000"}

@@ -49,8 +49,8 @@ def test_upgrading_again_changes_nothing(engine: Engine) -> None:
 @pytest.mark.usefixtures("_own_folder")
 def test_migrate_says_what_it_did() -> None:
     head = schema.head_revision()
-    assert json.loads(run("migrate").stdout) == {"from": None, "to": head, "changed": True}
-    assert json.loads(run("migrate").stdout) == {"from": head, "to": head, "changed": False}
+    assert json.loads(run("migrate").stdout) == {"from": None, "to": head, "changed": True, "waiting": []}
+    assert json.loads(run("migrate").stdout) == {"from": head, "to": head, "changed": False, "waiting": []}
 
 
 @pytest.mark.usefixtures("_own_folder")

@@ -66,9 +66,9 @@ def test_dead_database_is_503_in_time(
     assert ready.status_code == 503
     assert ready.get_json() == {
         "status": "unavailable",
-        "dependencies": {"database": "down", "redis": "disabled", "cache": "disabled"},
+        "dependencies": {"database": "down", "schema": "unknown", "redis": "disabled", "cache": "disabled"},
     }
-    assert client.get("/version").get_json()["migration"] == {"code": "0001", "database": None}
+    assert client.get("/version").get_json()["migration"] == {"code": "0002", "database": None}
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
 
@@ -93,7 +93,7 @@ def test_dead_redis_only_degrades(
     ready = client.get("/readyz")
     assert ready.status_code == 200
     both = {"redis": "down", "cache": "down"}
-    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok"} | both}
+    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "schema": "ok"} | both}
 
 
 @pytest.mark.parametrize(("dead", "alive"), [("cache", "state"), ("state", "cache")])
@@ -110,7 +110,7 @@ def test_one_dead_redis_leaves_the_other_alone(
     assert ready.status_code == 200
     names = {"state": "redis", "cache": "cache"}
     health = {names[dead]: "down", names[alive]: "ok"}
-    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok"} | health}
+    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "schema": "ok"} | health}
 
 
 @pytest.fixture

@@ -49,13 +49,13 @@ def test_request_id_is_taken_if_safe(client: FlaskClient, given: str, is_taken: 
 def test_ready_and_version(blue: FlaskClient) -> None:
     assert blue.get("/readyz").get_json() == {
         "status": "ready",
-        "dependencies": {"database": "ok", "redis": "disabled", "cache": "disabled"},
+        "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
     }
     assert blue.get("/version").get_json() == {
         "release": "1.2.3",
         "commit": "abc",
         "color": "blue",
-        "migration": {"code": "0001", "database": "0001"},
+        "migration": {"code": "0002", "database": "0002"},
     }
 
 

@@ -83,8 +83,9 @@ def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None
     """The migration fails in its middle: the first half of it is undone too."""
 
     def change(package: Path) -> None:
-        (package / "migrations/versions/0002_broken.py").write_text(
-            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "0002"\ndown_revision = "0001"\n\n\n'
+        (package / "migrations/versions/0003_broken.py").write_text(
+            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "0003"\ndown_revision = "0002"\n'
+            'kind = "expand"\n\n\n'
             'def upgrade() -> None:\n    op.execute("CREATE TABLE half (id int)")\n    op.execute("SELECT 1/0")\n'
         )
 

@@ -4,12 +4,14 @@ from alembic import context
 
 import tradefleet.auth.models
 import tradefleet.orders.models  # noqa: F401  # the models register their tables
+from tradefleet import schema
 from tradefleet.database import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     transaction_per_migration=True,
+    on_version_apply=schema.note_applied,
 )
 with context.begin_transaction():
     context.run_migrations()

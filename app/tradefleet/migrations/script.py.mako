@@ -7,6 +7,8 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+# "expand": the code that serves runs on with it. "contract": it does not; finalize.yml applies it. A test judges the claim.
+kind = "expand"
 
 
 def upgrade() -> None:

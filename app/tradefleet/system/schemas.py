@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from tradefleet.store import Health
 
@@ -14,9 +14,16 @@ class Alive(BaseModel):
 
 
 class Dependencies(BaseModel):
-    """Each dependency by name; `redis` is the one that keeps state."""
+    """Each dependency by name; `redis` is the one that keeps state.
+
+    `schema` is "ok", "unknown" while the database is down, or the reason why this release cannot run on it.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     database: Literal["ok", "down"]
+    # Models have a method of the same name.
+    fit: str = Field(serialization_alias="schema")
     redis: Health
     cache: Health
 

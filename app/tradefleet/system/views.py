@@ -4,7 +4,6 @@ import logging
 from http import HTTPStatus
 
 from flask import Blueprint, Response, current_app, jsonify
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tradefleet import deadline, schema
@@ -31,21 +30,23 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 @operation(answers={HTTPStatus.OK: Readiness, HTTPStatus.SERVICE_UNAVAILABLE: Readiness})
 def readyz() -> Response:
-    """Name each dependency; only the database is needed to take orders."""
+    """Name each dependency; only the database is needed to take orders, with a schema that carries this release."""
+    has_database = True
     try:
         with deadline.budget(ASK_SECONDS):
-            db.read(lambda session: session.execute(text("SELECT 1")))
-        has_database = True
+            fit = db.read(lambda session: schema.misfit(session.connection())) or "ok"
+        if fit != "ok":
+            log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
         log.warning("not ready: the database does not answer", exc_info=error)
-        has_database = False
+        has_database, fit = False, "unknown"
     redis, cached = state.current.health(), cache.current.health()
     answer = Readiness(
-        status="unavailable" if not has_database else "degraded" if "down" in (redis, cached) else "ready",
-        dependencies=Dependencies(database="ok" if has_database else "down", redis=redis, cache=cached),
+        status="unavailable" if fit != "ok" else "degraded" if "down" in (redis, cached) else "ready",
+        dependencies=Dependencies(database="ok" if has_database else "down", fit=fit, redis=redis, cache=cached),
     )
     response = jsonify(answer.model_dump())
-    response.status_code = HTTPStatus.OK if has_database else HTTPStatus.SERVICE_UNAVAILABLE
+    response.status_code = HTTPStatus.OK if fit == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
     return response
 
 

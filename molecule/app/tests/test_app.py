@@ -27,6 +27,7 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
     assert version["migration"]["database"] == version["migration"]["code"]
     assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["dependencies"] == {
         "database": "ok",
+        "schema": "ok",
         "redis": "ok",
         "cache": "ok",
     }

@@ -17,7 +17,7 @@ def test_it_is_ready_without_redis(host: Host) -> None:
     ready = json.loads(host.check_output(f"{CURL} -f {URL}/readyz"))
     assert ready == {
         "status": "ready",
-        "dependencies": {"database": "ok", "redis": "disabled", "cache": "disabled"},
+        "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
     }
     assert json.loads(host.check_output(f"{CURL} {URL}/version"))["color"] == "blue"
 

@@ -138,7 +138,13 @@ def test_without_redis_the_primary_answers(host: Host) -> None:
     try:
         assert [read(host)[0] for _ in range(3)] == ["primary"] * 3
         assert place(host).endswith("201")
-        assert health(host) == {"status": "degraded", "database": "ok", "redis": "down", "cache": "down"}
+        assert health(host) == {
+            "status": "degraded",
+            "database": "ok",
+            "schema": "ok",
+            "redis": "down",
+            "cache": "down",
+        }
     finally:
         host.check_output("systemctl start redis-server@state redis-server@cache redis-sentinel")
     wait(lambda: health(host)["status"] == "ready")
@@ -159,7 +165,7 @@ def test_without_the_cache_replicas_answer_all_the_same(host: Host) -> None:
     host.check_output("systemctl stop redis-server@cache")
     try:
         assert [read(host)[0] for _ in range(3)] == ["replica"] * 3
-        assert health(host) == {"status": "degraded", "database": "ok", "redis": "ok", "cache": "down"}
+        assert health(host) == {"status": "degraded", "database": "ok", "schema": "ok", "redis": "ok", "cache": "down"}
         assert place(host).endswith("201")
     finally:
         host.check_output("systemctl start redis-server@cache")

@@ -7,6 +7,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+kind = "expand"
 
 _MONEY = sa.Numeric(20, 8).with_variant(sa.String(32), "sqlite")
 _MOMENT = sa.DateTime(timezone=True)

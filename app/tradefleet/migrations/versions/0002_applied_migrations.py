@@ -1,0 +1,21 @@
+"""Let the database say which migrations it has, and of which kind: a release need not know those of a newer one."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+kind = "expand"
+
+
+def upgrade() -> None:
+    """Create the table, and enter what came before it; from here on each migration is entered as it is applied."""
+    applied = op.create_table(
+        "applied_migrations",
+        sa.Column("revision", sa.String(32), nullable=False),
+        sa.Column("kind", sa.String(8), nullable=False),
+        sa.PrimaryKeyConstraint("revision", name="pk_applied_migrations"),
+    )
+    op.bulk_insert(applied, [{"revision": "0001", "kind": "expand"}])
