@@ -6,6 +6,7 @@ import subprocess
 import yaml
 from repository import PROJECT, SECRETS, files, load, read, where
 from tradefleet import settings
+from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
 
 # Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
 SOURCES = tuple(
@@ -46,6 +47,13 @@ def test_the_application_knows_every_setting_that_the_role_writes() -> None:
     written = set(re.findall(r"^TRADEFLEET_([A-Z_]+)=", text, re.MULTILINE))
     assert written
     assert written <= set(settings._VARIABLES)
+
+
+def test_a_migration_gives_a_lock_up_before_the_requests_behind_it_fail() -> None:
+    """Whoever comes after a statement that waits for a table waits with it, as long as the database role allows."""
+    limits = load("playbooks/group_vars/postgres/wiring.yml")["fleet_app_database_limits"]
+    seconds = min(int(limits[name].removesuffix("s")) for name in ("lock_timeout", "statement_timeout"))
+    assert seconds * 1000 > MIGRATION_LOCK_MILLISECONDS
 
 
 def test_the_lab_starts_with_the_version_at_hand() -> None:

@@ -1,0 +1,274 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""What a migration says of itself, what a deploy applies, and which release the schema carries."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import op
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from click.testing import CliRunner
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, inspect
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from tradefleet import cli, schema
+from tradefleet.database import make_engine
+from tradefleet.settings import DatabaseSettings
+
+from .expansion import objections
+
+SCRIPTS = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
+HEAD = schema.head_revision()
+# What a release brings: the kinds of its further migrations.
+Release = Callable[..., None]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.revision)
+def test_an_expansion_does_nothing_that_older_code_would_trip_over(script: Any) -> None:
+    assert script.module.kind in schema.KINDS
+    if script.module.kind == schema.EXPAND:
+        assert objections(script.module.upgrade) == []
+
+
+def execute(sql: str) -> Callable[[], None]:
+    return lambda: op.execute(sql)
+
+
+def add(*arguments: Any, **options: Any) -> Callable[[], None]:
+    return lambda: op.add_column("orders", sa.Column("venue", sa.String(8), *arguments, **options))
+
+
+def batch() -> None:
+    with op.batch_alter_table("orders") as orders:
+        orders.drop_column("side")
+
+
+def replace() -> None:
+    op.drop_table("orders")
+    op.create_table("orders", sa.Column("id", sa.Uuid()))
+
+
+def own_table() -> None:
+    venues = op.create_table("venues", sa.Column("name", sa.String(8), nullable=False))
+    op.create_unique_constraint("uq_venues_name", "venues", ["name"])
+    op.bulk_insert(venues, [{"name": "XNAS"}])
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        add(),
+        add(nullable=False, server_default="XNAS"),
+        own_table,
+        lambda: op.create_index("ix_orders_symbol", "orders", ["symbol"]),
+        lambda: op.alter_column("orders", "limit_price", nullable=True),
+        lambda: op.alter_column("orders", "status", server_default="new"),
+        execute("ALTER TABLE orders ADD COLUMN fee numeric(20, 8) NOT NULL DEFAULT 0"),
+        execute("CREATE INDEX CONCURRENTLY ix_orders_side ON orders (side); -- DROP\nUPDATE orders SET side = 'buy'"),
+    ],
+)
+def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
+    assert objections(upgrade) == []
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "word"),
+    [
+        (add(nullable=False), "NOT NULL"),
+        (add(nullable=False, default="XNAS"), "NOT NULL"),
+        (add(unique=True), "unique"),
+        (lambda: op.drop_column("orders", "side"), "DropColumn"),
+        (lambda: op.drop_table("api_keys"), "DropTable"),
+        (lambda: op.drop_index("ix_orders_side", "orders"), "DropIndex"),
+        (lambda: op.drop_constraint("ck_orders_side", "orders"), "DropConstraint"),
+        (lambda: op.rename_table("orders", "trades"), "RenameTable"),
+        (lambda: op.alter_column("orders", "side", new_column_name="direction"), "AlterColumn"),
+        (lambda: op.alter_column("orders", "side", type_=sa.Text()), "AlterColumn"),
+        (lambda: op.alter_column("orders", "limit_price", nullable=False), "AlterColumn"),
+        (lambda: op.alter_column("orders", "status", server_default=None), "AlterColumn"),
+        (lambda: op.create_index("uq_orders_side", "orders", ["side"], unique=True), "unique"),
+        (lambda: op.create_unique_constraint("uq_orders_side", "orders", ["side"]), "CreateUniqueConstraint"),
+        (lambda: op.create_check_constraint("ck_orders_fee", "orders", "side = 'buy'"), "CreateCheckConstraint"),
+        (lambda: op.create_foreign_key("fk_orders", "orders", "api_keys", ["id"], ["id"]), "CreateForeignKey"),
+        (batch, "DropColumn"),
+        (replace, "DropTable"),
+        (lambda: op.get_bind(), "get_bind"),
+        (execute("ALTER TABLE orders DROP COLUMN side"), "DROP"),
+        (execute("UPDATE orders SET side = 'buy';\n drop table api_keys"), "drop table"),
+        (execute("ALTER TABLE orders RENAME TO trades"), "RENAME"),
+        (execute("ALTER TABLE orders ALTER COLUMN side TYPE text"), "TYPE"),
+        (execute("ALTER TABLE orders ADD COLUMN fee int NOT NULL"), "NOT NULL"),
+        (execute("ALTER TABLE orders ADD a int DEFAULT 0, ADD b int NOT NULL"), "ADD"),
+        (execute("ALTER TABLE orders ADD CONSTRAINT one UNIQUE (side)"), "UNIQUE"),
+        (execute("CREATE UNIQUE INDEX one ON orders (side)"), "UNIQUE"),
+        (execute("DELETE FROM orders"), "DELETE"),
+        (execute("DO $$ BEGIN END $$"), "DO"),
+        (execute("SELECT 1/0"), "SELECT"),
+    ],
+)
+def test_what_an_expansion_may_not_do(upgrade: Callable[[], None], word: str) -> None:
+    (found,) = objections(upgrade)
+    assert word in found
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A SQLite database that has what this code knows."""
+    engine = make_engine(DatabaseSettings(), tmp_path)
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
+    """Make the code that of a release with further migrations n1, n2, … of these kinds; each creates a table."""
+
+    def become(*kinds: str) -> None:
+        folder = tmp_path / "-".join(("versions", *kinds))
+        folder.mkdir(exist_ok=True)
+        for number, kind in enumerate(kinds, start=1):
+            before = f"n{number - 1}" if number > 1 else HEAD
+            (folder / f"n{number}.py").write_text(
+                f'from alembic import op\nimport sqlalchemy as sa\nrevision = "n{number}"\ndown_revision = "{before}"\n'
+                f'kind = "{kind}"\ndef upgrade():\n    op.create_table("t{number}", sa.Column("id", sa.Integer()))\n'
+            )
+        config = Config()
+        config.set_main_option("script_location", "tradefleet:migrations")
+        config.set_main_option("path_separator", "os")
+        own = str(Path(schema.__file__).parent / "migrations/versions")
+        config.set_main_option("version_locations", os.pathsep.join((own, str(folder))))
+        monkeypatch.setattr(schema, "_config", lambda: config)
+        schema.known.cache_clear()
+
+    yield become
+    schema.known.cache_clear()
+
+
+def misfit(engine: Engine) -> str:
+    with engine.connect() as connection:
+        return schema.misfit(connection)
+
+
+def test_a_deploy_leaves_contractions_to_finalize(engine: Engine, release: Release) -> None:
+    release("expand", "contract", "contract")
+    assert schema.upgrade(engine) == schema.Migrated(HEAD, "n1", ("n2", "n3"))
+    assert misfit(engine) == ""
+    assert schema.upgrade(engine) == schema.Migrated("n1", "n1", ("n2", "n3"))
+    assert schema.upgrade(engine, finalize=True) == schema.Migrated("n1", "n3")
+    assert schema.upgrade(engine, finalize=True) == schema.Migrated("n3", "n3")
+    assert misfit(engine) == ""
+
+
+def test_an_expansion_does_not_overtake_a_contraction(engine: Engine, release: Release) -> None:
+    release("expand", "contract", "expand")
+    with pytest.raises(schema.SchemaError, match=r"migration n3 comes after contract migration n2.*make finalize"):
+        schema.upgrade(engine)
+    assert not inspect(engine).has_table("t1")
+    assert misfit(engine) == "lacks migration n1, n3"
+    release("expand", "contract")
+    schema.upgrade(engine, finalize=True)
+    release("expand", "contract", "expand")
+    assert schema.upgrade(engine) == schema.Migrated("n2", "n3")
+
+
+def test_where_nobody_runs_everything_is_applied(tmp_path: Path, release: Release) -> None:
+    release("contract", "expand", "contract")
+    engine = make_engine(DatabaseSettings(), tmp_path)
+    assert schema.upgrade(engine) == schema.Migrated(None, "n3")
+    engine.dispose()
+
+
+def test_a_former_release_runs_on_newer_expansions_alone(engine: Engine, release: Release) -> None:
+    release("expand", "contract")
+    schema.upgrade(engine)
+    release()
+    assert misfit(engine) == ""
+    assert schema.upgrade(engine) == schema.Migrated("n1", "n1")
+    release("expand", "contract")
+    schema.upgrade(engine, finalize=True)
+    release()
+    assert misfit(engine) == "has contract migration n2, which this release does not know"
+    for finalize in (False, True):
+        with pytest.raises(
+            schema.SchemaError, match="at migration n2 and does not carry this release: it has contract"
+        ):
+            schema.upgrade(engine, finalize=finalize)
+
+
+def test_a_release_from_another_branch_is_told_what_is_missing(engine: Engine, release: Release) -> None:
+    release("expand", "expand")
+    schema.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'other'"))
+        connection.execute(sa.text("UPDATE applied_migrations SET revision = 'other' WHERE revision = 'n2'"))
+    with pytest.raises(schema.SchemaError, match="it lacks migration n2"):
+        schema.upgrade(engine)
+
+
+def test_a_migration_must_say_what_it_is(engine: Engine, release: Release) -> None:
+    release("expand", "expnad")
+    with pytest.raises(schema.SchemaError, match="migration n2 has no kind: write kind ="):
+        schema.upgrade(engine)
+
+
+def test_the_command_says_what_waits_and_why_it_refuses(
+    engine: Engine, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Flask, "auto_find_instance_path", lambda _: str(tmp_path))
+    release("contract")
+    said = CliRunner().invoke(cli.main, ["migrate"])
+    assert f'"to": "{HEAD}", "changed": false, "waiting": ["n1"]' in said.stdout
+    said = CliRunner().invoke(cli.main, ["migrate", "--finalize"])
+    assert '"to": "n1", "changed": true, "waiting": []' in said.stdout
+    release()
+    said = CliRunner().invoke(cli.main, ["migrate"])
+    assert said.exit_code == 1
+    assert "Error: the migration failed: the database is at migration n1" in said.stderr
+
+
+def ready(client: FlaskClient) -> tuple[int, str, str]:
+    answer = client.get("/readyz")
+    said = answer.get_json()
+    return answer.status_code, said["status"], said["dependencies"]["schema"]
+
+
+def test_readyz_names_the_migration_that_is_missing_or_too_much(app: Flask, release: Release) -> None:
+    client = app.test_client()
+    assert ready(client) == (200, "ready", "ok")
+    release("contract")
+    assert ready(client) == (200, "ready", "ok")
+    release("expand", "contract")
+    assert ready(client) == (503, "unavailable", "lacks migration n1")
+    schema.upgrade(app.extensions["database"], finalize=True)
+    assert ready(client) == (200, "ready", "ok")
+    release()
+    assert ready(client) == (503, "unavailable", "has contract migration n2, which this release does not know")
+
+
+@pytest.mark.parametrize(("state", "expected"), [("42P01", "lacks migration 0002"), ("42501", None)])
+def test_a_database_from_before_the_table_lacks_its_migration(state: str, expected: str | None) -> None:
+    def fail(_: Any) -> None:
+        raise ProgrammingError("SELECT", {}, SimpleNamespace(sqlstate=state))  # type: ignore[arg-type]  # enough of one
+
+    connection: Any = SimpleNamespace(execute=fail)
+    if expected:
+        assert schema.misfit(connection) == expected
+    else:
+        with pytest.raises(ProgrammingError):
+            schema.misfit(connection)
+
+
+@pytest.mark.parametrize(("state", "advises"), [("55P03", True), ("57014", False)])
+def test_a_lock_that_was_not_had_comes_with_advice(state: str, advises: bool) -> None:
+    class OriginalError(Exception):
+        sqlstate = state
+
+    said = cli._advice(OperationalError("ALTER TABLE orders", {}, OriginalError("canceling statement")))
+    assert ("type the verb again" in said) is advises
