@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, Meter, leader, meter, on, play, play_until, sql, traffic
+from lab import ADDRESSES, Meter, leader, meter, on, play, play_until, sql, sql_command, traffic
 
 GREEN = ("green1", "green2")
 
@@ -91,6 +91,31 @@ def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None
 
     release("0.2.3", change)
     refuses("0.2.3", "division by zero")
+    assert sql(leader(), "SELECT to_regclass('half')") == ""
+
+
+@pytest.mark.usefixtures("traffic_meter")
+def test_a_migration_that_does_not_get_its_lock(release: Callable[..., Path]) -> None:
+    """Somebody reads the orders and does not end: it gives up before the requests that queue behind it do."""
+
+    def change(package: Path) -> None:
+        (package / "migrations/versions/0003_waits.py").write_text(
+            '"""Waits."""\n\nfrom alembic import op\n\nrevision = "0003"\ndown_revision = "0002"\nkind = "expand"\n\n\n'
+            'def upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
+            '    op.execute("ALTER TABLE orders ADD COLUMN venue text")\n'
+        )
+
+    release("0.2.4", change)
+    reader = subprocess.Popen(sql_command(leader()), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert reader.stdin
+    assert reader.stdout
+    try:
+        reader.stdin.write("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE; SELECT 'locked';\n")
+        reader.stdin.flush()
+        assert [reader.stdout.readline() for _ in range(3)][-1] == "locked\n"
+        refuses("0.2.4", "lock timeout", "at a quieter time")
+    finally:
+        reader.communicate("ROLLBACK;\n", timeout=60)
     assert sql(leader(), "SELECT to_regclass('half')") == ""
 
 

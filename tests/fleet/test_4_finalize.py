@@ -1,0 +1,83 @@
+"""Does what a former release needs stay until that release is gone, and does nothing go back to it afterwards?"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import leader, meter, on, play, sql, traffic
+
+MIGRATIONS = {
+    "0003": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
+    "0004": ("contract", 'op.execute("DROP TABLE passing")'),
+}
+
+
+@pytest.fixture(name="former")
+def _former() -> Iterator[str]:
+    """The release that serves; afterwards both colours run it again, on the schema that it knows."""
+    assert traffic()["traffic_live_color"] == "blue"
+    former = traffic()["release_blue"]
+    yield former
+    sql(
+        leader(),
+        "DROP TABLE IF EXISTS passing; UPDATE alembic_version SET version_num = '0002';"
+        "DELETE FROM applied_migrations WHERE revision > '0002'",
+    )
+    if traffic()["traffic_live_color"] == "green":
+        play("deploy", deploy_release=former)
+        play("cutover", cutover_to="blue")
+    play("deploy", deploy_release=former)
+
+
+def brings_migrations(package: Path) -> None:
+    """Add an expansion and a contraction."""
+    before = "0002"
+    for revision, (kind, action) in MIGRATIONS.items():
+        (package / f"migrations/versions/{revision}_{kind}.py").write_text(
+            f'"""Passing."""\n\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{before}"\n'
+            f'kind = "{kind}"\n\n\ndef upgrade():\n    {action}\n'
+        )
+        before = revision
+
+
+def revision() -> str:
+    """Return the database's."""
+    return sql(leader(), "SELECT version_num FROM alembic_version")
+
+
+def refused(playbook: str, *words: str, **extra: str) -> None:
+    """Run a verb; it fails with these words, and neither schema nor traffic.yml has changed."""
+    before = revision(), traffic()
+    done = play(playbook, check=False, **extra)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    for word in words:
+        assert word in said
+    assert (revision(), traffic()) == before
+
+
+def test_a_contraction_waits_until_the_former_release_is_gone(
+    former: str, release: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Deploy, cutover, the same on the other colour, finalize: no request fails, and the former release is refused."""
+    release("0.4.1", brings_migrations)
+    with meter(tmp_path) as run:
+        deployed = play("deploy", deploy_release="0.4.1")
+        assert "Contract migrations wait until no former release is needed: 0004" in " ".join(deployed.stdout.split())
+        assert revision() == "0003"
+        play("cutover")
+        refused("finalize", f"Colour blue still has release {former}")
+        play("deploy", deploy_release="0.4.1")
+        play("finalize")
+        assert revision() == "0004"
+        names_it = "has contract migration 0004, which this release does not know"
+        refused("deploy", names_it, deploy_release=former)
+        # As if it had come there by another way.
+        home = "/opt/tradefleet"
+        for host in ("blue1", "blue2"):
+            on(host, f"ln -sfn {home}/releases/{former} {home}/current && systemctl restart tradefleet-api")
+        refused("finalize", f"runs {former}, and the release that serves is 0.4.1")
+        for verb in ("cutover", "rollback"):
+            refused(verb, "Nothing has moved", names_it)
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
+    assert run.report["comparison"]["lost"] == 0
