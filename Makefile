@@ -97,6 +97,10 @@ cutover: ## move the traffic to the other colour (TO=green)
 rollback: ## move the traffic back
 	@$(PLAYBOOK) playbooks/rollback.yml
 
+.PHONY: finalize
+finalize: ## apply the contract migrations, once both colours run the live release
+	@$(PLAYBOOK) playbooks/finalize.yml
+
 .PHONY: canary
 canary: ## give a share of the clients to the idle colour, judged (PERCENT=10), or all, step by step
 	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT))

@@ -156,6 +156,20 @@ def test_a_colour_that_has_no_release_is_no_target(lab: Path) -> None:
     assert "Type «make deploy» first." in said
 
 
+def test_a_release_that_may_come_back_keeps_its_schema(lab: Path) -> None:
+    """Contract migrations wait until the idle colour has the live release, or none; other verbs do not mind."""
+    traffic(lab, blue="0.2.0", green="0.1.0")
+    said = refusal(lab, "finalize")
+    assert f"Colour green still has release 0.1.0 (release_green in {lab}/group_vars/all/traffic.yml)" in said
+    assert "Put the live release there too («make deploy VERSION=0.2.0»), then finalize." in said
+    nowhere = "-epreflight_release_dir=/nonexistent"
+    for green, needed in (("0.1.0", False), ("0.2.0", True), ("", True)):
+        traffic(lab, blue="0.2.0", green=green)
+        needs = json.dumps({"preflight_one_release": needed})
+        done = ansible("ansible-playbook", "-i", str(lab), nowhere, "-e", needs, "playbooks/preflight.yml")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_colour_without_hosts_takes_no_release(lab: Path) -> None:
     """It would be deployed to nobody, and called a success."""
     children(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
