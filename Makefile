@@ -168,9 +168,9 @@ test: system ## everything
 bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md
 	@.config/bench
 
-.PHONY: lock
-lock: venv ## pin what the controller and the application need, with hashes
-	@$(LOCK) --group controller --universal --python-version 3.11 --output-file .config/controller.txt
-	@$(LOCK) --only-binary :all: --python-version 3.13 --python-platform x86_64-manylinux_2_28 --output-file app/requirements.txt
-LOCK := uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command "make lock"
+.PHONY: pins
+pins: venv ## pin what the controller and the application need, with hashes
+	@$(PINS) --group controller --universal --python-version 3.11 --output-file .config/controller.txt
+	@$(PINS) --only-binary :all: --python-version 3.13 --python-platform x86_64-manylinux_2_28 --output-file app/requirements.txt
+PINS := uv pip compile pyproject.toml --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make pins"
