@@ -1,6 +1,7 @@
 """The lock names its holder, the journal shows what was changed, and a crash costs nothing that was acknowledged."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ import pytest
 from repository import PROJECT
 
 PROGRAM = PROJECT / "roles/operations/files/tradefleet-operations"
+ALEX = {"who": "alex@desk", "checkout": "/home/alex/tradefleet"}
+KIM = {"who": "kim@laptop", "checkout": "/home/kim/tradefleet"}
 
 
 class Fleet:
@@ -22,18 +25,23 @@ class Fleet:
 
     def run(self, command: str, **words: str) -> subprocess.CompletedProcess[str]:
         """Run one command."""
-        argv = [
-            sys.executable,
-            str(PROGRAM),
-            command,
-            *(f"--{name.strip('_')}={value}" for name, value in words.items()),
-        ]
-        environment = {"TRADEFLEET_OPERATIONS": str(self.folder)}
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        argv = [sys.executable, str(PROGRAM), command, *(f"--{name}={value}" for name, value in words.items())]
+        environment = os.environ | {"TRADEFLEET_OPERATIONS": str(self.folder)}
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    def events(self) -> list[tuple[str, str]]:
-        """Return event and who of each line."""
-        return [(entry["event"], entry["who"]) for entry in map(json.loads, self.journal.read_text().splitlines())]
+    def begin(self, verb: str, target: str = "", change: str = "", **who: str) -> str:
+        """Begin an operation and return its number."""
+        done = self.run("begin", verb=verb, target=target, change=change, **(who or ALEX))
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["number"])
+
+    def events(self) -> list[str]:
+        """Return the event of each line."""
+        return [json.loads(line)["event"] for line in self.journal.read_text().splitlines()]
+
+    def rows(self) -> list[list[str]]:
+        """Return the cells of the table, without the times."""
+        return [line.split()[1:] for line in self.run("journal").stdout.splitlines()[1:]]
 
 
 @pytest.fixture
@@ -43,62 +51,124 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 def test_the_second_operator_learns_who_is_at_work(fleet: Fleet) -> None:
-    """And gets the lock when that one is done."""
-    assert (
-        fleet.run("begin", who="alex@desk", session="1", operation="cutover", _from="blue", to="green").returncode == 0
-    )
-    refused = fleet.run("begin", who="kim@laptop", session="2", operation="deploy")
+    """With what, and for how long; and gets the lock when that one is done."""
+    number = fleet.begin("cutover", "green 0.2.0")
+    refused = fleet.run("begin", verb="deploy", **KIM)
     assert refused.returncode == 3
-    assert "alex@desk holds the lock since 0 min" in refused.stderr
-    assert "cutover" in refused.stderr
-    assert fleet.run("end", who="kim@laptop", session="2", result="ok").stdout == "null\n"
-    assert json.loads(fleet.run("end", who="alex@desk", session="1", result="ok").stdout)["result"] == "ok"
-    assert fleet.run("begin", who="kim@laptop", session="2", operation="deploy").returncode == 0
+    assert "alex@desk has held the lock for 0 min" in refused.stderr
+    assert "cutover green 0.2.0" in refused.stderr
+    assert fleet.run("end", number=number, result="ok").returncode == 0
+    fleet.begin("deploy", **KIM)
+    assert fleet.events() == ["begin", "end", "begin"]
 
 
 def test_of_many_at_once_one_gets_it(fleet: Fleet) -> None:
-    """Twenty sessions in the same moment."""
+    """Twenty in the same moment."""
     with ThreadPoolExecutor(20) as pool:
-        done = list(pool.map(lambda number: fleet.run("begin", who="x", session=str(number)).returncode, range(20)))
+        done = list(pool.map(lambda one: fleet.run("begin", who=f"operator{one}", verb="site").returncode, range(20)))
     assert sorted(done) == [0] + [3] * 19
+    assert fleet.run("verify").returncode == 0
 
 
-def test_a_crashed_controllers_lock_is_taken_away_with_a_reason(fleet: Fleet) -> None:
-    """By an explicit command; its own next run needs none."""
-    fleet.run("begin", who="alex@desk", session="1", operation="cutover")
-    assert fleet.run("begin", who="alex@desk", session="1", operation="cutover").returncode == 0
-    fleet.run("unlock", who="kim@laptop", reason="the desk burnt down")
-    assert fleet.run("begin", who="kim@laptop", session="2", operation="cutover").returncode == 0
-    assert [event for event, _ in fleet.events()] == ["begin", "end", "begin", "unlock", "begin"]
-    assert "the desk burnt down" in fleet.journal.read_text()
+def test_a_killed_run_is_taken_over_by_an_explicit_command_only(fleet: Fleet) -> None:
+    """Also by the one whose run it was; who has lost the lock cannot give it back."""
+    killed = fleet.begin("cutover", "green 0.2.0")
+    own = fleet.run("begin", verb="cutover", **ALEX)
+    assert own.returncode == 3
+    assert "A run of your own, from this checkout" in own.stderr
+    assert "«make unlock REASON=…»" in own.stderr
+    other_checkout = fleet.run("begin", verb="cutover", who=ALEX["who"], checkout="/tmp/other")  # noqa: S108 (a name)
+    assert "alex@desk has held the lock" in other_checkout.stderr
+    assert "alex@desk cutover green 0.2.0" in fleet.run("unlock", who=KIM["who"], reason="the desk burnt down").stdout
+    fleet.begin("rollback", **KIM)
+    late = fleet.run("end", number=killed, result="ok")
+    assert late.returncode == 3
+    assert "kim@laptop has taken it away, «the desk burnt down»" in late.stderr
+    assert fleet.events() == ["begin", "unlock", "begin"]
 
 
-@pytest.mark.parametrize("change", ["changed", "taken out", "added"])
+def test_a_lock_by_hand_keeps_others_out(fleet: Fleet) -> None:
+    """The holder's own operations go on under it, one at a time; unlocking what nobody holds is no mistake."""
+    assert fleet.run("lock", reason="new switches", **ALEX).returncode == 0
+    refused = fleet.run("begin", verb="deploy", **KIM)
+    assert refused.returncode == 3
+    assert "by hand: new switches" in refused.stderr
+    number = fleet.begin("cutover")
+    assert fleet.run("begin", verb="deploy", **ALEX).returncode == 3
+    fleet.run("end", number=number, result="ok")
+    assert "alex@desk for" in fleet.run("status").stdout
+    assert fleet.run("lock", reason="mine", **KIM).returncode == 3
+    assert fleet.run("unlock", who=ALEX["who"], reason="done").returncode == 0
+    assert fleet.run("status").stdout.startswith("lock: free\n")
+    assert fleet.run("unlock", who=ALEX["who"], reason="again").stdout == "Nobody held the lock.\n"
+
+
+def test_the_journal_is_a_table(fleet: Fleet) -> None:
+    """Who, verb, target, result, seconds and change; the last ones, of which status shows five."""
+    fleet.run("end", number=fleet.begin("deploy", "green", "CHG-7"), result="failed")
+    fleet.begin("site")
+    fleet.run("unlock", who=KIM["who"], reason="gone")
+    assert fleet.rows() == [
+        ["alex@desk", "deploy", "green", "failed", "0", "CHG-7"],
+        ["alex@desk", "site", "-", "broken", "off", "-", "-"],
+        ["kim@laptop", "unlock", "gone", "ok", "-", "-"],
+    ]
+    for each in range(6):
+        fleet.run("end", number=fleet.begin("canary", f"{each}%"), result="ok")
+    fleet.begin("site", "\x1b[2Jall")
+    assert [row[1:4] for row in fleet.rows()[-2:]] == [["canary", "5%", "ok"], ["site", "[2Jall", "running"]]
+    assert len(fleet.run("status").stdout.splitlines()) == 3 + 5
+    assert len(fleet.run("journal", last="2").stdout.splitlines()) == 1 + 2
+
+
+@pytest.mark.parametrize("change", ["changed", "taken out", "added", "spoilt"])
 def test_a_tampered_journal_is_found(fleet: Fleet, change: str) -> None:
-    """Wherever it was touched; whole, it verifies."""
-    for number in range(5):
-        fleet.run("begin", who=f"operator{number}", session=str(number))
-        fleet.run("end", who=f"operator{number}", session=str(number), result="ok")
+    """Wherever it was touched, and before the table is believed; whole, it verifies."""
+    for each in range(5):
+        fleet.run("end", number=fleet.begin("site", who=f"operator{each}"), result="ok")
     assert fleet.run("verify").returncode == 0
     kept = fleet.journal.read_text().splitlines()
-    if change == "changed":
-        kept[3] = kept[3].replace("operator1", "nobody")
-    elif change == "taken out":
-        del kept[3]
-    else:
-        kept.insert(3, kept[2])
+    match change:
+        case "changed":
+            kept[3] = kept[3].replace("operator1", "nobody")
+        case "taken out":
+            del kept[3]
+        case "added":
+            kept.insert(3, kept[2])
+        case _:
+            kept[3] = "{"
     fleet.journal.write_text("\n".join(kept) + "\n")
-    broken = fleet.run("verify")
-    assert broken.returncode == 1
-    assert "does not follow the one before it" in broken.stdout
+    for command in ("verify", "journal", "status"):
+        broken = fleet.run(command)
+        assert broken.returncode == 1
+        assert "does not follow the one before it" in broken.stderr
 
 
-def test_a_line_that_a_crash_cut_short_is_replaced(fleet: Fleet) -> None:
-    """It was acknowledged to nobody; the chain goes on from the last whole one."""
-    fleet.run("lock", who="alex@desk", session="1", reason="maintenance of the power supply")
+def test_a_line_that_a_crash_cut_short_counts_for_nothing(fleet: Fleet) -> None:
+    """It was acknowledged to nobody; it stays where it is, and the chain goes on over it."""
+    number = fleet.begin("site")
     with fleet.journal.open("a") as journal:
-        journal.write('{"event": "end", "who')
-    assert fleet.run("begin", who="kim@laptop", session="2").returncode == 3
-    fleet.run("end", who="alex@desk", session="1", result="ok")
+        journal.write('{"event": "end", "of": 1, "who')
+    assert fleet.run("begin", verb="deploy", **KIM).returncode == 3
+    assert fleet.run("end", number=number, result="ok").returncode == 0
+    assert fleet.run("verify").stdout == "3 lines\n"
+    fleet.begin("deploy", **KIM)
     assert fleet.run("verify").returncode == 0
-    assert fleet.events() == [("lock", "alex@desk"), ("end", "alex@desk")]
+
+
+def test_where_the_file_system_can_it_takes_additions_only(fleet: Fleet) -> None:
+    """Not even root's editor shortens it then; operations go on."""
+    said = fleet.run("seal").stdout
+    if said.startswith("Not append-only"):
+        pytest.skip(said)
+    try:
+        assert said == "Append-only from now on.\n"
+        assert fleet.run("seal").stdout == "Append-only.\n"
+        fleet.run("end", number=fleet.begin("site"), result="ok")
+        with pytest.raises(PermissionError):
+            fleet.journal.write_text("")
+        with pytest.raises(PermissionError):
+            fleet.journal.unlink()
+        assert fleet.events() == ["begin", "end"]
+    finally:
+        subprocess.run(["chattr", "-a", fleet.journal], check=True)
