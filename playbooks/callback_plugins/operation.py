@@ -1,0 +1,103 @@
+"""Ansible callback: gives the fleet's lock back when the run ends that has taken it, and notes how it went.
+
+A last play would not do: Ansible plays no further one after a failure. A callback hears of every end but a SIGKILL, and
+has the run's own inventory, variables and passwords (docs/adr/0006-lock-and-journal.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ansible.executor.stats import AggregateStats
+from ansible.executor.task_queue_manager import TaskQueueManager
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.playbook.play import Play
+from ansible.playbook.play_context import PlayContext
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: operation
+type: aggregate
+short_description: Gives the fleet's lock back when a run ends
+description:
+  - What playbooks/tasks/begin.yml has taken, whether the run succeeded, failed or was interrupted.
+"""
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no types)
+    """One run, and the lock that it may hold."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "operation"
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        super().__init__()
+        self._command: list[str] | None = None
+
+    def set_play_context(self, play_context: PlayContext) -> None:
+        """Keep the passwords that the operator has typed (-k, -K)."""
+        self._passwords = {"conn_pass": play_context.password, "become_pass": play_context.become_pass}
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Keep what another play needs."""
+        self._manager, self._loader = play.get_variable_manager(), play.get_loader()
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """See whether that was the beginning of an operation."""
+        if result.task.register != "begin_operation" or not str(result.result.get("stdout", "")).startswith("{"):
+            return
+        program, number = result.result["cmd"][0], json.loads(result.result["stdout"])["number"]
+        self._command = [program, "end", f"--number={number}"]
+        self._host = result.task.delegate_to
+        self._hear_of_interrupts()
+
+    def _hear_of_interrupts(self) -> None:
+        """After a Ctrl-C no callback is called any more, but the loader is told to clean up."""
+        clean_up, process = self._loader.cleanup_all_tmp_files, os.getpid()
+
+        def end_first() -> None:
+            if os.getpid() == process:
+                self._end("interrupted")
+            clean_up()
+
+        self._loader.cleanup_all_tmp_files = end_first
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """Give the lock back: failed is what Ansible itself calls so in its exit status."""
+        self._end("failed" if any(stats.failures.values()) or any(stats.dark.values()) else "ok")
+
+    def _end(self, result: str) -> None:
+        if self._command is None:
+            return
+        command, self._command = [*self._command, f"--result={result}"], None
+        inventory = self._manager._inventory
+        # The host of the lock need not be among those of the run.
+        inventory.subset(None)
+        inventory.remove_restriction()
+        task: dict[str, Any] = {"name": "End | Give the lock back", "ansible.builtin.command": {"argv": command}}
+        play = {
+            "name": "End",
+            "hosts": self._host,
+            "strategy": "ansible.builtin.linear",
+            "gather_facts": False,
+            "become": True,
+            "tags": "always",
+            "tasks": [task | {"changed_when": False}],
+        }
+        manager = TaskQueueManager(
+            inventory=inventory,
+            variable_manager=self._manager,
+            loader=self._loader,
+            passwords=self._passwords,
+            stdout_callback_name="ansible.builtin.minimal",
+            run_additional_callbacks=False,
+        )
+        try:
+            if manager.run(Play.load(play, variable_manager=self._manager, loader=self._loader)) != manager.RUN_OK:
+                self._display.error(f"{self._host} still holds the lock for this run, unless it says otherwise above.")
+        finally:
+            manager.cleanup()
