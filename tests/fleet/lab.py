@@ -66,7 +66,10 @@ def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def play_until(marker: str, playbook: str, **extra: str) -> None:
-    """Run a playbook and kill it, with all of its processes, as soon as it announces the task `marker`."""
+    """Run a playbook and kill it, with all of its processes, as soon as it announces the task `marker`.
+
+    Then say so, as an operator must: what was killed keeps the lock.
+    """
     with subprocess.Popen(
         _playbook(playbook, extra),
         cwd=PROJECT,
@@ -81,6 +84,8 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
             seen.append(line)
             if marker in line:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                play("unlock", reason="'killed by a test'")
                 return
     raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
 

@@ -23,7 +23,10 @@ def test_status_shows_every_host_and_warns() -> None:
     """One line for each host; no warning now, and one as soon as a load balancer does what traffic.yml does not say."""
     table = status()
     assert "warning:" not in table
-    assert {line.split()[0] for line in table.splitlines()} == set(ADDRESSES)
+    hosts, lock, operations = table.strip().split("\n\n")
+    assert {line.split()[0] for line in hosts.splitlines()} == set(ADDRESSES)
+    assert lock == "lock: free"
+    assert 1 < len(operations.splitlines()) <= 1 + 5
     assert [table.count(what) for what in ("postgresql=leader", "redis=primary", "cache=primary")] == [1, 1, 1]
     on("lb1", "ln -sfn traffic-sets/green /etc/nginx/traffic")
     try:
@@ -43,6 +46,20 @@ def test_maintenance_closes_and_opens(api: Api) -> None:
     finally:
         play("maintenance", maintenance="off")
     assert {Api(edge, api.key).request("GET", "/v1/orders").status for edge in EDGES} == {200}
+def test_every_operation_is_in_the_journal() -> None:
+    """Of all that these tests have done: each has an end, those that were killed too, and the chain is whole."""
+    assert on("ops1", "tradefleet-operations verify").endswith(" lines\n")
+    table = on("ops1", "tradefleet-operations journal --last 1000")
+    assert re.search(r" site .* ok ", table)
+    assert " running" not in table
+    on("ops1", "tradefleet-operations lock --who=kim@laptop --reason='new switches'")
+    try:
+        refused = play("cutover", check=False)
+        assert refused.returncode != 0
+        assert "kim@laptop has held the lock for 0 min" in " ".join(refused.stdout.split())
+        assert "lock: kim@laptop" in status()
+    finally:
+        play("unlock", reason="'the switches are in'")
 
 
 def test_the_same_sources_make_the_same_release(release: Callable[..., Path]) -> None:
