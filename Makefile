@@ -12,6 +12,8 @@ INVENTORY := inventories/$(ENV)
 LAB_TRAFFIC := inventories/lab/group_vars/all/traffic.yml
 RELEASE := dist/tradefleet-$(VERSION).tar.gz
 PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
+# What an operator says beside a verb, whatever quotes are in it: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
+SAID = -e "$$($(BIN)/python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
 
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -71,7 +73,7 @@ down: venv | .vault/$(ENV) ## remove the lab's hosts and network (PURGE=1: also 
 
 .PHONY: site
 site: secrets $(RELEASE) ## converge the fleet to the inventory
-	@$(PLAYBOOK) playbooks/site.yml
+	@$(PLAYBOOK) playbooks/site.yml $(SAID)
 
 .PHONY: status
 status: ## one table of what runs where
@@ -87,15 +89,15 @@ release: venv ## build dist/tradefleet-VERSION.tar.gz
 
 .PHONY: deploy
 deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
-	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION)
+	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION) $(SAID)
 
 .PHONY: cutover
 cutover: ## move the traffic to the other colour (TO=green)
-	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO))
+	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(SAID)
 
 .PHONY: rollback
 rollback: ## move the traffic back
-	@$(PLAYBOOK) playbooks/rollback.yml
+	@$(PLAYBOOK) playbooks/rollback.yml $(SAID)
 
 .PHONY: finalize
 finalize: ## apply the contract migrations, once both colours run the live release
@@ -103,15 +105,30 @@ finalize: ## apply the contract migrations, once both colours run the live relea
 
 .PHONY: canary
 canary: ## give a share of the clients to the idle colour, judged (PERCENT=10), or all, step by step
-	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT))
+	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT)) $(SAID)
 
 .PHONY: shadow
 shadow: ## let the idle colour answer a copy of some reads, and compare (PERCENT=5)
-	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error say how many: make shadow PERCENT=5))
+	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error say how many: make shadow PERCENT=5)) $(SAID)
 
 .PHONY: maintenance
 maintenance: ## close the platform to clients, or open it (STATE=on)
-	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error say on or off: make maintenance STATE=on))
+	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error say on or off: make maintenance STATE=on)) $(SAID)
+
+.PHONY: lock
+lock: ## keep other operators' verbs out until make unlock (REASON='…')
+	@$(PLAYBOOK) playbooks/lock.yml $(SAID)
+
+.PHONY: unlock
+unlock: ## take the lock away from whoever holds it (REASON='…')
+	@$(PLAYBOOK) playbooks/unlock.yml $(SAID)
+
+LAST ?= 20
+.PHONY: journal
+journal: ## the last operations: who, what, result, seconds, change (LAST=20)
+	@mkdir -p .lab && rm -f .lab/journal.txt
+	@$(PLAYBOOK) playbooks/journal.yml -e last=$(LAST) -e journal_file=$(CURDIR)/.lab/journal.txt > .lab/journal.log || { cat .lab/journal.log; exit 1; }
+	@cat .lab/journal.txt
 
 .PHONY: api-key
 api-key: ## print the demo trader's API key

@@ -1,7 +1,7 @@
 """Ansible callback: gives the fleet's lock back when the run ends that has taken it, and notes how it went.
 
 A last play would not do: Ansible plays no further one after a failure. A callback hears of every end but a SIGKILL, and
-has the run's own inventory, variables and passwords (docs/adr/0006-lock-and-journal.md).
+has the run's own inventory, variables and passwords (docs/adr/0007-lock-and-journal.md).
 """
 
 from __future__ import annotations

@@ -15,6 +15,24 @@ def test_traffic_says_what_it_was_told() -> None:
     assert yaml.safe_load(text) == stated | {"traffic_canary_percent": 0}
 
 
+def test_status_ends_with_the_lock_and_the_last_operations() -> None:
+    """And warns where there is none, or where the journal was changed."""
+
+    def rendered(**answer: object) -> str:
+        host = {"group_names": ["ops"], "status_systemd": {"stdout": "running"}, "status_operations": answer}
+        variables = {"groups": {"all": ["ops1"], "edge": [], "postgres": []}, "hostvars": {"ops1": host}}
+        return render_file(TEMPLATES / "status.txt.j2", fleet_lock_host="ops1", fleet_vip="10.0.0.10", **variables)
+
+    said = "lock: alex@desk for 0 min 2 s: site\n\ntime  who"
+    whole = rendered(rc=0, stdout=said, stderr="")
+    assert whole.startswith(f"ops1  ops                  \n\n{said}\n\nwarning: ")
+    assert "ops1: " not in whole
+    broken = rendered(rc=1, stdout=said, stderr="The journal is broken: line 4 does not follow the one before it.")
+    assert said in broken
+    assert "\nwarning: ops1: The journal is broken: line 4" in broken
+    assert "\nwarning: ops1: no lock and no journal\n" in rendered(rc=2, stdout="", stderr="", msg="No such file")
+
+
 def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:
     """New secrets are long and differ from each other."""
     text = render_file(
