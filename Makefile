@@ -101,7 +101,7 @@ rollback: ## move the traffic back
 
 .PHONY: finalize
 finalize: ## apply the contract migrations, once both colours run the live release
-	@$(PLAYBOOK) playbooks/finalize.yml
+	@$(PLAYBOOK) playbooks/finalize.yml $(SAID)
 
 .PHONY: canary
 canary: ## give a share of the clients to the idle colour, judged (PERCENT=10), or all, step by step
