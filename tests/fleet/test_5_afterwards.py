@@ -46,6 +46,8 @@ def test_maintenance_closes_and_opens(api: Api) -> None:
     finally:
         play("maintenance", maintenance="off")
     assert {Api(edge, api.key).request("GET", "/v1/orders").status for edge in EDGES} == {200}
+
+
 def test_every_operation_is_in_the_journal() -> None:
     """Of all that these tests have done: each has an end, those that were killed too, and the chain is whole."""
     assert on("ops1", "tradefleet-operations verify").endswith(" lines\n")
