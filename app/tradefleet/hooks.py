@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its time budget, the headers of its answer and its log line."""
+"""What happens around every request: whether it is let in, its id, its time budget, its headers and its log line."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from tradefleet import deadline
+from tradefleet import deadline, drain
 from tradefleet.settings import Settings
 
 # All database work of a request together, enough to wait for the end of a planned switchover. The promise to the caller
@@ -23,13 +23,19 @@ log = logging.getLogger("tradefleet.access")
 def init_app(app: Flask, settings: Settings) -> None:
     """Wrap every request of `app`."""
     inner = app.wsgi_app
+    gate = app.extensions["gate"] = drain.Gate(settings.drain_flag, settings.runtime_folder)
 
-    def with_budget(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         with deadline.budget(REQUEST_SECONDS):
-            return inner(environ, start_response)
+            if environ["PATH_INFO"] in drain.ALWAYS_OPEN:
+                return inner(environ, start_response)
+            with gate.passage() as admitted:
+                environ[drain.ADMITTED] = admitted
+                return inner(environ, start_response)
 
-    app.wsgi_app = with_budget  # type: ignore[method-assign]  # how Flask documents WSGI middleware
+    app.wsgi_app = guarded  # type: ignore[method-assign]  # how Flask documents WSGI middleware
     app.before_request(_begin)
+    app.before_request(_refuse)
 
     @app.after_request
     def _finish(response: Response) -> Response:
@@ -57,3 +63,9 @@ def _begin() -> None:
     g.began_at = time.monotonic()
     given = request.headers.get("X-Request-Id", "")
     g.request_id = given if _SAFE_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _refuse() -> None:
+    # Before anybody looks at the key or the body: the edge sends the same request to another host.
+    if not request.environ.get(drain.ADMITTED, True):
+        raise drain.refusal(request.method)

@@ -70,7 +70,11 @@ class RedisSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting of the application, coerced and checked."""
+    """Every setting of the application, coerced and checked.
+
+    While the file `drain_flag` exists, this host takes no requests. It is no variable: a release that does not know one
+    would not start. `runtime_folder` is the service's own below /run; empty where nobody manages the process.
+    """
 
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
@@ -78,6 +82,8 @@ class Settings:
     color: str = "none"
     trusted_proxies: int = 0
     log_level: str = "INFO"
+    drain_flag: Path = Path("/run/tradefleet-draining")
+    runtime_folder: str = ""
 
 
 def _addresses(text: str) -> tuple[Address, ...]:
@@ -226,4 +232,10 @@ def load() -> Settings:
     rest = _pick(
         values, release="MANIFEST_FILE", color="COLOR", trusted_proxies="TRUSTED_PROXIES", log_level="LOG_LEVEL"
     )
-    return Settings(database=DatabaseSettings(**database), redis=RedisSettings(**redis), **rest)
+    return Settings(
+        database=DatabaseSettings(**database),
+        redis=RedisSettings(**redis),
+        # systemd's, for RuntimeDirectory=.
+        runtime_folder=os.environ.get("RUNTIME_DIRECTORY", ""),
+        **rest,
+    )

@@ -29,9 +29,9 @@ class Dependencies(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served: ready, degraded (without a Redis), or unavailable."""
+    """Whether requests can be served: ready, degraded (without a Redis), unavailable, or not here for now: draining."""
 
-    status: Literal["ready", "degraded", "unavailable"]
+    status: Literal["ready", "degraded", "unavailable", "draining"]
     dependencies: Dependencies
 
 

@@ -2,11 +2,12 @@
 
 import logging
 from http import HTTPStatus
+from typing import Literal
 
 from flask import Blueprint, Response, current_app, jsonify
 from sqlalchemy.exc import SQLAlchemyError
 
-from tradefleet import deadline, schema
+from tradefleet import deadline, drain, schema
 from tradefleet.contract import operation
 from tradefleet.database import DatabaseUnavailableError
 from tradefleet.extensions import cache, db, state
@@ -41,13 +42,28 @@ def readyz() -> Response:
         log.warning("not ready: the database does not answer", exc_info=error)
         has_database, fit = False, "unknown"
     redis, cached = state.current.health(), cache.current.health()
+    gate: drain.Gate = current_app.extensions["gate"]
+    is_draining = gate.is_closed()
     answer = Readiness(
-        status="unavailable" if fit != "ok" else "degraded" if "down" in (redis, cached) else "ready",
+        status=_status(is_draining=is_draining, is_fit=fit == "ok", is_whole="down" not in (redis, cached)),
         dependencies=Dependencies(database="ok" if has_database else "down", fit=fit, redis=redis, cache=cached),
     )
     response = jsonify(answer.model_dump())
-    response.status_code = HTTPStatus.OK if fit == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+    response.status_code = HTTPStatus.OK if fit == "ok" and not is_draining else HTTPStatus.SERVICE_UNAVAILABLE
+    if is_draining:
+        response.headers.update(drain.headers("GET"))
     return response
+
+
+def _status(
+    *, is_draining: bool, is_fit: bool, is_whole: bool
+) -> Literal["draining", "unavailable", "degraded", "ready"]:
+    # The dependencies beside it tell whether a draining host would be ready.
+    if is_draining:
+        return "draining"
+    if not is_fit:
+        return "unavailable"
+    return "ready" if is_whole else "degraded"
 
 
 @blueprint.get("/version")
