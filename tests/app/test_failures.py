@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from tradefleet import deadline
@@ -215,6 +215,67 @@ def test_unknown_outcome_is_504(
     assert answer.status_code == 504
     assert "Idempotency-Key" in answer.get_json()["detail"]
     assert "gone" not in answer.text
+
+
+class Fault:
+    """Breaks one step of the work with a database: a statement before or after it was done, or a commit likewise."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Listen to each step; nothing breaks yet."""
+        self._steps = 0
+        self._breaking = range(0)
+        self._invalidated = False
+        commit = Session.commit
+
+        def broken_commit(session: Session) -> None:
+            self._pass()
+            commit(session)
+            self._pass()
+
+        monkeypatch.setattr(Session, "commit", broken_commit)
+        for moment in ("before_cursor_execute", "after_cursor_execute"):
+            event.listen(engine, moment, lambda *_: self._pass())
+
+    def plan(self, breaking: range, *, invalidated: bool = False) -> None:
+        """Have these steps break, counted from now."""
+        self._steps, self._breaking, self._invalidated = 0, breaking, invalidated
+
+    def _pass(self) -> None:
+        self._steps += 1
+        if self._steps in self._breaking:
+            raise lost_connection(invalidated=self._invalidated)
+
+
+@pytest.mark.parametrize(
+    ("invalidated", "lasting", "expected"),
+    [(True, 1, {201}), (False, 1, {201, 503}), (True, 99, {201, 503, 504}), (False, 99, {201, 503, 504})],
+)
+def test_503_promises_that_nothing_was_done_wherever_it_breaks(
+    app: Flask,
+    headers: dict[str, str],
+    order: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    invalidated: bool,
+    lasting: int,
+    expected: set[int],
+) -> None:
+    client = app.test_client()
+    fault = Fault(app.extensions["database"], monkeypatch)
+    seen = set()
+    for step in range(1, 20):
+        named = headers | {"Idempotency-Key": f"step-{step}"}
+        fault.plan(range(step, step + lasting), invalidated=invalidated)
+        status = client.post("/v1/orders", json=order, headers=named).status_code
+        fault.plan(range(0))
+        # The edge sends a refused order to another host, and a client repeats it: neither may find it stored.
+        again = client.post("/v1/orders", json=order, headers=named)
+        assert again.status_code == 201
+        if status == 503:
+            assert "Idempotency-Replayed" not in again.headers, f"step {step}: refused, and stored all the same"
+        if status == 201:
+            assert again.headers["Idempotency-Replayed"] == "true", f"step {step}: acknowledged, and not stored"
+        seen.add(status)
+    assert seen == expected
 
 
 def test_bug_is_a_500_without_its_text(
