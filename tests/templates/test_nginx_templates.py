@@ -4,6 +4,7 @@ import re
 
 from inputs import INPUTS
 from render import lines, render
+from tradefleet import drain
 
 NGINX = INPUTS["nginx"]
 
@@ -37,14 +38,40 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     assert "reload" not in " ".join(lines(text))
 
 
-def test_a_sent_write_is_never_sent_again() -> None:
-    """Reads go to the next host, once."""
+def _location(name: str) -> list[str]:
+    (block,) = re.findall(
+        rf"location {name} \{{(.*?)\n        \}}", render("nginx", "nginx.conf.j2", **NGINX), re.DOTALL
+    )
+    return lines(block)
+
+
+def test_a_sent_write_is_sent_again_only_after_a_refusal() -> None:
+    """Reads go to the next host, once; a host that is being taken out has done nothing, and alone leads to the rest."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
-    assert [line for line in lines(text) if line.startswith("proxy_next_upstream")] == [
+    read, write = _location("@read_elsewhere"), _location("@write_elsewhere")
+    assert "proxy_next_upstream error timeout http_503;" in read
+    assert "proxy_next_upstream http_503 non_idempotent;" in write
+    for block in (read, write):
+        # From outside nobody gets there, and no host sends a request round in circles.
+        assert {"internal;", "proxy_ignore_headers X-Accel-Redirect;", "proxy_next_upstream_timeout 2s;"} <= set(block)
+        assert "proxy_pass https://$color;" in block
+    everywhere = [line for line in lines(text) if re.match("proxy_next_upstream(_tries)? ", line)]
+    assert everywhere == [
         "proxy_next_upstream error timeout;",
         "proxy_next_upstream_tries 2;",
+        "proxy_next_upstream_tries 0;",
+        "proxy_next_upstream error timeout http_503;",
+        "proxy_next_upstream_tries 0;",
+        "proxy_next_upstream http_503 non_idempotent;",
     ]
-    assert "non_idempotent" not in text
+    assert "proxy_ignore_headers X-Accel-Redirect;" in _location("= /edge-shadow")
+
+
+def test_the_edge_has_each_place_that_the_application_names() -> None:
+    """A name that it does not know is answered 500."""
+    named = {drain.headers(method)["X-Accel-Redirect"] for method in ("GET", "POST")}
+    assert named == {"@read_elsewhere", "@write_elsewhere"}
+    assert all(_location(name) for name in named)
 
 
 def test_the_application_is_reached_over_verified_tls() -> None:
