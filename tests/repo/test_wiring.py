@@ -49,6 +49,14 @@ def test_the_application_knows_every_setting_that_the_role_writes() -> None:
     assert written <= set(settings._VARIABLES)
 
 
+def test_the_application_looks_for_the_flag_that_the_role_puts_up() -> None:
+    """It is no setting, so both say it."""
+    role = load("roles/app/vars/main.yml")
+    assert role["__app_drain_flag"] == str(settings.Settings().drain_flag)
+    assert "RuntimeDirectory=tradefleet\n" in read("roles/app/templates/tradefleet-api.service.j2")
+    assert role["__app_requests"] == "/run/tradefleet/requests"
+
+
 def test_a_migration_gives_a_lock_up_before_the_requests_behind_it_fail() -> None:
     """Whoever comes after a statement that waits for a table waits with it, as long as the database role allows."""
     limits = load("playbooks/group_vars/postgres/wiring.yml")["fleet_app_database_limits"]

@@ -1,7 +1,10 @@
 """The application's settings, unit and gunicorn's configuration."""
 
 import ast
+import os
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from inputs import INPUTS
@@ -123,3 +126,22 @@ def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:
     unit = render("app", "tradefleet-api.service.j2", **APP | {"app_redis_sentinels": []})
     assert "LoadCredential=redis" not in unit
     assert "LoadCredential=database_password" in unit
+
+
+def test_a_draining_host_keeps_no_connection(tmp_path: Path) -> None:
+    """Neither for what it refuses nor for what it answers."""
+    text = render("app", "gunicorn.conf.py.j2", **APP)
+    (hook,) = [
+        node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "pre_request"
+    ]
+    flag = tmp_path / "draining"
+    source = ast.unparse(hook).replace("/run/tradefleet-draining", str(flag))
+    names: dict[str, Any] = {"os": os}
+    exec(source, names)  # noqa: S102 (the template's own function)
+    closed: list[bool] = []
+    request = SimpleNamespace(force_close=lambda: closed.append(True))
+    names["pre_request"](None, request)
+    assert closed == []
+    flag.touch()
+    names["pre_request"](None, request)
+    assert closed == [True]
