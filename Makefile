@@ -95,6 +95,10 @@ deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
 cutover: ## move the traffic to the other colour (TO=green)
 	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(SAID)
 
+.PHONY: rolling
+rolling: $(RELEASE) ## replace the live colour's release with VERSION, host by host
+	@$(PLAYBOOK) playbooks/rolling.yml -e rolling_release=$(VERSION) $(SAID)
+
 .PHONY: rollback
 rollback: ## move the traffic back
 	@$(PLAYBOOK) playbooks/rollback.yml $(SAID)

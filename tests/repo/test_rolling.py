@@ -1,0 +1,278 @@
+"""Who is taken out when, and what is left where a roll stops: the real playbook, with stand-ins for hosts and role."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from repository import PROJECT
+
+PLAYBOOKS = PROJECT / "playbooks"
+# Stands in for what the role does to a host, as far as a roll can see it, and for what is answered on the network. An
+# action plugin runs on the controller. A line of the journal is a step: what, to whom, and who serves then.
+ACT = """
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ansible.plugins.action import ActionBase
+
+ROOT = Path("FOLDER")
+
+
+def state(host):
+    return json.loads((ROOT / f"{host}.json").read_text())
+
+
+def serving():
+    hosts = sorted(path.stem for path in ROOT.glob("blue*.json"))
+    return [host for host in hosts if state(host)["fit"] and not state(host)["drained"]]
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        given = self._task.args
+        return self.ask(given) if "url" in given else self.act(given["step"], given["host"], given["release"])
+
+    def act(self, step, host, release):
+        now = state(host)
+        if step in ("drain", "undrain"):
+            now["drained"] = step == "drain"
+        if step == "activate":
+            if not now["drained"]:
+                return {"failed": True, "msg": "a host that serves was touched"}
+            if [host, release] in json.loads((ROOT / "bad.json").read_text()):
+                return {"failed": True, "msg": f"Release {release} did not become ready on {host}"}
+            now.update(release=release, fit=True)
+        # In one piece: the other hosts' steps look at it.
+        (ROOT / f"{host}.new").write_text(json.dumps(now))
+        (ROOT / f"{host}.new").replace(ROOT / f"{host}.json")
+        (ROOT / f"{host}.current").unlink(missing_ok=True)
+        (ROOT / f"{host}.current").symlink_to(f"releases/{now['release']}")
+        with (ROOT / "journal").open("a") as journal:
+            journal.write(f"{step} {host} | {' '.join(serving())}\\n")
+        return {"changed": True}
+
+    def ask(self, given):
+        name = urlsplit(given["url"]).hostname
+        if name.startswith("lb"):
+            turn = ROOT / f"{name}.turn"
+            turn.write_text(str(int(turn.read_text() if turn.exists() else 0) + 1))
+            hosts = serving() or [None]
+            chosen = hosts[int(turn.read_text()) % len(hosts)]
+            found = {"color": "blue", "release": state(chosen)["release"]} if chosen else {}
+            status = 200 if chosen else 502
+        else:
+            now = state(name)
+            status = 200 if name in serving() else 503
+            said = "draining" if now["drained"] else "ready" if now["fit"] else "unavailable"
+            found = {"status": said, "dependencies": {"schema": "ok" if now["fit"] else "unknown"}}
+        failed = status not in given.get("status_code", [200])
+        return {"status": status, "json": found, "failed": failed, "msg": f"Status code was {status}"}
+"""
+
+
+class Fleet:
+    """Three hosts of one colour, and two load balancers."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make them."""
+        self.root = folder
+        self.hosts = ["blue1", "blue2", "blue3"]
+        for host in self.hosts:
+            self.set(host, release="0.1.0", drained=False, fit=True)
+            (folder / f"{host}.current").symlink_to("releases/0.1.0")
+        self.bad()
+        (folder / "traffic").symlink_to("traffic-sets/blue+green-10")
+        (folder / "action_plugins").mkdir()
+        (folder / "action_plugins/stand_in.py").write_text(ACT.replace("FOLDER", str(folder)))
+        role = folder / "roles/app/tasks"
+        role.mkdir(parents=True)
+        for step in ("main", "migrate", "drain", "activate", "undrain"):
+            given = {"step": step, "host": "{{ inventory_hostname }}", "release": "{{ app_release }}"}
+            (role / f"{step}.yml").write_text(yaml.safe_dump([{"name": step, "stand_in": given}]))
+        self._copy()
+
+    def _copy(self) -> None:
+        """Take the playbook with its tasks; only whom it asks, and where, is another."""
+        (self.root / "tasks").mkdir()
+        (self.root / "templates").mkdir()
+        (self.root / "group_vars/all").mkdir(parents=True)
+        names = [f"tasks/{path.name}" for path in PLAYBOOKS.glob("tasks/rolling_*.yml")]
+        for name in ["rolling.yml", "tasks/write_traffic.yml", "templates/traffic.yml.j2", *names]:
+            text = (PLAYBOOKS / name).read_text().replace("ansible.builtin.uri:", "stand_in:")
+            text = text.replace(
+                "[readlink, /run/tradefleet/current]", f"[readlink, '{self.root}/{{{{ item }}}}.current']"
+            )
+            text = text.replace("/etc/nginx/traffic", str(self.root / "traffic"))
+            (self.root / name).write_text(text.replace("retries: 30", "retries: 1"))
+        plays = yaml.safe_load((self.root / "rolling.yml").read_text())
+        kept = [play for play in plays if "ansible.builtin.import_playbook" not in play]
+        (self.root / "rolling.yml").write_text(yaml.safe_dump(kept, sort_keys=False))
+        local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        groups = {
+            "edge": {"hosts": {"lb1": {}, "lb2": {}}},
+            "app": {"children": {"app_blue": {"hosts": {host: {} for host in self.hosts}}, "app_green": {"hosts": {}}}},
+        }
+        own = {
+            "ansible_become": False,
+            "app_color": "blue",
+            "fleet_address": "{{ inventory_hostname }}",
+            "fleet_app_port": 8443,
+            "fleet_domain": "trade.example",
+            "fleet_inventory_dir": str(self.root),
+            "fleet_releases": {"blue": "0.1.0", "green": ""},
+            "fleet_upstream_fail_seconds": 0,
+            "pki_ca_dir": "/nonexistent",
+            "traffic_live_color": "blue",
+            "traffic_canary_percent": 10,
+            "rolling_batch": 1,
+        }
+        (self.root / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": local | own}}))
+
+    def set(self, host: str, **state: Any) -> None:
+        """Change what a host is."""
+        file = self.root / f"{host}.json"
+        before = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(before | state))
+
+    def bad(self, *pairs: tuple[str, str]) -> None:
+        """Say which release does not become ready on which host."""
+        (self.root / "bad.json").write_text(json.dumps(pairs))
+
+    def roll(self, release: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the verb, with Ansible's own strategy."""
+        (self.root / "journal").write_text("")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        own = {
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_ROLES_PATH": str(self.root / "roles"),
+            "ANSIBLE_ACTION_PLUGINS": str(self.root / "action_plugins"),
+        }
+        argv = ["ansible-playbook", "-i", str(self.root / "hosts.yml"), "-e", f"rolling_release={release}", *arguments]
+        return subprocess.run(
+            [*argv, str(self.root / "rolling.yml")],
+            cwd=PROJECT,
+            env=kept | own,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def journal(self) -> list[str]:
+        """Return who was taken out, given the release, and let in again; with who served then."""
+        steps = (self.root / "journal").read_text().splitlines()
+        return [step for step in steps if step.startswith(("drain", "activate", "undrain"))]
+
+    def releases(self) -> dict[str, str]:
+        """Return what each host runs; all of them must serve."""
+        states = {host: json.loads((self.root / f"{host}.json").read_text()) for host in self.hosts}
+        assert not [host for host, state in states.items() if state["drained"] or not state["fit"]]
+        return {host: state["release"] for host, state in states.items()}
+
+    def stated(self) -> Any:
+        """Return what traffic.yml says, or nothing."""
+        file = self.root / "group_vars/all/traffic.yml"
+        return yaml.safe_load(file.read_text()) if file.exists() else None
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    """Return a fleet that nobody has touched."""
+    return Fleet(tmp_path)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a run says, in one line."""
+    return " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
+
+
+def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
+    """The others serve meanwhile; what the colour runs is written down last, and a canary's share stays."""
+    done = fleet.roll("0.2.0")
+    assert done.returncode == 0, said(done)
+    assert fleet.journal() == [
+        "drain blue1 | blue2 blue3",
+        "activate blue1 | blue2 blue3",
+        "undrain blue1 | blue1 blue2 blue3",
+        "drain blue2 | blue1 blue3",
+        "activate blue2 | blue1 blue3",
+        "undrain blue2 | blue1 blue2 blue3",
+        "drain blue3 | blue1 blue2",
+        "activate blue3 | blue1 blue2",
+        "undrain blue3 | blue1 blue2 blue3",
+    ]
+    assert set(fleet.releases().values()) == {"0.2.0"}
+    stated = {"traffic_live_color": "blue", "release_blue": "0.2.0", "release_green": ""}
+    assert fleet.stated() == stated | {"traffic_canary_percent": 10}
+
+
+def test_as_many_at_a_time_as_told(fleet: Fleet) -> None:
+    """And never a third host beside them."""
+    done = fleet.roll("0.2.0", "-e", "rolling_batch=2")
+    assert done.returncode == 0, said(done)
+    assert [len(step.split("|")[1].split()) for step in fleet.journal() if step.startswith("activate")] == [1, 1, 2]
+    assert set(fleet.releases().values()) == {"0.2.0"}
+
+
+@pytest.mark.parametrize(("batch", "left"), [(1, ["0.2.0", "0.1.0", "0.1.0"]), (2, ["0.2.0", "0.1.0", "0.1.0"])])
+def test_a_host_that_does_not_become_ready_stops_the_run(fleet: Fleet, batch: int, left: list[str]) -> None:
+    """It serves again as before, those after it are not touched; the message names what runs where, and what to do."""
+    fleet.bad(("blue2", "0.2.0"))
+    stopped = fleet.roll("0.2.0", "-e", f"rolling_batch={batch}")
+    assert stopped.returncode == 2
+    assert list(fleet.releases().values()) == left
+    assert not [step for step in fleet.journal() if "blue3 |" in step]
+    assert fleet.stated() is None
+    for words in (
+        "Release 0.2.0 did not become ready on blue2",
+        "blue1 runs 0.2.0, blue2 runs 0.1.0, blue3 runs 0.1.0; traffic.yml says 0.1.0.",
+        "«make rolling VERSION=0.2.0»), or go back («make rolling VERSION=0.1.0»)",
+    ):
+        assert words in said(stopped)
+    assert fleet.roll("0.1.0").returncode == 0
+    assert set(fleet.releases().values()) == {"0.1.0"}
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_what_a_killed_run_has_left_comes_first(fleet: Fleet, fit: bool) -> None:
+    """A host that is drained, and runs the new release or nothing; the others are not touched before it serves."""
+    fleet.set("blue2", release="0.2.0", drained=True, fit=fit)
+    done = fleet.roll("0.2.0")
+    assert done.returncode == 0, said(done)
+    assert [step for step in fleet.journal() if step.startswith("drain")] == [
+        "drain blue2 | blue1 blue3",
+        "drain blue1 | blue2 blue3",
+        "drain blue3 | blue1 blue2",
+    ]
+    assert set(fleet.releases().values()) == {"0.2.0"}
+
+
+def test_nobody_is_taken_out_beside_a_host_that_does_not_serve(fleet: Fleet) -> None:
+    """Its own repair is tried; where that fails, it stays out, and the others stay in."""
+    fleet.set("blue3", fit=False)
+    fleet.bad(("blue3", "0.2.0"))
+    stopped = fleet.roll("0.2.0")
+    assert stopped.returncode == 2
+    assert [step.split(" |")[0] for step in fleet.journal()] == ["drain blue3"]
+    assert "blue3 does not become ready and stays out of service: schema unknown" in said(stopped)
+    assert "blue1 runs 0.1.0, blue2 runs 0.1.0" in said(stopped)
+
+
+def test_a_colour_that_does_not_serve_and_a_part_of_one_are_refused(fleet: Fleet) -> None:
+    """Nothing is even staged."""
+    (fleet.root / "traffic").unlink()
+    (fleet.root / "traffic").symlink_to("traffic-sets/green")
+    moved = fleet.roll("0.2.0")
+    assert "the load balancers send traffic to green: a cutover was interrupted" in said(moved)
+    part = fleet.roll("0.2.0", "--limit", "blue1:blue2")
+    assert "leave «--limit» out. Nothing was changed." in said(part)
+    assert (moved.returncode, part.returncode) == (2, 2)
+    assert (fleet.root / "journal").read_text() == ""
