@@ -177,6 +177,34 @@ def test_a_colour_without_hosts_takes_no_release(lab: Path) -> None:
     assert f"Colour green has no hosts. Put some into group app_green in {lab}/hosts.yml." in said
 
 
+def test_a_roll_that_would_leave_nobody_is_refused(lab: Path) -> None:
+    """A colour with one host, a batch of all, a batch of none."""
+    given = {"rolling_release": "0.2.0", "preflight_release_dir": "/nonexistent"}
+    said = refusal(lab, "rolling", rolling_batch="2", **given)
+    assert "Colour blue has blue1, blue2, and rolling_batch is 2: nobody would serve meanwhile." in said
+    assert "«make deploy VERSION=0.2.0», «make cutover»" in said
+    none = refusal(lab, "rolling", rolling_batch="0", **given)
+    assert (
+        f"rolling_batch is «0»; it must be how many hosts are taken out at a time, 1 or more. Correct it in {lab}"
+        in none
+    )
+
+    def change(groups: Any) -> None:
+        groups["app"]["children"] = {"app_blue": {"hosts": {"blue1": {"ansible_host": "192.0.2.21"}}}, "app_green": {}}
+
+    children(lab, change)
+    assert "Colour blue has blue1, and rolling_batch is 1: nobody would serve" in refusal(lab, "rolling", **given)
+
+
+def test_a_fleet_may_have_one_colour(lab: Path) -> None:
+    """The other group stands there without hosts."""
+    children(lab, lambda groups: groups["app"]["children"].update(app_green=None))
+    traffic(lab, green="")
+    rolls = json.dumps({"preflight_batch": 1, "preflight_release": "0.2.0", "preflight_release_dir": "/nonexistent"})
+    done = ansible("ansible-playbook", "-i", str(lab), "-e", rolls, "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_release_for_another_python_is_refused(lab: Path, tmp_path: Path) -> None:
     """Its wheels would not install; one look into the archive tells."""
     manifest = json.dumps({"release": "0.1.0", "python": "3.11"}).encode()

@@ -33,6 +33,32 @@ def test_status_ends_with_the_lock_and_the_last_operations() -> None:
     assert "\nwarning: ops1: no lock and no journal\n" in rendered(rc=2, stdout="", stderr="", msg="No such file")
 
 
+def test_status_names_a_host_that_a_roll_has_left_out() -> None:
+    """And says what to type where a live host runs another release than traffic.yml names."""
+
+    def rendered(readiness: str, release: str) -> str:
+        answers = [{"json": {"release": release, "commit": "abc"}}, {"json": {"status": readiness, "dependencies": {}}}]
+        host = {
+            "group_names": ["app", "app_blue"],
+            "app_color": "blue",
+            "status_systemd": {"stdout": "running"},
+            "status_app": {"results": answers},
+            "status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": "1"}}]},
+        }
+        variables = {"groups": {"all": ["blue1"], "edge": [], "postgres": []}, "hostvars": {"blue1": host}}
+        stated = {"fleet_releases": {"blue": "0.1.0", "green": ""}, "traffic_live_color": "blue"}
+        plain = {"fleet_lock_host": "", "fleet_vip": "10.0.0.10"}
+        return render_file(TEMPLATES / "status.txt.j2", **variables, **stated, **plain)
+
+    left = rendered("draining", "0.2.0")
+    assert (
+        "warning: blue1 is out of service (draining): a roll was interrupted, «make rolling VERSION=…» finishes it"
+        in left
+    )
+    assert "warning: blue1 runs 0.2.0, traffic.yml says 0.1.0: «make rolling VERSION=0.1.0»" in left
+    assert "blue1" not in rendered("ready", "0.1.0").partition("warning:")[2]
+
+
 def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:
     """New secrets are long and differ from each other."""
     text = render_file(

@@ -1,5 +1,8 @@
 """Stand-in for the application: /die closes the connection, /slow and /pause take time, the rest tells who answers.
 
+While the file /run/draining is there it refuses everything but /requests, as a host that is being taken out does; /down
+is a 503 for another reason.
+
 Its arguments are its colour, its port and the folder with its certificate.
 """
 
@@ -7,6 +10,7 @@ import ssl
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -17,10 +21,20 @@ class Handler(BaseHTTPRequestHandler):
     # Headers and body are two writes; the second would wait 40 ms for the first one's acknowledgement.
     disable_nagle_algorithm = True
     requests: ClassVar[list[str]] = []
+    sent = b""
 
     def do_GET(self) -> None:
         """Answer, or fail as told."""
+        if self.path != "/requests" and Path("/run/draining").exists():
+            self.requests.append(self.path + " refused")
+            self.close_connection = True
+            place = "@write_elsewhere" if self.command == "POST" else "@read_elsewhere"
+            self.refuse({"X-Accel-Redirect": place, "Connection": "close", "Retry-After": "1"}, b"draining")
+            return
         self.requests.append(self.path + (" shadow" if "TradeFleet-Shadow" in self.headers else ""))
+        if self.path == "/down":
+            self.refuse({}, b"no database")
+            return
         if self.path == "/die":
             self.close_connection = True
             self.connection.close()
@@ -30,9 +44,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/pause":
             time.sleep(0.5)
         seen = self.path == "/requests"
-        body = "\n".join(
-            self.requests if seen else [f"{name}: {value}" for name, value in self.headers.items()]
-        ).encode()
+        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode()]
+        body = "\n".join(self.requests if seen else said).encode()
         self.send_response(200)
         self.send_header("X-Color", sys.argv[1])
         self.send_header("X-Address", self.connection.getsockname()[0])
@@ -42,8 +55,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Read the body, then answer as for a read."""
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.do_GET()
+
+    def refuse(self, headers: dict[str, str], body: bytes) -> None:
+        """Answer 503."""
+        self.send_response(503)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -3,10 +3,13 @@
 import json
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
-from edge import CA, EDGE, color, curl, flip, requests
+from edge import CA, EDGE, color, curl, flip, inside, requests, session
 from scenario import converge
 from testinfra.host import Host
 
@@ -93,6 +96,77 @@ def test_a_host_that_is_down_is_not_noticed() -> None:
     finally:
         subprocess.run(["podman", "exec", "tf-up1", "systemctl", "start", "upstream"], check=True)
     assert answers == {"200 blue"}
+
+
+@contextmanager
+def draining(*names: str) -> Iterator[None]:
+    """Have these hosts refuse whatever comes."""
+    for name in names:
+        inside(name, "touch /run/draining")
+    try:
+        yield
+    finally:
+        for name in names:
+            inside(name, "rm /run/draining")
+        time.sleep(2.1)  # they have counted as failed for a second, and nginx' clock has whole ones
+
+
+def counts(path: str) -> Counter[str]:
+    """Return how often the live colour was asked for a path, and how often it refused."""
+    return Counter(line for name in ("up1", "up2") for line in requests(name) if line.split()[0] == path)
+
+
+def test_a_host_that_is_taken_out_is_not_noticed() -> None:
+    """Reads and writes go to the other host, each with its body, and each is done once."""
+    with draining("up1"), session() as client:
+        for number in range(40):
+            method, body = ("POST", f"body of {number}") if number % 2 else ("GET", None)
+            answer = client.ask(f"/elsewhere-{number}?x=%20y", method, body)
+            assert (answer.status, answer.headers["x-address"]) == (200, "10.203.0.106")
+            assert answer.body.endswith(body or "")
+            assert "x-accel-redirect" not in answer.headers
+    done = [line for name in ("up1", "up2") for line in requests(name) if line.startswith("/elsewhere-")]
+    assert [line for line in done if line.endswith(" refused")]
+    assert Counter(line for line in done if not line.endswith(" refused")) == {
+        f"/elsewhere-{number}?x=%20y": 1 for number in range(40)
+    }
+    # At once in service again: it is asked by both methods.
+    assert {curl("-X", method, "--write-out", "%header{x-address}").stdout[-12:] for method in ("GET", "POST") * 6} == {
+        "10.203.0.105",
+        "10.203.0.106",
+    }
+
+
+def test_a_write_that_was_passed_on_is_sent_once_all_the_same() -> None:
+    """One host refuses, and the other dies at work: that is not repeated."""
+    with draining("up1"):
+        before = counts("/die")["/die"]
+        assert curl("-X", "POST", path="/die").stdout.split()[-1] == "502"
+        assert counts("/die")["/die"] - before == 1
+
+
+def test_where_everybody_refuses_the_last_answer_is_the_clients() -> None:
+    """With the time to come back; a request does not go round in circles."""
+    with draining("up1", "up2"), session() as client:
+        for method in ("GET", "POST"):
+            answer = client.ask("/nobody", method)
+            assert (answer.status, answer.headers.get("retry-after")) == (503, "1"), method
+            time.sleep(2.1)
+
+
+def test_another_503_is_the_clients_and_takes_nobody_out() -> None:
+    """Once for each request, and both hosts go on serving."""
+    with session() as client:
+        for number in range(12):
+            answer = client.ask("/down", ("GET", "POST")[number % 2])
+            assert (answer.status, answer.body) == (503, "no database")
+        assert {client.ask().headers["x-address"] for _ in range(8)} == {"10.203.0.105", "10.203.0.106"}
+    assert counts("/down") == {"/down": 12}
+
+
+def test_nobody_gets_there_from_outside() -> None:
+    """The places for what was refused have no path."""
+    assert curl(path="/@write_elsewhere").stdout.split()[-2:] == ["200", "blue"]
 
 
 @pytest.mark.parametrize(

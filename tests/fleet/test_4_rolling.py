@@ -1,0 +1,115 @@
+"""Does the live colour get another release host by host, without one failed request, whatever happens on the way?"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import ADDRESSES, EDGES, Meter, changes, measured, meter, on, play, play_until, traffic
+
+BLUE = ("blue1", "blue2")
+FLAG = "/run/tradefleet-draining"
+ASK = "curl -sS --max-time 9 --cacert /etc/ssl/tradefleet/ca.crt https://{}:8443/version"
+
+
+@pytest.fixture(name="former", scope="module")
+def _former() -> Iterator[str]:
+    """The release that serves; afterwards both hosts run it again."""
+    assert traffic()["traffic_live_color"] == "blue"
+    former = traffic()["release_blue"]
+    yield former
+    if set(running()) != {former} or traffic()["release_blue"] != former:
+        play("rolling", rolling_release=former)
+
+
+def running() -> list[str]:
+    """Return the release that each live host points at; its process says the same."""
+    found = []
+    for host in BLUE:
+        release = on(host, "basename $(readlink /opt/tradefleet/current)").strip()
+        assert f'"release":"{release}"' in on(host, ASK.format(ADDRESSES[host]))
+        found.append(release)
+    return found
+
+
+def unharmed(run: Meter) -> None:
+    """See that no request failed: reads and orders, on connections that were kept and on new ones."""
+    groups, comparison = run.report["groups"], run.report["comparison"]
+    assert groups["all"]["failed"] == 0, run.report["failures"]
+    for group in ("reads", "writes", "keep_alive", "new_connection"):
+        assert groups[group]["sent"] > 100
+    assert comparison["compared"]
+    assert (comparison["lost"], comparison["duplicated"]) == (0, 0)
+
+
+def drained() -> list[str]:
+    """Return the hosts that are out of service."""
+    return [host for host in BLUE if "yes" in on(host, f"test -e {FLAG} && echo yes", check=False)]
+
+
+def test_a_roll_and_the_way_back(former: str, release: Callable[..., Path], tmp_path: Path) -> None:
+    """Both releases serve meanwhile, nginx is not reloaded, and traffic.yml has the release at the end."""
+    release("0.5.0")
+    workers = [on(edge, "pgrep nginx | sort") for edge in EDGES]
+    with meter(tmp_path) as run:
+        play("rolling", rolling_release="0.5.0")
+        assert running() == ["0.5.0", "0.5.0"]
+        assert traffic()["release_blue"] == "0.5.0"
+        play("rolling", rolling_release=former)
+    unharmed(run)
+    assert [on(edge, "pgrep nginx | sort") for edge in EDGES] == workers
+    assert drained() == []
+    everything = run.report["groups"]["all"]
+    measured(
+        f"4 hosts rolled one after the other: {everything['failed']} of {everything['sent']} requests failed, "
+        f"longest gap {everything['longest_gap']['seconds']:.2f} s"
+    )
+
+
+def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
+    """Killed while a host is drained, stopped, new and still out, and in again."""
+    with meter(tmp_path) as run:
+        for number, (marker, left) in enumerate(
+            (
+                ("TASK [app : Drain | Wait until nobody", 1),
+                ("TASK [app : Activate | Wait until it is ready", 1),
+                ("TASK [Rolling | Warm it up", 1),
+                ("TASK [Rolling | Let the load balancers", 0),
+            )
+        ):
+            target, before = ("0.5.0", former)[number % 2], traffic()
+            play_until(marker, "rolling", rolling_release=target)
+            assert len(drained()) == left
+            assert traffic() == before
+            play("rolling", rolling_release=target)
+            assert (running(), drained()) == ([target, target], [])
+            assert traffic()["release_blue"] == target
+    unharmed(run)
+
+
+def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
+    former: str, release: Callable[..., Path], tmp_path: Path
+) -> None:
+    """That host has its former release again and serves; the second one was not touched."""
+
+    def change(package: Path) -> None:
+        (package / "wsgi.py").write_text('raise RuntimeError("never starts")\n')
+
+    release("0.5.1", change)
+    before, other = traffic(), on("blue2", "systemctl show -p MainPID --value tradefleet-api")
+    with meter(tmp_path) as run:
+        stopped = play("rolling", check=False, rolling_release="0.5.1")
+        assert stopped.returncode != 0
+        said = " ".join((stopped.stdout + stopped.stderr).split())
+        for words in ("did not become ready on blue1", "never starts", f"blue1 runs {former}, blue2 runs {former}"):
+            assert words in said
+        assert (running(), drained(), traffic()) == ([former, former], [], before)
+        assert on("blue2", "systemctl show -p MainPID --value tradefleet-api") == other
+    unharmed(run)
+
+
+def test_nobody_is_taken_out_beside_a_host_that_is_down(former: str) -> None:
+    """It is repaired first, by the same run."""
+    on("blue2", "systemctl stop tradefleet-api")
+    done = play("rolling", rolling_release=former)
+    assert next(line for line in changes(done) if "Drain |" in line).startswith("blue2: ")
+    assert (running(), drained()) == ([former, former], [])
