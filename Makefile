@@ -143,9 +143,8 @@ test-role-%: venv
 .PHONY: test
 test: system ## everything
 	@$(MAKE) venv
-	@$(MAKE) lint
+	@$(MAKE) --jobs 2 --output-sync=target lint image
 	@$(MAKE) test-app
-	@$(MAKE) image
 	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles || { cat .lab/log/*.failed; exit 1; }
 	@$(MAKE) test-fleet
 
