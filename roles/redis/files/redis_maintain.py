@@ -87,6 +87,7 @@ class Service:
 
     def promotable(self) -> bool:
         """Tell whether Sentinel would promote a replica: it takes none that it has not heard of since its restart."""
+        # Only what passes by itself is waited for: a replica-priority of 0 is a choice, which Sentinel's refusal tells.
         known = json.loads(_run(SENTINEL_CLIENT, "--json", "SENTINEL", "REPLICAS", self.name))
         return any(
             replica["flags"] == "slave"
