@@ -96,7 +96,7 @@ def test_a_live_host_that_is_drained_takes_another_release() -> None:
     LIVE.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /opt/tradefleet/current")
     try:
         assert converge("--limit", "app2", check=False).returncode != 0
-        converge("--limit", "app2", "-e", "drain=true", "-e", "undrain=true", "-e", "app_live=false")
+        converge("--limit", "app2", "-e", "drain=true", "-e", "undrain=true", "-e", '{"app_live": false}')
     finally:
         LIVE.check_output("ln -sfn /opt/tradefleet/releases/0.1.0 /opt/tradefleet/current")
 
