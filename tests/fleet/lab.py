@@ -68,7 +68,7 @@ def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
 def play_until(marker: str, playbook: str, **extra: str) -> None:
     """Run a playbook and kill it, with all of its processes, as soon as it announces the task `marker`.
 
-    Then say so, as an operator must: what was killed keeps the lock.
+    Then take its lock away, as an operator must (unlock.yml, which calls the same program).
     """
     with subprocess.Popen(
         _playbook(playbook, extra),
@@ -85,7 +85,7 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
             if marker in line:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                play("unlock", reason="'killed by a test'")
+                on("ops1", "tradefleet-operations unlock --who=test --reason='killed by a test'")
                 return
     raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
 
