@@ -1,14 +1,16 @@
 """The drills: what is broken, and what clients may notice of it."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import balancers
 import disks
 import faults
+import releases
 import replicas
-from lab import Meter
+from lab import VIP, Meter
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class Drill:
     read_gap: float
     failed_writes: int | None
     failed_reads: int | None
-    # By the address that moves alone, instead of by both load balancers at once.
-    by_vip: bool = False
+    # What the meter does otherwise than by default.
+    load: Mapping[str, Any] = field(default_factory=dict)
 
 
 # What is in flight on a host that dies: half the meter's clients at most.
 IN_FLIGHT = 8
+# By the address that moves alone, instead of by both load balancers at once; many clients, so that some are between two
+# requests at any moment.
+BY_VIP = {"targets": (VIP,), "clients": "32"}
 
 # A dead primary's lease ends after ttl = 20 s; if etcd's leader dies with it, the next one grants every lease its full
 # time again (27.7 s measured).
@@ -75,7 +80,7 @@ DRILLS = (
     Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
     # Who was talking to the host that died hears nothing more, and waits for a timeout; the gap is that of all others.
     Drill(
-        "nginx-killed", "kill -9 of nginx where the address is", balancers.nginx_killed, 2, 2, None, None, by_vip=True
+        "nginx-killed", "kill -9 of nginx where the address is", balancers.nginx_killed, 2, 2, None, None, load=BY_VIP
     ),
     Drill(
         "keepalived-stopped",
@@ -85,10 +90,17 @@ DRILLS = (
         0.5,
         IN_FLIGHT,
         IN_FLIGHT,
-        by_vip=True,
+        load=BY_VIP,
     ),
     Drill(
-        "balancer-off", "power-off of the host with the address", balancers.balancer_off, 2, 2, None, None, by_vip=True
+        "balancer-off",
+        "power-off of the host with the address",
+        balancers.balancer_off,
+        1.5,
+        1.5,
+        None,
+        None,
+        load=BY_VIP,
     ),
     Drill(
         "balancers-rebooted",
@@ -98,7 +110,31 @@ DRILLS = (
         2,
         None,
         None,
-        by_vip=True,
+        load=BY_VIP,
+    ),
+    Drill("cutovers", "cutovers, one after the other", releases.cutovers, 1, 1, 0, 0),
+    Drill("canary-steps", "twenty shares of the clients for the other colour", releases.canary_steps, 1, 1, 0, 0),
+    Drill(
+        "reloads",
+        "twenty reloads of both load balancers, clients that connect anew",
+        releases.reloads,
+        1,
+        1,
+        0,
+        0,
+        load={"new_connection_share": "1"},
+    ),
+    # nginx before 1.27.4 resets a connection on which a request comes as it closes it: counted, and no playbook
+    # reloads what has not changed.
+    Drill(
+        "reloads-kept",
+        "the same, clients that keep their connection",
+        releases.reloads,
+        1,
+        1,
+        None,
+        None,
+        load={"new_connection_share": "0"},
     ),
     Drill("data-in-turn", "power-off of one data host after the other, ten times", faults.in_turn, 35, 35, None, None),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from catalog import Drill
 from health import HEALTH
-from lab import BOTH, LAB, VIP, meter, wait
+from lab import LAB, meter, wait
 from writers import two_at_once, writers
 
 RESULTS = LAB / "drills"
@@ -38,9 +38,7 @@ def run(drill: Drill, folder: Path) -> Result:
     """Run a drill on a healthy fleet, keep its result in .lab/drills and return it."""
     for what, healthy in HEALTH:
         wait(healthy, 120, f"before the drill: {what}")
-    # Many clients, so that some are between two requests at any moment.
-    targets, clients = ((VIP,), "32") if drill.by_vip else (BOTH, "8")
-    with writers() as written, meter(folder, targets=targets, clients=clients) as traffic:
+    with writers() as written, meter(folder, **drill.load) as traffic:
         drill.fault(traffic)
         healthy_after = sum(wait(healthy, 180, f"after {drill.breaks}: {what}") for what, healthy in HEALTH)
     groups, comparison = traffic.report["groups"], traffic.report["comparison"]

@@ -1,0 +1,76 @@
+"""Operations in a row, counted: cutovers, canary steps and reloads, with clients of HTTP/1.1 and of HTTP/2."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab import ADDRESSES, EDGES, Meter, measured, on, play, traffic, wait
+
+ROUNDS = 20
+# Over HTTP/2, to each load balancer; the meter sends the rest of the hundred thousand while these are on their way.
+REQUESTS = 30_000
+CLIENTS, PACE = 4, 12
+
+
+@contextmanager
+def http2(requests: int = REQUESTS) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Read over HTTP/2 from both load balancers during the block, and wait for the last answer: none may fail."""
+    argv = ["h2load", f"--requests={requests}", f"--clients={CLIENTS}", f"--rps={PACE}"]
+    loads = [
+        subprocess.Popen(
+            [*argv, f"--connect-to={ADDRESSES[edge]}:443", "https://tradefleet.test/version"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for edge in EDGES
+    ]
+    try:
+        yield loads
+        outputs = [load.communicate(timeout=1200)[0] for load in loads]
+    finally:
+        for load in loads:
+            load.kill()
+    for edge, output in zip(EDGES, outputs, strict=True):
+        assert re.search("Application protocol: h2", output), output
+        counts = re.search(r"requests: .*", output)
+        assert counts
+        measured(f"HTTP/2 through {edge}: {counts[0]}")
+        assert f" {requests} succeeded, 0 failed, 0 errored, 0 timeout" in counts[0]
+
+
+def other_has_a_release() -> None:
+    """Have the colour that does not serve ready for clients."""
+    stated = traffic()
+    if not stated["release_green"]:
+        play("deploy", deploy_release=stated["release_blue"])
+
+
+def cutovers(run: Meter) -> None:
+    """Cut over twenty times, and on until a hundred thousand requests have been sent."""
+    other_has_a_release()
+    rounds = 0
+    with http2() as loads:
+        while rounds < ROUNDS or any(load.poll() is None for load in loads):
+            play("cutover", cutover_soak_seconds="0")
+            rounds += 1
+    wait(lambda: run.state()["sent"] >= 100_000 - len(EDGES) * REQUESTS, 600, "a hundred thousand requests")
+    measured(f"{rounds} cutovers in a row")
+    if traffic()["traffic_live_color"] != "blue":
+        play("cutover", cutover_to="blue", cutover_soak_seconds="0")
+
+
+def canary_steps(_run: Meter) -> None:
+    """Give the idle colour twenty different shares of the clients, one after the other, and take them back."""
+    other_has_a_release()
+    for percent in range(5, 5 * ROUNDS, 5):
+        play("canary", percent=str(percent), canary_seconds="2", judge_minimum_requests="30")
+    play("canary", percent="0")
+
+
+def reloads(_run: Meter) -> None:
+    """Reload both load balancers twenty times."""
+    with http2(requests=3_000):
+        for _ in range(ROUNDS):
+            for edge in EDGES:
+                on(edge, "systemctl reload nginx && sleep 1")
