@@ -106,11 +106,12 @@ def test_an_unfit_target_moves_nothing(api: Api, tmp_path: Path) -> None:
 
 
 def test_a_failed_verification_flips_back(api: Api) -> None:
-    """The flag is there but nginx on one load balancer may not see it: found after the flip, and undone on both."""
-    on("lb2", "chmod 0700 /etc/nginx/traffic-sets/green")
+    """Something is in the flag's place that nginx takes for none: found after the flip, and undone on both."""
+    flag = "/etc/nginx/traffic-sets/green/green"
+    on("lb2", f"rm {flag} && mkdir {flag}")
     try:
         refuses_cutover(api, "traffic is back on blue", "lb2: Verify")
     finally:
-        on("lb2", "chmod 0755 /etc/nginx/traffic-sets/green")
+        on("lb2", f"rmdir {flag} && touch {flag}")
     play("cutover", cutover_to="green")
     play("cutover", cutover_to="blue")
