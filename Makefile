@@ -80,7 +80,7 @@ status: ## one table of what runs where
 	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e status_file=$(CURDIR)/.lab/status.txt > .lab/status.log || { cat .lab/status.log; exit 1; }
 	@cat .lab/status.txt
 
-$(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -name '*.py') | .venv/.ready
+$(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -type f -not -name '*.pyc') | .venv/.ready
 	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
 
 .PHONY: release

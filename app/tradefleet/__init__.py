@@ -12,6 +12,7 @@ from tradefleet import hooks, logs, openapi, problems, schema, settings
 from tradefleet.auth import guard
 from tradefleet.extensions import cache, db, replicas, state
 from tradefleet.orders import views as order_views
+from tradefleet.pages import views as page_views
 from tradefleet.settings import Settings
 from tradefleet.system import views as system_views
 
@@ -30,7 +31,8 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     """
     given = dict(test_config or {})
     chosen: Settings = given.pop("SETTINGS", None) or settings.load()
-    app = Flask(__name__, instance_path=given.pop("INSTANCE_PATH", None))
+    # Static files have names of their own (pages/views.py): Flask's route to them would be a second one.
+    app = Flask(__name__, instance_path=given.pop("INSTANCE_PATH", None), static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, **given)
     logging.config.dictConfig(logs.config(chosen.log_level))
 
@@ -42,7 +44,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     problems.init_app(app)
     hooks.init_app(app, chosen)
     guard.init_app(app)
-    for blueprint in (system_views.blueprint, openapi.blueprint, order_views.blueprint):
+    for blueprint in (system_views.blueprint, openapi.blueprint, order_views.blueprint, page_views.blueprint):
         app.register_blueprint(blueprint)
     if chosen.trusted_proxies:
         count = chosen.trusted_proxies

@@ -9,7 +9,17 @@ from tradefleet.auth.services import Principal
 from tradefleet.extensions import cache, db
 from tradefleet.problems import ProblemError
 
-PUBLIC_ENDPOINTS = frozenset({"system.healthz", "system.readyz", "system.version", "openapi.document"})
+PUBLIC_ENDPOINTS = frozenset(
+    {
+        "system.healthz",
+        "system.readyz",
+        "system.version",
+        "openapi.document",
+        "orders.list_instruments",
+        "pages.index",
+        "pages.asset",
+    }
+)
 
 
 def init_app(app: Flask) -> None:

@@ -49,6 +49,20 @@ Moment = Annotated[
 ]
 
 
+class InstrumentOut(BaseModel):
+    """Something that can be traded."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    symbol: str
+
+
+class InstrumentList(BaseModel):
+    """All that can be traded, by symbol."""
+
+    items: list[InstrumentOut]
+
+
 class OrderIn(BaseModel):
     """An order to place."""
 

@@ -122,6 +122,11 @@ def find(session: Session, trader_id: uuid.UUID, order_id: uuid.UUID) -> Order:
     return order
 
 
+def instruments(session: Session) -> list[Instrument]:
+    """Return all that can be traded, by symbol."""
+    return list(session.scalars(select(Instrument).order_by(Instrument.symbol)))
+
+
 def page(
     session: Session, trader_id: uuid.UUID, limit: int, after: Position | None
 ) -> tuple[list[Order], Position | None]:

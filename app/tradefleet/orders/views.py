@@ -1,4 +1,4 @@
-"""/v1/orders: from HTTP to the service and back."""
+"""/v1/orders and /v1/instruments: from HTTP to the service and back."""
 
 import uuid
 from http import HTTPStatus
@@ -11,7 +11,16 @@ from tradefleet.auth.guard import current_principal
 from tradefleet.contract import operation
 from tradefleet.extensions import db, replicas
 from tradefleet.orders import services
-from tradefleet.orders.schemas import OrderHeaders, OrderIn, OrderOut, OrderPage, PageQuery, encode_cursor
+from tradefleet.orders.schemas import (
+    InstrumentList,
+    InstrumentOut,
+    OrderHeaders,
+    OrderIn,
+    OrderOut,
+    OrderPage,
+    PageQuery,
+    encode_cursor,
+)
 from tradefleet.problems import FieldError, ProblemError
 from tradefleet.replicas import HEADER, Answer
 
@@ -76,6 +85,15 @@ def list_orders(query: PageQuery) -> Response:
         next_cursor=encode_cursor(end) if end else None,
     )
     return _answer(found, answer)
+
+
+@blueprint.get("/instruments")
+@operation(answers={HTTPStatus.OK: InstrumentList}, problems=(503,))
+def list_instruments() -> Response:
+    """Return what can be traded. It is the same for everybody, so the edge may answer it for a moment."""
+    found = db.read(services.instruments)
+    answer = InstrumentList(items=[InstrumentOut.model_validate(each) for each in found])
+    return jsonify(answer.model_dump(mode="json"))
 
 
 def _answer(found: Answer[Any], body: BaseModel) -> Response:
