@@ -2,8 +2,11 @@
 
 import re
 import subprocess
+from typing import Any
 
+import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from repository import PROJECT, SECRETS, files, load, read, where
 from tradefleet import settings
 from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
@@ -80,3 +83,43 @@ def test_every_role_runs_under_a_tag_of_its_own_name() -> None:
     assert roles
     assert [role for role in roles if role.get("tags") != role["role"]] == []
     assert {role["role"] for role in roles} == {path.name for path in PROJECT.glob("roles/*")}
+
+
+EXCLUSION = {"rule": 942100, "path": "/v1/notes", "reason": "A note is prose, in which «select … from» is English."}
+
+
+def _refused(exclusions: Any) -> list[str]:
+    """Return what is wrong with exclusions: what the role itself refuses, and reasons that give none."""
+    option = load("roles/nginx/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["nginx_waf_exclusions"]
+    found = ArgumentSpecValidator({"given": option}).validate({"given": exclusions}).error_messages
+    thin = [each for each in exclusions if len(str(each.get("reason", "")).split()) < 4]
+    return [*found, *(f"{each} needs a reason that a reviewer can judge" for each in thin)]
+
+
+def test_each_exclusion_from_the_rules_has_its_reason() -> None:
+    """In the one file that has them for every environment."""
+    assert _refused(load("playbooks/group_vars/edge/waf_exclusions.yml")["nginx_waf_exclusions"]) == []
+    elsewhere = tuple(path for path in SOURCES if path.name != "waf_exclusions.yml")
+    assert where(r"nginx_waf_exclusions.*", elsewhere) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ""),
+        ({"target": "ARGS:json.text"}, ""),
+        ({"reason": None}, "missing required arguments: reason"),
+        ({"reason": " "}, "needs a reason"),
+        ({"reason": "false positive"}, "needs a reason"),
+        ({"rule": "942"}, ""),
+        ({"rule": "all"}, "rule"),
+        ({"path": None}, "missing required arguments: path"),
+        ({"arg": "x"}, "Supported parameters include: path, reason, rule, target"),
+    ],
+)
+def test_an_exclusion_without_a_reason_is_refused(change: dict[str, Any], said: str) -> None:
+    """Or with words in its place that say nothing; one that has what it needs is not."""
+    exclusion = {key: value for key, value in (EXCLUSION | change).items() if value is not None}
+    refused = " ".join(_refused([exclusion]))
+    assert bool(refused) == bool(said)
+    assert said in refused

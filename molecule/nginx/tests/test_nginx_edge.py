@@ -134,7 +134,7 @@ def test_an_attack_in_a_body_is_refused(client: Session) -> None:
 
 
 def test_a_location_may_be_watched_only_or_not_at_all(client: Session, host: Host) -> None:
-    """Or more closely than the rest."""
+    """Or more closely than the rest; and a rule may be left out for it."""
     watched, unwatched = client.ask(f"/seen/{ATTACK}"), client.ask(f"/unseen/{ATTACK}")
     assert (watched.status, unwatched.status) == (200, 200)
     entry = logged(host, watched.headers["x-request-id"], "waf.json")["transaction"]
@@ -142,6 +142,7 @@ def test_a_location_may_be_watched_only_or_not_at_all(client: Session, host: Hos
     assert "941100" in {message["details"]["ruleId"] for message in entry["messages"]}
     assert any("Total Score" in message["message"] for message in entry["messages"])
     assert unwatched.headers["x-request-id"] not in host.file("/var/log/nginx/waf.json").content_string
+    assert client.ask(f"/excluded/{ATTACK}").status == 200
     odd = "?q=a%3Bb%26%26%28c%29%7Cd%60e"
     assert (client.ask(f"/{odd}").status, client.ask(f"/strict/{odd}").status) == (200, 403)
 
