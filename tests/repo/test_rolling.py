@@ -40,6 +40,8 @@ class ActionModule(ActionBase):
         return self.ask(given) if "url" in given else self.act(given["step"], given["host"], given["release"])
 
     def act(self, step, host, release):
+        if step == "static":
+            return self.note(f"{step} {host} {release}")
         now = state(host)
         if step in ("drain", "undrain"):
             now["drained"] = step == "drain"
@@ -54,8 +56,11 @@ class ActionModule(ActionBase):
         (ROOT / f"{host}.new").replace(ROOT / f"{host}.json")
         (ROOT / f"{host}.current").unlink(missing_ok=True)
         (ROOT / f"{host}.current").symlink_to(f"releases/{now['release']}")
+        return self.note(f"{step} {host}")
+
+    def note(self, said):
         with (ROOT / "journal").open("a") as journal:
-            journal.write(f"{step} {host} | {' '.join(serving())}\\n")
+            journal.write(f"{said} | {' '.join(serving())}\\n")
         return {"changed": True}
 
     def ask(self, given):
@@ -96,6 +101,14 @@ class Fleet:
         for step in ("main", "migrate", "drain", "activate", "undrain"):
             given = {"step": step, "host": "{{ inventory_hostname }}", "release": "{{ app_release }}"}
             (role / f"{step}.yml").write_text(yaml.safe_dump([{"name": step, "stand_in": given}]))
+        edge = folder / "roles/nginx/tasks"
+        edge.mkdir(parents=True)
+        given = {
+            "step": "static",
+            "host": "{{ inventory_hostname }}",
+            "release": "{{ nginx_static_releases | join(',') }}",
+        }
+        (edge / "static.yml").write_text(yaml.safe_dump([{"name": "static", "stand_in": given}]))
         self._copy()
 
     def _copy(self) -> None:
@@ -209,6 +222,10 @@ def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
         "activate blue3 | blue1 blue2",
         "undrain blue3 | blue1 blue2 blue3",
     ]
+    # Whoever gets a page of the new release finds its files, at either load balancer, and at once.
+    steps = [step.split(" |")[0] for step in (fleet.root / "journal").read_text().splitlines()]
+    brought = {"static lb1 0.1.0,0.2.0", "static lb2 0.1.0,0.2.0"}
+    assert brought < set(steps[: steps.index("drain blue1")])
     assert set(fleet.releases().values()) == {"0.2.0"}
     stated = {"traffic_live_color": "blue", "release_blue": "0.2.0", "release_green": ""}
     assert fleet.stated() == stated | {"traffic_canary_percent": 10}

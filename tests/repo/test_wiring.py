@@ -123,3 +123,15 @@ def test_an_exclusion_without_a_reason_is_refused(change: dict[str, Any], said: 
     refused = " ".join(_refused([exclusion]))
     assert bool(refused) == bool(said)
     assert said in refused
+
+
+@pytest.mark.parametrize("verb", ["deploy", "rolling"])
+def test_static_files_are_there_before_a_release_is_started(verb: str) -> None:
+    """Clients may be sent there from then on."""
+    plays = [str(play) for play in load(f"playbooks/{verb}.yml")]
+    (delivers,) = [number for number, play in enumerate(plays) if "'tasks_from': 'static'" in play]
+    starts = [number for number, play in enumerate(plays) if re.search(r"tasks/(deploy_activate|rolling_batch)", play)]
+    assert f"+ [{verb}_release]" in plays[delivers]
+    assert "'any_errors_fatal': True" in plays[delivers]
+    assert starts
+    assert delivers < min(starts)

@@ -38,10 +38,9 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     assert "reload" not in " ".join(lines(text))
 
 
-def _location(name: str) -> list[str]:
-    (block,) = re.findall(
-        rf"location {name} \{{(.*?)\n        \}}", render("nginx", "nginx.conf.j2", **NGINX), re.DOTALL
-    )
+def _location(name: str, **changes: object) -> list[str]:
+    text = render("nginx", "nginx.conf.j2", **NGINX | changes)
+    (block,) = re.findall(rf"location {name} \{{(.*?)\n        \}}", text, re.DOTALL)
     return lines(block)
 
 
@@ -163,3 +162,64 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
     assert '"@beginsWith /v1/webhooks/"' in exception
     assert exception.endswith('ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3"')
     assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
+
+
+def test_what_pages_name_is_kept_for_ever_and_sets_no_cookie() -> None:
+    """A cache on the way would give one client's cookie to all. What is not there is a problem document."""
+    static = _location("/static/")
+    assert {"brotli_static on;", "gzip_static on;", "gzip_vary on;", "root /var/lib/tradefleet-edge;"} <= set(static)
+    # Without «always»: an error is not kept.
+    assert 'add_header Cache-Control "public, max-age=31536000, immutable";' in static
+    assert "Set-Cookie" not in " ".join(static)
+    # Nor does it lead to the application, or to a colour.
+    assert "$color" not in " ".join(static)
+    text = lines(render("nginx", "nginx.conf.j2", **NGINX))
+    assert "add_header Set-Cookie $new_client always;" in text
+    assert "load_module modules/ngx_http_brotli_static_module.so;" in text
+    assert "error_page 404 @problem_404;" in text
+    assert "error_page 405 @problem_405;" in text
+
+
+def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
+    """Good answers, of who does not say who they are; elsewhere nothing is kept."""
+    text = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_cache_seconds": 3, "nginx_cache_stale_seconds": 7}))
+    (path,) = [line for line in text if line.startswith("proxy_cache_path ")]
+    assert "keys_zone=public:1m" in path
+    assert "inactive=7s" in path
+    assert "proxy_cache_key $color$request_uri;" in text
+    assert [line for line in text if line.startswith("proxy_cache_valid")] == ["proxy_cache_valid 200 3s;"]
+    assert {"proxy_cache_bypass $http_authorization;", "proxy_no_cache $http_authorization;"} <= set(text)
+    # What an application says with its answer still counts: its cookie, or that it must not be kept.
+    assert [line for line in text if line.startswith("proxy_ignore_headers")] == [
+        "proxy_ignore_headers X-Accel-Redirect;"
+    ] * 3
+    (stale,) = [line for line in text if line.startswith("proxy_cache_use_stale")]
+    assert {"updating", "error", "timeout", "http_502", "http_503"} <= set(stale.rstrip(";").split())
+    assert {"proxy_cache_background_update on;", "proxy_cache_lock on;"} <= set(text)
+    assert text.count("proxy_cache public;") == 2
+    kept = _location("= /prices", nginx_cache_paths=["/prices"])
+    assert {"proxy_cache public;", "proxy_pass https://$color;"} <= set(kept)
+    # A copy for the other colour would have it asked more often than the one that serves.
+    assert not [line for line in kept if line.startswith("mirror")]
+
+
+def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
+    """Whatever the reason says; each alone, since nginx takes no more than 4096 bytes between quotes."""
+    exclusions = [
+        {"rule": 942100, "path": "/v1/notes", "target": "ARGS:json.text", "reason": 'It\'s prose; {x} "y"\n  # z'},
+        {"rule": 920420, "path": "/v1/files/", "reason": "Any type is stored. " * 20},
+    ]
+    text = render("nginx", "waf_exclusions.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
+    said = [line.strip() for line in text.splitlines() if line.strip(" #")][1:]
+    assert said == [
+        '# It\'s prose; {x} "y" # z',
+        'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/notes" '
+        '"id:900801,phase:1,t:none,nolog,pass,ctl:ruleRemoveTargetById=942100;ARGS:json.text"\';',
+        f"# {'Any type is stored. ' * 20}".rstrip(),
+        'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/files/" '
+        '"id:900802,phase:1,t:none,nolog,pass,ctl:ruleRemoveById=920420"\';',
+    ]
+    whole = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
+    assert 0 < whole.index("ruleRemoveById=920420") < whole.index("Include /usr/share/modsecurity-crs/rules/")
+    assert max(len(quoted) for quoted in re.findall(r"modsecurity_rules '(.*?)';\n", whole, re.DOTALL)) < 4096
+    assert lines(render("nginx", "waf_exclusions.conf.j2", **NGINX)) == []

@@ -1,0 +1,40 @@
+# ruff: noqa: D103  # the name of a test says what it holds
+"""What can be traded: public, and the same for everybody, so that the edge may answer it for a moment."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from flask import Flask
+from flask.testing import FlaskClient
+from tradefleet.auth.guard import PUBLIC_ENDPOINTS
+
+EDGE = yaml.safe_load((Path(__file__).parents[2] / "roles/nginx/defaults/main.yml").read_text())
+
+
+def test_whoever_asks_learns_what_can_be_ordered(
+    client: FlaskClient, headers: dict[str, str], order: dict[str, str]
+) -> None:
+    answer = client.get("/v1/instruments")
+    assert answer.status_code == 200
+    symbols = [item["symbol"] for item in answer.get_json()["items"]]
+    assert symbols == sorted(symbols)
+    assert len(symbols) == 12
+    for symbol in symbols:
+        placed = client.post(
+            "/v1/orders", json=order | {"symbol": symbol}, headers=headers | {"Idempotency-Key": symbol}
+        )
+        assert placed.status_code == 201
+
+
+@pytest.mark.parametrize("path", EDGE["nginx_cache_paths"])
+def test_what_the_edge_keeps_is_the_same_for_everybody(
+    app: Flask, client: FlaskClient, headers: dict[str, str], path: str
+) -> None:
+    endpoint, _ = app.url_map.bind("").match(path)
+    assert endpoint in PUBLIC_ENDPOINTS
+    nobody, alice = client.get(path), client.get(path, headers=headers)
+    assert nobody.status_code == 200
+    assert nobody.data == alice.data
+    # Either would have nginx keep it for another time, or not at all.
+    assert not {"Cache-Control", "Expires", "Set-Cookie", "Vary", "X-Accel-Expires"} & set(nobody.headers.keys())
