@@ -1,5 +1,6 @@
 """Does traffic move from colour to colour, through deploys in between, without one failed request?"""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,35 @@ def seen(api: Api) -> set[tuple[str, str]]:
     return {(answer.headers["x-color"], answer.headers["x-release"]) for answer in answers}
 
 
+def named(api: Api) -> set[str]:
+    """Return the static files that the page names now."""
+    return set(re.findall(r'"(/static/[^"]+)"', api.request("GET", "/").body.decode()))
+
+
+def found(api: Api, paths: set[str]) -> bool:
+    """Say whether each load balancer has all of these."""
+    balancers = [Api(balancer, api.key) for balancer in ("lb1", "lb2")]
+    return {balancer.request("GET", path).status for balancer in balancers for path in paths} == {200}
+
+
+def restyled(app: Path) -> None:
+    """Change one of the files that the page names."""
+    (app / "static/site.css").write_text("main { margin: 0; }\n")
+
+
 def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[..., Path], tmp_path: Path) -> None:
     """The whole day of a release: 0 failed, keep-alive clients without any retry included, 0 lost, 0 duplicated."""
-    release("0.1.1")
+    release("0.1.1", restyled)
     release("0.1.2")
+    opened = named(api)
     with meter(tmp_path) as run:
         play("deploy", deploy_release="0.1.1")
         assert seen(api) == {("blue", "0.1.0")}
         play("cutover")
         assert seen(api) == {("green", "0.1.1")}
+        # A page that was opened before finds its files, and so does one of now.
+        assert len(opened - named(api)) == 1
+        assert found(api, opened | named(api))
         stated = {"traffic_live_color": "green", "release_blue": "0.1.0", "release_green": "0.1.1"}
         assert traffic() == stated | {"traffic_canary_percent": 0}
         play("deploy", deploy_release="0.1.2")

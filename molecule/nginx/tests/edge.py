@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,6 +50,19 @@ def inside_status(name: str, path: str, *headers: str) -> tuple[int, str]:
 def requests(upstream: str) -> list[str]:
     """Return the paths that an upstream has been asked for."""
     return inside(upstream, "curl -sk https://127.0.0.1:8443/requests").splitlines()
+
+
+@contextmanager
+def draining(*names: str) -> Iterator[None]:
+    """Have these hosts refuse whatever comes."""
+    for name in names:
+        inside(name, "touch /run/draining")
+    try:
+        yield
+    finally:
+        for name in names:
+            inside(name, "rm /run/draining")
+        time.sleep(2.1)  # they have counted as failed for a second, and nginx' clock has whole ones
 
 
 class Answer:

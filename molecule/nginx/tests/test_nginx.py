@@ -4,12 +4,10 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
-from edge import CA, EDGE, color, curl, flip, inside, requests, session
+from edge import CA, EDGE, color, curl, draining, flip, requests, session
 from scenario import converge
 from testinfra.host import Host
 
@@ -97,19 +95,6 @@ def test_a_host_that_is_down_is_not_noticed() -> None:
         subprocess.run(["podman", "exec", "tf-up1", "systemctl", "start", "upstream"], check=True)
         time.sleep(2.1)  # it counts as failed for a second, and nginx' clock has whole ones
     assert answers == {"200 blue"}
-
-
-@contextmanager
-def draining(*names: str) -> Iterator[None]:
-    """Have these hosts refuse whatever comes."""
-    for name in names:
-        inside(name, "touch /run/draining")
-    try:
-        yield
-    finally:
-        for name in names:
-            inside(name, "rm /run/draining")
-        time.sleep(2.1)  # as above
 
 
 def counts(path: str) -> Counter[str]:

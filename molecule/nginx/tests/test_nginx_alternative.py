@@ -155,6 +155,15 @@ def test_paths_with_rules_of_their_own_are_the_inventorys(ca: Path) -> None:
     time.sleep(1.1)
 
 
+def test_answers_are_kept_on_these_paths_for_as_long_as_told(ca: Path) -> None:
+    """Longer than by default; on the usual path nothing is kept."""
+    for path, asked in (("/kept", 1), ("/v1/instruments", 2)):
+        assert answer(ca, path=path)[0] == "200"
+        time.sleep(1.2)
+        assert answer(ca, path=path)[0] == "200"
+        assert EDGE.check_output(f"curl -sk https://127.0.0.1:{UPSTREAM}/requests").split().count(path) == asked
+
+
 def test_nothing_is_taken_for_an_attack_where_nobody_looks(ca: Path) -> None:
     """The module is not even loaded."""
     assert answer(ca, path="/?q=%3Cscript%3Ealert(1)%3C/script%3E")[0] == "200"
