@@ -89,6 +89,32 @@ def test_a_client_cannot_say_who_it_is() -> None:
     assert "proxy_add_x_forwarded_for" not in text
 
 
+def test_an_acme_servers_questions_are_passed_on_and_nothing_else_is() -> None:
+    """Where somebody answers them; all else on port 80 is redirected, and what nobody knows is not there."""
+    text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_challenge_server": "10.0.0.51:8402"})
+    http = _blocks(text, "server {")[1]
+    (challenge,) = re.findall(r"location \^~ /.well-known/acme-challenge/ \{(.*?)\n        \}", http, re.DOTALL)
+    assert "proxy_pass http://10.0.0.51:8402;" in lines(challenge)
+    assert "error_page 400 403 404 405 500 501 502 503 504 =404 @no_challenge;" in lines(challenge)
+    assert text.count("proxy_pass http://") == 1
+    (other,) = re.findall(r"location / \{(.*?)\n        \}", http, re.DOTALL)
+    assert lines(other) == ["return 301 https://trade.example$request_uri;"]
+    assert "acme-challenge" not in render("nginx", "nginx.conf.j2", **NGINX)
+
+
+def test_a_delivered_certificate_is_used_and_not_compared() -> None:
+    """Each renewal would look like another configuration; whoever delivers it has nginx reload."""
+
+    def rendered(sum_: str, **changes: str) -> str:
+        certificate = {"__nginx_certificate": {"stat": {"checksum": sum_}}}
+        return render("nginx", "nginx.conf.j2", **NGINX | certificate | changes)
+
+    assert rendered("one") != rendered("two")
+    delivered = rendered("one", nginx_tls_delivered_dir="/x/current")
+    assert {"ssl_certificate /x/current/host.crt;", "ssl_certificate_key /x/current/host.key;"} <= set(lines(delivered))
+    assert delivered == rendered("two", nginx_tls_delivered_dir="/x/current")
+
+
 def test_plain_http_and_status_are_apart() -> None:
     """Port 80 redirects and does nothing else; the status listens on loopback alone."""
     servers = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "server {")
