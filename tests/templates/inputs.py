@@ -6,6 +6,14 @@ MEMBERS = {"data1": "10.0.0.41", "data2": "10.0.0.42", "data3": "10.0.0.43"}
 ADDRESSES = list(MEMBERS.values())
 
 INPUTS: dict[str, dict[str, Any]] = {
+    "acme": {
+        "acme_directory": "https://acme.example/dir",
+        "acme_email": "ops@trade.example",
+        "acme_names": ["trade.example"],
+        "acme_issuer": "10.0.0.51",
+        "acme_receivers": ["10.0.0.11", "10.0.0.12"],
+        "acme_address": "10.0.0.11",
+    },
     "app": {
         "app_color": "green",
         "app_address": "10.0.0.31",
