@@ -124,6 +124,45 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     assert "data1 cannot be in postgres and in postgres_retired" in said
 
 
+def test_half_a_wish_for_an_acme_server_is_refused(lab: Path) -> None:
+    """Neither without address nor without directory, nor beside another certificate, nor where nobody would get it."""
+    fleet = lab / "group_vars/all/fleet.yml"
+    said = refusal(lab, "preflight", acme_directory="https://acme.example/dir")
+    assert "acme_directory is «https://acme.example/dir» and acme_email is «»" in said
+    assert f"Correct them in {fleet}." in said
+    assert "acme_directory is «» and acme_email is «ops@trade.example»" in refusal(
+        lab, "preflight", acme_email="ops@trade.example"
+    )
+
+    def change(groups: Any) -> None:
+        groups["edge"]["vars"] = {"nginx_tls_certificate_file": "/etc/ssl/bought.crt"}
+        del groups["ops"]
+
+    children(lab, change)
+    good = {"acme_directory": "https://acme.example/dir", "acme_email": "ops@trade.example"}
+    said = refusal(lab, "preflight", **good)
+    assert "The certificate of lb1, lb2 is said twice" in said
+    assert f"put one into group ops in {lab}/hosts.yml." in said
+
+
+def test_a_certificate_from_an_acme_server_is_wired(lab: Path) -> None:
+    """The load balancers pass its questions to ops1 and serve what that delivers; verbs believe public CAs, then."""
+
+    def known(host: str) -> list[Any]:
+        words = "{{ [fleet_acme, fleet_edge_ca_path, acme_issuer, nginx_challenge_server | default('-'),"
+        words += " nginx_tls_delivered_dir | default('-')] | to_json }}"
+        wiring = ["--playbook-dir", str(PROJECT / "playbooks"), "-i", str(lab)]
+        done = ansible("ansible", *wiring, host, "-m", "ansible.builtin.debug", "-a", f"msg={words}")
+        found: list[Any] = json.loads(re.findall(r"\[.*\]", done.stdout)[-1].replace('\\"', '"'))
+        return found
+
+    assert known("lb1") == [False, str(PROJECT / ".lab/ca.crt"), "192.0.2.51", "", ""]
+    fleet = lab / "group_vars/all/fleet.yml"
+    fleet.write_text(fleet.read_text() + "acme_directory: https://acme.example/dir\nacme_email: ops@trade.example\n")
+    assert known("lb1") == [True, "", "192.0.2.51", "192.0.2.51:8402", "/etc/ssl/tradefleet-edge/current"]
+    assert known("ops1")[:3] == [True, "", "192.0.2.51"]
+
+
 def test_a_replica_of_postgresql_need_not_be_a_member_of_etcd(lab: Path) -> None:
     """Four hosts with PostgreSQL, three with etcd."""
     children(lab, lambda groups: groups["postgres"]["hosts"].update(data4={"ansible_host": "192.0.2.44"}))

@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         given = self._task.args
-        return self.ask(given) if "url" in given else self.act(given["step"], given["host"], given["release"])
+        return self.act(given["step"], given["host"], given["release"]) if "step" in given else self.ask(given)
 
     def act(self, step, host, release):
         if step == "static":
@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         return {"changed": True}
 
     def ask(self, given):
-        name = urlsplit(given["url"]).hostname
+        name = given["address"] if "address" in given else urlsplit(given["url"]).hostname
         if name.startswith("lb"):
             turn = ROOT / f"{name}.turn"
             turn.write_text(str(int(turn.read_text() if turn.exists() else 0) + 1))
@@ -119,6 +119,7 @@ class Fleet:
         names = [f"tasks/{path.name}" for path in PLAYBOOKS.glob("tasks/rolling_*.yml")]
         for name in ["rolling.yml", "tasks/write_traffic.yml", "templates/traffic.yml.j2", *names]:
             text = (PLAYBOOKS / name).read_text().replace("ansible.builtin.uri:", "stand_in:")
+            text = text.replace("edge_ask:", "stand_in:")
             text = text.replace(
                 "[readlink, /run/tradefleet/current]", f"[readlink, '{self.root}/{{{{ item }}}}.current']"
             )
@@ -138,10 +139,10 @@ class Fleet:
             "fleet_address": "{{ inventory_hostname }}",
             "fleet_app_port": 8443,
             "fleet_domain": "trade.example",
+            "fleet_edge_ca": "",
             "fleet_inventory_dir": str(self.root),
             "fleet_releases": {"blue": "0.1.0", "green": ""},
             "fleet_upstream_fail_seconds": 0,
-            "pki_ca_dir": "/nonexistent",
             "traffic_live_color": "blue",
             "traffic_canary_percent": 10,
             "rolling_batch": 1,
