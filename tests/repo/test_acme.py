@@ -258,6 +258,8 @@ def test_one_that_was_away_is_told_and_made_up_for(tmp_path: Path) -> None:
         with fleet.receiver(second):
             assert fleet.renew().returncode == 0
         assert fleet.served(second) == fleet.issued()
+        # Who serves it need not take it.
+        assert fleet.renew().returncode == 0
 
 
 @pytest.mark.parametrize("wrong", ["name", "ca"])
@@ -314,3 +316,5 @@ def test_only_the_issuer_is_listened_to(fleet: Fleet) -> None:
         assert b"no certificate with its key" in fleet.send(rubbish, ISSUER)
     assert fleet.reloads() == [1, 1]
     assert b"is served now" in fleet.send(good, ISSUER)
+    assert b"was there already" in fleet.send(good, ISSUER)
+    assert fleet.reloads() == [2, 1]
