@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import Api, measured, meter, on, play, play_until, traffic
+from lab import QUIET, Api, measured, meter, on, play, play_until, traffic
 
 
 def seen(api: Api) -> set[tuple[str, str]]:
@@ -68,7 +68,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
 
 def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
     """Killed before, in and after the flip, each time by the run after the one before; no request has failed."""
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         for marker in (
             "TASK [Prove | Test",
             "TASK [nginx : Traffic | Let",
@@ -116,7 +116,7 @@ def refuses_cutover(api: Api, *words: str) -> None:
 
 def test_an_unfit_target_moves_nothing(api: Api, tmp_path: Path) -> None:
     """One idle host down; one load balancer whose configuration does not pass. The failing host's log is shown."""
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         on("green2", "systemctl stop tradefleet-api")
         refuses_cutover(api, "Nothing has moved", "green2", "Handling signal: term")
         on("green2", "systemctl start tradefleet-api")

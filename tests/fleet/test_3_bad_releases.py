@@ -5,18 +5,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, Meter, leader, meter, on, play, play_until, sql, sql_command, traffic
+from lab import ADDRESSES, QUIET, Meter, leader, meter, on, play, play_until, sql, sql_command, traffic
 
 GREEN = ("green1", "green2")
 
 
 @pytest.fixture(scope="module")
 def traffic_meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meter]:
-    """Traffic through all the tests of this module, of which not one request may fail.
-
-    Less of it than elsewhere: these tests wait for a host's two cores more than for anything else.
-    """
-    with meter(tmp_path_factory.mktemp("meter"), rate=25) as run:
+    """Traffic through all the tests of this module, of which not one request may fail."""
+    with meter(tmp_path_factory.mktemp("meter"), rate=QUIET) as run:
         yield run
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert run.report["comparison"]["lost"] == 0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import leader, meter, on, play, sql, traffic
+from lab import QUIET, leader, meter, on, play, sql, traffic
 
 MIGRATIONS = {
     "0003": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
@@ -61,7 +61,7 @@ def test_a_contraction_waits_until_the_former_release_is_gone(
 ) -> None:
     """Deploy, cutover, the same on the other colour, finalize: no request fails, and the former release is refused."""
     release("0.4.1", brings_migrations)
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         deployed = play("deploy", deploy_release="0.4.1")
         assert "Contract migrations wait until no former release is needed: 0004" in " ".join(deployed.stdout.split())
         assert revision() == "0003"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, EDGES, Meter, changes, measured, meter, on, play, play_until, traffic
+from lab import ADDRESSES, EDGES, QUIET, Meter, changes, measured, meter, on, play, play_until, traffic
 
 BLUE = ("blue1", "blue2")
 FLAG = "/run/tradefleet-draining"
@@ -51,7 +51,7 @@ def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
     """Both releases serve meanwhile, nginx is not reloaded, and traffic.yml has the release at the end."""
     release("0.5.0")
     workers = [on(edge, "pgrep nginx | sort") for edge in EDGES]
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         play("rolling", rolling_release="0.5.0")
         assert running() == ["0.5.0", "0.5.0"]
         assert traffic()["release_blue"] == "0.5.0"
@@ -67,7 +67,7 @@ def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
     """The way back, killed while a host is drained, stopped, changed, and in again: each run goes on from there."""
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         before = traffic()
         for marker, left in (
             ("TASK [app : Drain | Wait until nobody", 1),
@@ -94,7 +94,7 @@ def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
 
     release("0.5.1", change)
     before, other = traffic(), on("blue2", "systemctl show -p MainPID --value tradefleet-api")
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=QUIET) as run:
         stopped = play("rolling", check=False, rolling_release="0.5.1")
         assert stopped.returncode != 0
         said = " ".join((stopped.stdout + stopped.stderr).split())
