@@ -43,7 +43,7 @@ def test_the_application_learns_who_asks() -> None:
 
 def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None:
     """Fifty flips while eight clients ask; the workers stay the same processes."""
-    workers = host.check_output("pgrep nginx | sort")
+    workers = host.check_output("pgrep -f 'nginx: (master|worker) process' | sort")
     stop = time.monotonic() + 10
 
     def client(_: int) -> set[str]:
@@ -58,7 +58,7 @@ def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None
             flip(host, ("green", "blue")[number % 2])
             time.sleep(0.1)
     assert set.union(*(one.result() for one in running)) == {"200 blue", "200 green"}
-    assert host.check_output("pgrep nginx | sort") == workers
+    assert host.check_output("pgrep -f 'nginx: (master|worker) process' | sort") == workers
     assert color() == "blue"
 
 
