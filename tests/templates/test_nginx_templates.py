@@ -184,7 +184,7 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
     assert "setvar:tx.paranoia_level=2" in rules
     assert "SecRuleEngine DetectionOnly" in lines(render("nginx", "nginx.conf.j2", **NGINX))
     other = {"nginx_waf_locations": [{"path": "/v1/webhooks/", "mode": "detect", "paranoia": 3}]}
-    (exception,) = [line for line in lines(render("nginx", "waf.conf.j2", **NGINX | other)) if "id:900901" in line]
+    (exception,) = [line for line in lines(render("nginx", "waf.conf.j2", **NGINX | other)) if "id:1101" in line]
     assert '"@beginsWith /v1/webhooks/"' in exception
     assert exception.endswith('ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3"')
     assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
@@ -240,10 +240,10 @@ def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
     assert said == [
         '# It\'s prose; {x} "y" # z',
         'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/notes" '
-        '"id:900801,phase:1,t:none,nolog,pass,ctl:ruleRemoveTargetById=942100;ARGS:json.text"\';',
+        '"id:1201,phase:1,t:none,nolog,pass,ctl:ruleRemoveTargetById=942100;ARGS:json.text"\';',
         f"# {'Any type is stored. ' * 20}".rstrip(),
         'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/files/" '
-        '"id:900802,phase:1,t:none,nolog,pass,ctl:ruleRemoveById=920420"\';',
+        '"id:1202,phase:1,t:none,nolog,pass,ctl:ruleRemoveById=920420"\';',
     ]
     whole = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
     assert 0 < whole.index("ruleRemoveById=920420") < whole.index("Include /usr/share/modsecurity-crs/rules/")
