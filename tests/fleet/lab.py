@@ -22,6 +22,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 LAB = PROJECT / ".lab"
+MEASURED = LAB / "measured.txt"
 INVENTORY = PROJECT / "inventories/lab"
 TRAFFIC = INVENTORY / "group_vars/all/traffic.yml"
 ADDRESSES = {
@@ -299,5 +300,10 @@ def wait(condition: Any, seconds: float, what: str) -> float:
 def measured(sentence: str) -> None:
     """Keep a figure for whoever reads the output, and in .lab/measured.txt."""
     print(sentence)
-    with (LAB / "measured.txt").open("a") as file:
+    with MEASURED.open("a") as file:
         file.write(sentence + "\n")
+
+
+def figures() -> list[str]:
+    """Return all that was measured so far."""
+    return MEASURED.read_text().splitlines() if MEASURED.exists() else []

@@ -20,6 +20,7 @@ GOOD = Result(
     duplicated=0,
     healthy_after=1,
     primaries=[],
+    notes=[],
     broken=[],
 )
 BOUNDED = Drill("primary-off", "", lambda run: None, 5, 2, 3, None)

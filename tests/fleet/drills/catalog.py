@@ -10,7 +10,8 @@ import disks
 import faults
 import releases
 import replicas
-from lab import VIP, Meter
+import verdicts
+from lab import QUIET, VIP, Meter
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,27 @@ DRILLS = (
     ),
     Drill("cutovers", "cutovers, one after the other", releases.cutovers, 1, 1, 0, 0),
     Drill("canary-steps", "twenty shares of the clients for the other colour", releases.canary_steps, 1, 1, 0, 0),
+    Drill(
+        "canary-equal",
+        "an equal release promoted by canaries, ten times",
+        verdicts.canary_equal,
+        1,
+        1,
+        0,
+        0,
+        load={"rate": 100},
+    ),
+    Drill(
+        "canary-slow",
+        "a tenth of the clients with a release that takes 50 ms longer",
+        verdicts.canary_slow,
+        1,
+        1,
+        0,
+        0,
+        load={"rate": 100},
+    ),
+    Drill("shadow", "a shadow of 5 % of the reads, three times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
     Drill(
         "reloads",
         "twenty reloads of both load balancers, clients that connect anew",

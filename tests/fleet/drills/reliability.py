@@ -13,7 +13,8 @@ PAGE = PROJECT / "docs/reliability.md"
 HEAD = """# What clients notice when something dies
 
 Written by `make drill`: each fault is brought about in the lab (ten hosts on one machine of {cores} cores) while the
-meter sends 70 requests a second through both load balancers, three in ten of them new orders.
+meter sends 70 requests a second through both load balancers, three in ten of them new orders
+(tests/fleet/drills/catalog.py says which drill has another load).
 
 A gap is the longest time without one success, in seconds, with the drill's bound in brackets. A failed request is one
 that got no 2xx answer; no client repeats any. After each drill PostgreSQL, Redis and the application are healthy by
@@ -42,7 +43,10 @@ def write() -> bool:
         return False
     rows = [_row(drill, result) for drill, result in zip(DRILLS, results, strict=True)]
     lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows]
-    PAGE.write_text(HEAD.format(cores=os.cpu_count()) + "".join(lines))
+    notes = [f"- `{result['name']}`: {note}\n" for result in results for note in result.get("notes", [])]
+    PAGE.write_text(
+        HEAD.format(cores=os.cpu_count()) + "".join(lines) + ("\nBeside that:\n\n" if notes else "") + "".join(notes)
+    )
     return True
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from catalog import Drill
 from health import HEALTH
-from lab import LAB, meter, wait
+from lab import LAB, figures, meter, wait
 from writers import two_at_once, writers
 
 RESULTS = LAB / "drills"
@@ -14,7 +14,7 @@ RESULTS = LAB / "drills"
 
 @dataclass(frozen=True)
 class Result:
-    """What a drill showed; `broken` names what did not hold.
+    """What a drill showed; `notes` are figures that only it has, and `broken` names what did not hold.
 
     Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended.
     """
@@ -31,6 +31,7 @@ class Result:
     duplicated: int
     healthy_after: float
     primaries: list[str]
+    notes: list[str]
     broken: list[str]
 
 
@@ -38,6 +39,7 @@ def run(drill: Drill, folder: Path) -> Result:
     """Run a drill on a healthy fleet, keep its result in .lab/drills and return it."""
     for what, healthy in HEALTH:
         wait(healthy, 120, f"before the drill: {what}")
+    noted = len(figures())
     with writers() as written, meter(folder, **drill.load) as traffic:
         drill.fault(traffic)
         healthy_after = sum(wait(healthy, 180, f"after {drill.breaks}: {what}") for what, healthy in HEALTH)
@@ -56,6 +58,7 @@ def run(drill: Drill, folder: Path) -> Result:
         duplicated=comparison["duplicated"],
         healthy_after=round(healthy_after, 1),
         primaries=list(dict.fromkeys(write.host for write in written)),
+        notes=figures()[noted:],
         broken=[],
     )
     result.broken.extend(judged(drill, result))

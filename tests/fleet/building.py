@@ -1,0 +1,51 @@
+"""Releases for tests: the present sources with a fault put in, under a version of their own."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import PROJECT
+
+Change = Callable[[Path], None]
+# The same sources give the same commit, whenever they are committed.
+GIT = os.environ | {
+    f"GIT_{role}_{part}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for part, value in (("NAME", "test"), ("EMAIL", "test@tradefleet.test"), ("DATE", "2026-01-01T00:00:00Z"))
+}
+
+
+def build(source: Path, version: str, change: Change | None = None, umask: int = 0o022) -> Path:
+    """Build a release of what the project's sources become in the empty folder `source`; return its archive."""
+    shutil.copy(PROJECT / "pyproject.toml", source)
+    shutil.copytree(PROJECT / "app", source / "app", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    if change:
+        change(source / "app/tradefleet")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", version]):
+        subprocess.run(["git", "-C", str(source), *command], check=True, capture_output=True, env=GIT)
+    tarball = PROJECT / f"dist/tradefleet-{version}.tar.gz"
+    tarball.unlink(missing_ok=True)
+    command = [
+        "ansible-playbook",
+        "playbooks/release.yml",
+        f"-erelease_source={source}",
+        f"-erelease_version={version}",
+    ]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True, umask=umask)
+    return tarball
+
+
+def before_each_request(statement: str) -> Change:
+    """Return a change that has the application run a statement before each request of its API."""
+
+    def change(package: Path) -> None:
+        views = package / "system/views.py"
+        views.write_text(
+            views.read_text() + "\n\nimport random\nimport time\n\nfrom flask import request\n\n\n"
+            "@blueprint.before_app_request\ndef _fault() -> None:\n"
+            f'    if request.path.startswith("/v1/"):\n        {statement}\n'
+        )
+
+    return change

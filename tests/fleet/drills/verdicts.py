@@ -1,0 +1,116 @@
+"""How sure the judge is, and what a shadow costs those who are served."""
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from statistics import quantiles
+
+from building import before_each_request, build
+from lab import BOTH, EDGES, Meter, api_key, measured, on, play, traffic
+from releases import other_has_a_release
+
+# Ten canaries in a row.
+ROUNDS = 10
+# Seconds with a shadow and without one, each time.
+WINDOW = 30
+
+
+def canary_equal(_run: Meter) -> None:
+    """Promote a release ten times against itself: each canary must end with the other colour live."""
+    other_has_a_release()
+    before = traffic()["traffic_live_color"]
+    for _ in range(ROUNDS):
+        play("canary", canary_seconds="10", cutover_soak_seconds="10")
+        after = traffic()["traffic_live_color"]
+        assert before != after
+        before = after
+    measured(f"An equal release was promoted in {ROUNDS} of {ROUNDS} canaries")
+
+
+def canary_slow(_run: Meter) -> None:
+    """Give a tenth of the clients to a release that takes 50 ms longer for each request: it must be withdrawn."""
+    before = traffic()
+    with tempfile.TemporaryDirectory() as source:
+        archive = build(Path(source), "0.4.2", before_each_request("time.sleep(0.05)"))
+    play("deploy", deploy_release="0.4.2")
+    archive.unlink()
+    withdrawn = play("canary", check=False, percent="10", canary_seconds="60")
+    assert withdrawn.returncode != 0
+    assert "is worse: its p50 is at least" in withdrawn.stdout, withdrawn.stdout[-3000:]
+    assert "back on" in withdrawn.stdout
+    assert traffic()["traffic_live_color"] == before["traffic_live_color"]
+    # As it was, so that site.yml finds the archive of what it is to install.
+    play("deploy", deploy_release=before["release_blue"] or before["release_green"])
+    verdict = withdrawn.stdout.split("is worse: ")[1].split("{")[0]
+    measured(f"A release that takes 50 ms longer: withdrawn, its {verdict}")
+
+
+def shadow(_run: Meter) -> None:
+    """Compare the reads of clients with and without a shadow of 5 %, three times: p99 at most 5 % worse."""
+    other_has_a_release()
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder) / edge for edge in EDGES]
+        loads = [
+            subprocess.Popen(
+                [
+                    "h2load",
+                    "--h1",
+                    "--clients=2",
+                    "--rps=15",
+                    f"--duration={10 * WINDOW}",
+                    f"--log-file={log}",
+                    f"--connect-to={address}:443",
+                    f"--header=Authorization: Bearer {api_key()}",
+                    "https://tradefleet.test/v1/orders",
+                ],
+                stdout=subprocess.DEVNULL,
+            )
+            for log, address in zip(logs, BOTH, strict=True)
+        ]
+        try:
+            windows = [_windows() for _ in range(3)]
+        finally:
+            for load in loads:
+                load.terminate()
+                load.wait()
+        answers = [[int(field) for field in line.split()] for log in logs for line in log.read_text().splitlines()]
+    assert {status for _, status, _ in answers} == {200}
+    without, with_shadow = (
+        _p99([took for began, _, took in answers if any(a <= began / 1e6 <= b for a, b in these)])
+        for these in zip(*windows, strict=True)
+    )
+    measured(f"p99 of reads: {without:.1f} ms, with a shadow of 5 % {with_shadow:.1f} ms")
+    assert with_shadow <= 1.05 * without
+
+
+def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return from when to when there was no shadow, and from when to when there was one; seconds of the epoch."""
+    time.sleep(2)
+    quiet = time.time()
+    time.sleep(WINDOW)
+    without = (quiet, time.time())
+    began: list[float] = []
+    with subprocess.Popen(
+        [
+            "ansible-playbook",
+            "-i",
+            "inventories/lab",
+            "playbooks/shadow.yml",
+            "-epercent=5",
+            f"-eshadow_seconds={WINDOW}",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Let reads come" in line:
+                began.append(time.time())
+                assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
+    assert process.returncode == 0
+    return without, (began[0] + 1, began[0] + WINDOW)
+
+
+def _p99(microseconds: list[int]) -> float:
+    return quantiles(microseconds, n=100)[98] / 1000
