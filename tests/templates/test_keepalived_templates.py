@@ -42,5 +42,6 @@ def test_the_unit_keeps_what_it_needs() -> None:
     (kept,) = [line for line in sandbox if line.startswith("CapabilityBoundingSet=")]
     assert {"CAP_NET_ADMIN", "CAP_NET_RAW"} <= set(kept.partition("=")[2].split())
     assert "CAP_SYS_ADMIN" not in kept
-    assert "NoNewPrivileges=yes" in sandbox
+    assert {"NoNewPrivileges=yes", "IPAddressDeny=any"} <= set(sandbox)
+    assert "IPAddressAllow=localhost 10.0.0.11 10.0.0.12 10.0.0.13" in sandbox
     assert "ExecStopPost=-/usr/sbin/ip address delete 10.0.0.10/32 dev ens3" in sandbox
