@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import abuse
 import balancers
 import disks
 import faults
@@ -136,6 +137,8 @@ DRILLS = (
         load={"rate": 100},
     ),
     Drill("shadow", "a shadow of 5 % of the reads, three times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
+    Drill("flood", "a thousand requests a second from one address", abuse.flood, 1, 1, 0, 0, load={"rate": QUIET}),
+    Drill("slowloris", "two thousand connections whose requests never end", abuse.slowloris, 1, 1, 0, 0),
     Drill(
         "reloads",
         "twenty reloads of both load balancers, clients that connect anew",
