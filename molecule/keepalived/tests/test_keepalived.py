@@ -117,7 +117,7 @@ def test_a_stranger_cannot_take_it() -> None:
     try:
         with client() as gap:
             becomes(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the stranger has begun")
-            # keepalived refuses what it says, but each packet would delay its own: after three of them the other host takes over.
+            # keepalived refuses what it says, but each packet would delay its own, and the other host take over.
             time.sleep(4)
         assert owner() == former
         assert gap.seconds < 0.5
