@@ -61,7 +61,7 @@ def flood(_run: Meter) -> None:
     idle = _p99()
     with _flooding() as attack:
         busy = _p99()
-    output = attack.communicate(timeout=60)[0]
+        output = attack.communicate(timeout=60)[0]
     counts = re.search(r"status codes: (\d+) 2xx, \d+ 3xx, (\d+) 4xx", output)
     assert counts, output
     served, refused = int(counts[1]), int(counts[2])
@@ -94,7 +94,7 @@ def _flooding() -> Iterator["subprocess.Popen[str]"]:
         try:
             yield process
         finally:
-            process.wait(60)
+            process.kill()
 
 
 def _p99() -> float:
