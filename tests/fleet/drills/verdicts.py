@@ -42,8 +42,8 @@ def canary_slow(_run: Meter) -> None:
     assert traffic()["traffic_live_color"] == before["traffic_live_color"]
     # As it was, so that site.yml finds the archive of what it is to install.
     play("deploy", deploy_release=before["release_blue"] or before["release_green"])
-    verdict = withdrawn.stdout.split("is worse: ")[1].split("{")[0]
-    measured(f"A release that takes 50 ms longer: withdrawn, its {verdict}")
+    verdict = withdrawn.stdout.split("is worse: ")[1].split(": {")[0]
+    measured(f"A release that takes 50 ms longer: withdrawn, {verdict}")
 
 
 def shadow(_run: Meter) -> None:
@@ -105,7 +105,7 @@ def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "Let reads come" in line:
+            if "[Let reads come]" in line:
                 began.append(time.time())
                 assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
     assert process.returncode == 0
