@@ -40,9 +40,8 @@ def row(what: str, target: str, measured: str) -> None:
 
 
 def converge(**settings: str) -> None:
-    """Have nginx on lb1 with these settings, without the limits that a flood from one address would meet."""
-    said = settings | {"nginx_rate_per_address": "1000000", "nginx_rate_per_key": "1000000"} if settings else {}
-    play("site", "--limit", "lb1", "--tags", "nginx", *(f"-e{name}={value}" for name, value in said.items()))
+    """Have nginx on lb1 with these settings."""
+    play("site", "--limit", "lb1", "--tags", "nginx", *(f"-e{name}={value}" for name, value in settings.items()))
 
 
 def load(where: str, path: str, requests: int, clients: int, *options: str) -> tuple[float, float]:
