@@ -78,7 +78,7 @@ def _more_errors(candidate: dict[str, Any], other: dict[str, Any], tolerance: fl
 
 
 def _slower(candidate: Sequence[float], other: Sequence[float], quantile: float, tolerance: float) -> list[str]:
-    fastest, slowest = _bounds(candidate, quantile)[0], _bounds(other, quantile)[1]
+    fastest, slowest = bounds(candidate, quantile)[0], bounds(other, quantile)[1]
     if fastest - slowest <= tolerance:
         return []
     return [
@@ -86,8 +86,8 @@ def _slower(candidate: Sequence[float], other: Sequence[float], quantile: float,
     ]
 
 
-def _bounds(seconds: Sequence[float], quantile: float) -> tuple[float, float]:
-    """Return the confidence interval of a quantile, from order statistics."""
+def bounds(seconds: Sequence[float], quantile: float) -> tuple[float, float]:
+    """Return the bounds between which a quantile of what the sample is taken from lies, 99.95 % certain of each."""
     ordered, size = sorted(seconds), len(seconds)
     middle, reach = size * quantile, INTERVAL * math.sqrt(size * quantile * (1 - quantile))
     low, high = max(0, math.floor(middle - reach)), min(size - 1, math.ceil(middle + reach))

@@ -137,7 +137,7 @@ DRILLS = (
         0,
         load={"rate": 100},
     ),
-    Drill("shadow", "a shadow of 5 % of the reads, three times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
+    Drill("shadow", "a shadow of 5 % of the reads, five times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
     Drill("flood", "a thousand requests a second from one address", abuse.flood, 1, 1, 0, 0, load={"rate": QUIET}),
     Drill("slowloris", "two thousand connections whose requests never end", abuse.slowloris, 1, 1, 0, 0),
     Drill(
