@@ -249,3 +249,10 @@ def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
     assert 0 < whole.index("ruleRemoveById=920420") < whole.index("Include /usr/share/modsecurity-crs/rules/")
     assert max(len(quoted) for quoted in re.findall(r"modsecurity_rules '(.*?)';\n", whole, re.DOTALL)) < 4096
     assert lines(render("nginx", "waf_exclusions.conf.j2", **NGINX)) == []
+
+
+def test_a_number_from_the_command_line_is_a_number() -> None:
+    """«-e nginx_rate_per_address=200» brings a string, of which twice as much would be 200200."""
+    said = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
+    text = render("nginx", "nginx.conf.j2", **NGINX | said)
+    assert set(re.findall(r"zone=(?:address|key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}
