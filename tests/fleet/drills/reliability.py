@@ -26,6 +26,7 @@ COLUMNS = (
     "what dies (`make drill DRILL=…`)",
     "write gap",
     "read gap",
+    "requests",
     "failed writes",
     "failed reads",
     "orders acknowledged",
@@ -35,19 +36,30 @@ COLUMNS = (
 )
 
 
-def write() -> bool:
-    """Write the page if every drill has a result and none broke a bound; tell whether it was written."""
-    files = [RESULTS / f"{drill.name}.json" for drill in DRILLS]
-    results = [json.loads(file.read_text()) for file in files if file.exists()]
-    if len(results) < len(DRILLS) or any(result["broken"] for result in results):
-        return False
-    rows = [_row(drill, result) for drill, result in zip(DRILLS, results, strict=True)]
-    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows]
-    notes = [f"- `{result['name']}`: {note}\n" for result in results for note in result.get("notes", [])]
+def write() -> None:
+    """Write the page: a row for each drill that has a result, and which drills have none or broke a bound."""
+    results = [(drill, result) for drill in DRILLS if (result := _result(drill))]
+    rows = [_row(drill, result) for drill, result in results]
+    broken = [f"`{drill.name}`: {bound}" for drill, result in results for bound in result["broken"]]
+    missing = [f"`{drill.name}`" for drill in DRILLS if not _result(drill)]
+    notes = [f"`{drill.name}`: {note}" for drill, result in results for note in result.get("notes", [])]
     PAGE.write_text(
-        HEAD.format(cores=os.cpu_count()) + "".join(lines) + ("\nBeside that:\n\n" if notes else "") + "".join(notes)
+        HEAD.format(cores=os.cpu_count())
+        + "".join([_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows])
+        + _list("Figures that only one drill has", notes)
+        + _list("Bounds that did not hold", broken)
+        + _list("Drills without a result", missing)
     )
-    return True
+
+
+def _result(drill: Drill) -> dict[str, Any]:
+    file = RESULTS / f"{drill.name}.json"
+    content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return content
+
+
+def _list(title: str, lines: list[str]) -> str:
+    return f"\n{title}:\n\n" + "".join(f"- {line}\n" for line in lines) if lines else ""
 
 
 def _row(drill: Drill, result: dict[str, Any]) -> str:
@@ -55,6 +67,7 @@ def _row(drill: Drill, result: dict[str, Any]) -> str:
         f"{drill.breaks} (`{drill.name}`)",
         f"{result['write_gap']} ({drill.write_gap:g})",
         f"{result['read_gap']} ({drill.read_gap:g})",
+        result["requests"],
         result["failed_writes"],
         result["failed_reads"],
         result["acknowledged"],

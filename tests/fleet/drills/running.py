@@ -37,6 +37,8 @@ class Result:
 
 def run(drill: Drill, folder: Path) -> Result:
     """Run a drill on a healthy fleet, keep its result in .lab/drills and return it."""
+    # A drill that fails on its way has no result, not the one before.
+    (RESULTS / f"{drill.name}.json").unlink(missing_ok=True)
     for what, healthy in HEALTH:
         wait(healthy, 120, f"before the drill: {what}")
     noted = len(figures())

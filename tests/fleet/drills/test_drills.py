@@ -18,8 +18,8 @@ def page() -> Iterator[None]:
     if subprocess.run(["podman", "container", "exists", "tf-lb1"], check=False).returncode:
         pytest.exit("There is no lab to break. Type «make up» first.", returncode=2)
     yield
-    if os.environ.get("DRILL") and not reliability.write():
-        print("docs/reliability.md stays as it is: it needs a good result of every drill («make drill»).")
+    if os.environ.get("DRILL"):
+        reliability.write()
 
 
 @pytest.mark.parametrize("drill", chosen(), ids=lambda drill: drill.name)
