@@ -83,7 +83,7 @@ def _http2_kept(requests: int = 1500) -> Iterator[None]:
     None may fail. By curl, since h2load never connects a second time.
     """
     argv = ["curl", "--silent", "--http2", "--rate", "25/s", "--cacert", str(LAB / "ca.crt"), "--output", "/dev/null"]
-    argv += ["--write-out", "%{http_version} %{http_code} %{num_connects}\\n"]
+    argv += ["--write-out", "%{http_version} %{http_code} %{num_connects} %{errormsg}\\n"]
     loads = [
         subprocess.Popen(
             [*argv, "--resolve", f"tradefleet.test:443:{address}", f"https://tradefleet.test/version?[1-{requests}]"],
@@ -95,11 +95,11 @@ def _http2_kept(requests: int = 1500) -> Iterator[None]:
     try:
         yield
         for edge, load in zip(EDGES, loads, strict=True):
-            answers = [line.split() for line in load.communicate(timeout=300)[0].splitlines()]
-            good = sum(answer[:2] == ["2", "200"] for answer in answers)
+            answers = [line.split(maxsplit=3) for line in load.communicate(timeout=300)[0].splitlines()]
+            bad = [answer for answer in answers if answer[:2] != ["2", "200"]]
             connections = sum(int(answer[2]) for answer in answers)
-            measured(f"HTTP/2 through {edge}: {good} of {requests} requests succeeded, over {connections} connections")
-            assert good == requests
+            measured(f"HTTP/2 through {edge}: {len(bad)} of {requests} requests failed, over {connections} connections")
+            assert (len(answers), bad) == (requests, [])
             assert connections > ROUNDS
     finally:
         for load in loads:
