@@ -157,7 +157,7 @@ def families(whole: tuple[float, float]) -> None:
         reload_seconds()
         prices = price("/v1/instruments"), price("/v1/orders", *order(), requests=500)
         found = "{:.2f}, {:.2f}".format(*(a - b for a, b in zip(whole, prices, strict=True)))
-        row(f"of that, rules about {name} ({', '.join(map(str, numbers))})", "", found)
+        row(f"WAF block, of these two (± 0.1): rules about {name} ({', '.join(map(str, numbers))})", "", found)
 
 
 def main() -> None:
@@ -170,8 +170,8 @@ def main() -> None:
         firewall("detect")
         converge(nginx_waf_mode="block")
         whole = firewall("block")
-        row("reload with the Core Rule Set, seconds until the new workers are there", "", f"{reload_seconds():.2f}")
         families(whole)
+        row("reload with the Core Rule Set, seconds until the new workers are there", "", f"{reload_seconds():.2f}")
     finally:
         converge()
 
