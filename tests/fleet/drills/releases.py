@@ -63,8 +63,9 @@ def cutovers(run: Meter) -> None:
 def canary_steps(_run: Meter) -> None:
     """Give the idle colour twenty different shares of the clients, one after the other, and take them back."""
     other_has_a_release()
-    for percent in range(5, 5 * ROUNDS, 5):
-        play("canary", percent=str(percent), canary_seconds="2", judge_minimum_requests="30")
+    # Such that both colours soon have the judge's sample: on fewer requests a busy moment of one of them is a verdict.
+    for percent in range(50 - ROUNDS, 50 + ROUNDS, 2):
+        play("canary", percent=str(percent), canary_seconds="5")
     play("canary", percent="0")
 
 
