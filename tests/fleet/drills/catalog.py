@@ -138,7 +138,17 @@ DRILLS = (
         load={"rate": 100},
     ),
     Drill("shadow", "a shadow of 5 % of the reads, five times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
-    Drill("flood", "a thousand requests a second from one address", abuse.flood, 1, 1, 0, 0, load={"rate": QUIET}),
+    # Its two reloads of lb1 would reset kept connections.
+    Drill(
+        "flood",
+        "a thousand requests a second from one address",
+        abuse.flood,
+        1,
+        1,
+        0,
+        0,
+        load={"rate": QUIET, "new_connection_share": "1"},
+    ),
     Drill("slowloris", "two thousand connections whose requests never end", abuse.slowloris, 1, 1, 0, 0),
     Drill(
         "reloads",
