@@ -49,7 +49,7 @@ QUIET = 25
 
 def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook as an operator would; with `check`, one that fails stops the test and shows its end."""
-    argv = [*_playbook(playbook, extra), *arguments]
+    argv = [*playbook_command(playbook, extra), *arguments]
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"{playbook} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
@@ -74,7 +74,7 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
     Then take its lock away, as an operator must (unlock.yml, which calls the same program).
     """
     with subprocess.Popen(
-        _playbook(playbook, extra),
+        playbook_command(playbook, extra),
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,7 +93,8 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
     raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
 
 
-def _playbook(playbook: str, extra: dict[str, str]) -> list[str]:
+def playbook_command(playbook: str, extra: dict[str, str]) -> list[str]:
+    """Return the command that runs a playbook on the lab, with extra variables."""
     return [
         "ansible-playbook",
         "-i",
@@ -123,6 +124,11 @@ def power_off(host: str) -> None:
 def power_on(host: str) -> None:
     """Start a host that was powered off."""
     subprocess.run(["podman", "start", f"tf-{host}"], check=True, capture_output=True, timeout=60)
+
+
+def nginx_processes(edge: str) -> str:
+    """Return the ids of nginx' master and workers; a reload brings other workers, and a cache loader comes and goes."""
+    return on(edge, "pgrep -f 'nginx: (master|worker) process' | sort")
 
 
 def sql_command(host: str) -> list[str]:

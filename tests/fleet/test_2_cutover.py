@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import QUIET, Api, measured, meter, on, play, play_until, traffic
+from lab import QUIET, Api, measured, meter, nginx_processes, on, play, play_until, traffic
 
 
 def seen(api: Api) -> set[tuple[str, str]]:
@@ -98,10 +98,10 @@ def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
 
 def test_a_cutover_reloads_nothing() -> None:
     """nginx's master and workers are the same processes as before."""
-    before = [on(balancer, "pgrep -f 'nginx: (master|worker) process' | sort") for balancer in ("lb1", "lb2")]
+    before = [nginx_processes(balancer) for balancer in ("lb1", "lb2")]
     play("cutover", cutover_to="green")
     play("cutover", cutover_to="blue")
-    assert [on(balancer, "pgrep -f 'nginx: (master|worker) process' | sort") for balancer in ("lb1", "lb2")] == before
+    assert [nginx_processes(balancer) for balancer in ("lb1", "lb2")] == before
 
 
 def refuses_cutover(api: Api, *words: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, EDGES, QUIET, Meter, changes, measured, meter, on, play, play_until, traffic
+from lab import ADDRESSES, EDGES, QUIET, Meter, changes, measured, meter, nginx_processes, on, play, play_until, traffic
 
 BLUE = ("blue1", "blue2")
 FLAG = "/run/tradefleet-draining"
@@ -50,13 +50,13 @@ def drained() -> list[str]:
 def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
     """Both releases serve meanwhile, nginx is not reloaded, and traffic.yml has the release at the end."""
     release("0.5.0")
-    workers = [on(edge, "pgrep -f 'nginx: (master|worker) process' | sort") for edge in EDGES]
+    workers = [nginx_processes(edge) for edge in EDGES]
     with meter(tmp_path, rate=QUIET) as run:
         play("rolling", rolling_release="0.5.0")
         assert running() == ["0.5.0", "0.5.0"]
         assert traffic()["release_blue"] == "0.5.0"
     unharmed(run)
-    assert [on(edge, "pgrep -f 'nginx: (master|worker) process' | sort") for edge in EDGES] == workers
+    assert [nginx_processes(edge) for edge in EDGES] == workers
     assert drained() == []
     everything = run.report["groups"]["all"]
     measured(

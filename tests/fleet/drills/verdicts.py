@@ -8,7 +8,7 @@ from statistics import quantiles
 
 from building import before_each_request, build
 from judge import bounds
-from lab import BOTH, EDGES, Meter, api_key, measured, on, play, traffic
+from lab import BOTH, EDGES, PROJECT, Meter, api_key, measured, on, play, playbook_command, traffic
 from releases import other_has_a_release
 
 # Ten canaries in a row.
@@ -102,14 +102,8 @@ def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
     without = (quiet, time.time())
     began: list[float] = []
     with subprocess.Popen(
-        [
-            "ansible-playbook",
-            "-i",
-            "inventories/lab",
-            "playbooks/shadow.yml",
-            "-epercent=5",
-            f"-eshadow_seconds={WINDOW}",
-        ],
+        playbook_command("shadow", {"percent": "5", "shadow_seconds": str(WINDOW)}),
+        cwd=PROJECT,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
