@@ -49,7 +49,11 @@ def converge(**settings: str) -> None:
 
 def settle() -> None:
     """Wait until the workers from before a reload are gone: they count as nginx, in memory and in time."""
-    wait(lambda: not on("lb1", "pgrep -f '^nginx: worker process is shutting down'", check=False), 90, "former workers end")
+    wait(
+        lambda: not on("lb1", "pgrep -f '^nginx: worker process is shutting down'", check=False),
+        90,
+        "former workers end",
+    )
 
 
 def load(where: str, path: str, requests: int, clients: int, *options: str) -> tuple[float, float]:
