@@ -103,7 +103,8 @@ def test_a_host_that_is_too_slow_is_left_for_as_long_as_told(ca: Path) -> None:
     assert answer(ca, "-X", "POST", path="/slow") == ["504"]
     failed = time.monotonic()
     first = answer(ca)[2]
-    while answer(ca)[2] == first:
+    # On a busy machine an answer may take longer than this host's second, too: then it names nobody.
+    while answer(ca)[2:] in ([first], []):
         assert time.monotonic() - failed < 4.5
     assert time.monotonic() - failed > 1
 
