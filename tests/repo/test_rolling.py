@@ -140,6 +140,8 @@ class Fleet:
             "fleet_app_port": 8443,
             "fleet_domain": "trade.example",
             "fleet_edge_ca": "",
+            "fleet_edge_addresses": ["lb1", "lb2"],
+            "fleet_vip": "lb-that-has-it",
             "fleet_inventory_dir": str(self.root),
             "fleet_releases": {"blue": "0.1.0", "green": ""},
             "fleet_upstream_fail_seconds": 0,
