@@ -41,6 +41,8 @@ def test_the_unit_has_descriptors_for_all_clients() -> None:
     """Two for each at most."""
     text = render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER)
     assert {"LimitNOFILE=3024", "Restart=always", "NoNewPrivileges=true"} <= set(lines(text))
+    # As «-e pgbouncer_max_clients=50» brings it.
+    assert "LimitNOFILE=1124" in render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER | {"pgbouncer_max_clients": "50"})
 
 
 def test_the_console_is_reached_through_the_socket() -> None:
