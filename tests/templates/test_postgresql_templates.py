@@ -91,6 +91,16 @@ def test_the_inventorys_parameters_win(config: Any) -> None:
     assert expected.items() <= parameters.items()
 
 
+def test_a_primary_is_fenced_by_the_device_that_there_is(config: Any) -> None:
+    """A host without one does not warn of it at each promotion."""
+    assert config["watchdog"] == {"mode": "off"}
+    found = {"__postgresql_watchdog": {"stat": {"exists": True}}}
+    watched = yaml.safe_load(render("postgresql", "config.yml.j2", **POSTGRESQL | found))
+    assert watched["watchdog"] == {"mode": "automatic", "device": "/dev/watchdog", "safety_margin": 5}
+    (rule,) = lines(render("postgresql", "watchdog.rules.j2"))
+    assert rule == 'KERNEL=="watchdog", SUBSYSTEM=="misc", OWNER="postgres", MODE="0600"'
+
+
 def test_debian_makes_no_cluster() -> None:
     """It is Patroni's to make."""
     assert lines(render("postgresql", "createcluster.conf.j2")) == ["create_main_cluster = false"]
