@@ -69,6 +69,8 @@ def test_privileges_of_owner_writer_and_reader() -> None:
     ("role", "settings", "message"),
     [
         ("app", {"sslmode": "disable"}, "no encryption"),
+        ("app", {"ssl_max_protocol_version": "TLSv1.2"}, "protocol version"),
+        ("app", {"sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
         ("app", {"password": "wrong"}, "password authentication failed"),
         ("app", {"dbname": "other"}, "no pg_hba.conf entry"),
         ("other_owner", {}, "no pg_hba.conf entry"),
@@ -93,7 +95,7 @@ def test_the_running_server_has_the_roles_own_settings(host: Host) -> None:
         "data_checksums": "on",
         "max_connections": "100",
         "shared_preload_libraries": "pg_stat_statements,pgaudit",
-        "ssl_min_protocol_version": "TLSv1.2",
+        "ssl_min_protocol_version": "TLSv1.3",
         "wal_sender_timeout": "5s",
     }
     show = "SELECT name, current_setting(name), pending_restart FROM pg_settings ORDER BY name"
