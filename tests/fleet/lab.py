@@ -288,7 +288,7 @@ def meter(
             time.sleep(2)  # what comes last shall be measured too
         finally:
             process.terminate()
-            output = process.communicate(timeout=120)[0]
+            output = process.communicate(timeout=180)[0]
             print(output)
     run.report = json.loads(run.file.read_text())
 

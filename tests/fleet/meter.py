@@ -1,10 +1,11 @@
 """The traffic meter: puts reads and order writes on the trading API while operations run, and counts what failed.
 
-Every request that did not get its expected answer has failed (the kinds are in `meter_client`), none is retried, and
-afterwards each acknowledged order is looked up in the database. `meter_report.Report` is the schema of the JSON.
+Every request that did not get its expected answer has failed (the kinds are in `meter_client`), and none is retried
+while traffic flows. Afterwards orders are sent again (`meter_repeats`), and each acknowledged one is looked up in the
+database. `meter_report.Report` is the schema of the JSON.
 
 Exit status: 0 when all given bounds hold, 1 when one is broken, 2 when the run could not be set up. A bound on
-something that was not measured is broken. SIGTERM and SIGINT end the traffic early; the comparison and the report
+something that was not measured is broken. SIGTERM and SIGINT end the traffic early; repeats, comparison and report
 follow all the same.
 """
 
@@ -28,6 +29,7 @@ import meter_options
 import meter_report
 import meter_table
 from meter_client import Client, Plan
+from meter_repeats import Repeater
 
 SETTINGS = ("clients", "rate", "duration", "write_share", "new_connection_share", "timeout")
 # How often the main thread looks for a signal and for the clients' end, in seconds.
@@ -65,12 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     clients = _clients(plan, options)
     stop = _drive(clients, options.progress, interrupted)
-    comparison = meter_database.compare(
-        options.database_command,
-        plan.run_id,
-        {key: order_id for client in clients for key, order_id in client.acknowledged.items()},
-        options.database_wait,
-    )
+    outcomes = [outcome for client in clients for outcome in client.outcomes]
+    acknowledged = {key: order_id for client in clients for key, order_id in client.acknowledged.items()}
+    repeater = Repeater(options.target, plan.name, context, api_key, plan.timeout)
+    repeats, acknowledged = repeater.run(outcomes, acknowledged)
+    comparison = meter_database.compare(options.database_command, plan.run_id, acknowledged, options.database_wait)
     given = vars(options)
     report = meter_report.build(
         run_id=plan.run_id,
@@ -81,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
             **{name: given[name] for name in SETTINGS},
         },
         skipped=sum(client.skipped for client in clients),
-        outcomes=[outcome for client in clients for outcome in client.outcomes],
+        outcomes=outcomes,
+        repeats=repeats,
         comparison=comparison,
         limits={name: given[dest] for name in meter_options.BOUNDS if (dest := name.replace("-", "_")) in given},
     )

@@ -53,6 +53,7 @@ class Request:
     path: str
     key: str = ""
     order_id: str = ""
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ class Client:
         turn = self.sent + self.number
         share = self.plan.write_share
         if math.floor((turn + 1) * share) > math.floor(turn * share):
-            return Request("POST", "/v1/orders", key=f"meter-{self.plan.run_id}-{self.number}-{self.sent}")
+            key = f"meter-{self.plan.run_id}-{self.number}-{self.sent}"
+            return Request("POST", "/v1/orders", key=key, body=_order(self.sent))
         self._reads += 1
         if not self._order_ids or self._reads % 3 == 0:
             return Request("GET", "/v1/orders?limit=5")
@@ -144,7 +146,7 @@ class Client:
         started = time.monotonic()
         try:
             answer = self._connection.ask(
-                request.method, request.path, self._body(request), self._headers(request), self.plan.timeout
+                request.method, request.path, request.body, self._headers(request), self.plan.timeout
             )
             self._judge(request, answer)
         except RequestError as error:
@@ -171,26 +173,9 @@ class Client:
         )
 
     def _headers(self, request: Request) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {self.plan.api_key}", "Accept": "application/json"}
         # To the edge, which gives each client a colour, a connection is a few hundred of them.
-        headers["Cookie"] = f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"
-        if request.key:
-            headers |= {"Content-Type": "application/json", "Idempotency-Key": request.key}
-        if self.new_connection:
-            headers["Connection"] = "close"
-        return headers
-
-    def _body(self, request: Request) -> bytes | None:
-        if not request.key:
-            return None
-        order = {
-            "symbol": SYMBOLS[self.sent % len(SYMBOLS)],
-            "side": ("buy", "sell")[self.sent % 2],
-            "type": "limit",
-            "quantity": str(1 + self.sent % 100),
-            "limit_price": f"{100 + self.sent % 10}.25",
-        }
-        return json.dumps(order).encode()
+        cookie = {"Cookie": f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"}
+        return headers(self.plan.api_key, request) | cookie | ({"Connection": "close"} if self.new_connection else {})
 
     def _judge(self, request: Request, answer: Answer) -> None:
         """Note an acknowledged order; raise RequestError unless the answer is the expected one."""
@@ -212,3 +197,20 @@ class Client:
             self._order_ids.append(order_id)
         elif request.order_id and order_id != request.order_id:
             raise RequestError("bad_body", f"not order {request.order_id}, {excerpt}")
+
+
+def headers(api_key: str, request: Request) -> dict[str, str]:
+    """Return what every request says, and what an order says."""
+    common = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+    return common | ({"Content-Type": "application/json", "Idempotency-Key": request.key} if request.key else {})
+
+
+def _order(number: int) -> bytes:
+    order = {
+        "symbol": SYMBOLS[number % len(SYMBOLS)],
+        "side": ("buy", "sell")[number % 2],
+        "type": "limit",
+        "quantity": str(1 + number % 100),
+        "limit_price": f"{100 + number % 10}.25",
+    }
+    return json.dumps(order).encode()

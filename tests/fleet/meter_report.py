@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from meter_client import Outcome
 from meter_database import Comparison
+from meter_repeats import Repeats
 
 SHOWN_FAILURES = 20
 
@@ -122,6 +123,7 @@ class Report:
     colours: dict[str, Seen]
     releases: dict[str, Seen]
     failures: list[FailedRequest]
+    repeats: Repeats
     comparison: Comparison
     bounds: list[Bound]
     passed: bool
@@ -135,6 +137,7 @@ def build(
     settings: Mapping[str, object],
     skipped: int,
     outcomes: Sequence[Outcome],
+    repeats: Repeats,
     comparison: Comparison,
     limits: Mapping[str, float],
 ) -> Report:
@@ -173,6 +176,7 @@ def build(
             for o in outcomes
             if o.failure
         ][:SHOWN_FAILURES],
+        repeats=repeats,
         comparison=comparison,
         bounds=bounds,
         passed=all(bound.held for bound in bounds),

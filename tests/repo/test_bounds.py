@@ -18,6 +18,9 @@ GOOD = Result(
     acknowledged=30,
     lost=0,
     duplicated=0,
+    repeated=20,
+    repeated_failed=0,
+    repeated_other_id=0,
     healthy_after=1,
     primaries=[],
     notes=[],
@@ -56,6 +59,8 @@ def test_two_hosts_on_one_timeline_are_found() -> None:
         ("failed_writes", replace(GOOD, failed_writes=4)),
         ("lost", replace(GOOD, lost=1)),
         ("duplicated", replace(GOOD, duplicated=1)),
+        ("repeated_failed", replace(GOOD, repeated_failed=1)),
+        ("repeated_other_id", replace(GOOD, repeated_other_id=1)),
     ],
 )
 def test_each_broken_bound_is_named(name: str, result: Result) -> None:

@@ -21,7 +21,7 @@ class Drill:
 
     Gaps are the longest time without a success, in seconds; while commits wait, so do the meter's clients, and send no
     reads. `failed_…` is how many requests may fail; None leaves the number to the gap. Nothing acknowledged may ever be
-    lost, nothing duplicated.
+    lost, nothing duplicated, and an order that is sent again afterwards is the same order.
     """
 
     name: str

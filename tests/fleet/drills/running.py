@@ -16,7 +16,8 @@ RESULTS = LAB / "drills"
 class Result:
     """What a drill showed; `notes` are figures that only it has, and `broken` names what did not hold.
 
-    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended.
+    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended. `repeated` orders were sent
+    again after that, of which some failed or became another order than the one that had been acknowledged.
     """
 
     name: str
@@ -29,6 +30,9 @@ class Result:
     acknowledged: int
     lost: int
     duplicated: int
+    repeated: int
+    repeated_failed: int
+    repeated_other_id: int
     healthy_after: float
     primaries: list[str]
     notes: list[str]
@@ -45,7 +49,7 @@ def run(drill: Drill, folder: Path) -> Result:
     with writers() as written, meter(folder, **drill.load) as traffic:
         drill.fault(traffic)
         healthy_after = sum(wait(healthy, 180, f"after {drill.breaks}: {what}") for what, healthy in HEALTH)
-    groups, comparison = traffic.report["groups"], traffic.report["comparison"]
+    groups, comparison, repeats = (traffic.report[name] for name in ("groups", "comparison", "repeats"))
     assert comparison["compared"], comparison
     result = Result(
         name=drill.name,
@@ -58,6 +62,9 @@ def run(drill: Drill, folder: Path) -> Result:
         acknowledged=comparison["acknowledged"],
         lost=comparison["lost"],
         duplicated=comparison["duplicated"],
+        repeated=repeats["sent"],
+        repeated_failed=repeats["failed"],
+        repeated_other_id=repeats["other_id"],
         healthy_after=round(healthy_after, 1),
         primaries=list(dict.fromkeys(write.host for write in written)),
         notes=figures()[noted:],
@@ -79,6 +86,8 @@ def judged(drill: Drill, result: Result) -> list[str]:
         "failed_reads": drill.failed_reads,
         "lost": 0,
         "duplicated": 0,
+        "repeated_failed": 0,
+        "repeated_other_id": 0,
     }
     measured = asdict(result)
     return [
