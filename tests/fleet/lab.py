@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -189,6 +190,11 @@ def api_key() -> str:
     return str(yaml.safe_load(vault.stdout)["vault_demo_api_key"])
 
 
+def reader_key() -> str:
+    """Return the key of the trader who only reads, as inventories/lab reckons it."""
+    return hashlib.sha256(f"{api_key()} reader".encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the platform answered."""
@@ -273,7 +279,7 @@ def meter(
     argv += [part for target in targets for part in ("--target", f"{target}:443")]
     argv += [part for host in DATA for part in ("--database-command", shlex.join(sql_command(host)))]
     argv += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    environment = os.environ | {"TRADEFLEET_API_KEY": api_key()}
+    environment = os.environ | {"TRADEFLEET_API_KEY": api_key(), "TRADEFLEET_READER_KEY": reader_key()}
     run.progress.unlink(missing_ok=True)
     with subprocess.Popen(
         argv, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import signal
 import sys
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         context = meter_options.tls_context(options.ca)
         api_key = meter_options.api_key(options.api_key_file)
+        reader_key = os.environ.get(meter_options.READER_VARIABLE, "")
         # What an earlier run left must not pass for this one's, and a path that cannot be written to should be known
         # before the run and not after it.
         _write_progress(options.progress, [], "starting")
@@ -59,13 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         run_id=f"{started:%Y%m%d%H%M%S}{secrets.token_hex(3)}",
         name=options.name,
         context=context,
-        api_key=api_key,
         timeout=options.timeout,
-        write_share=options.write_share,
         start=start,
         end=start + options.duration,
     )
-    clients = _clients(plan, options)
+    clients = _clients(plan, options, api_key, reader_key)
     stop = _drive(clients, options.progress, interrupted)
     outcomes = [outcome for client in clients for outcome in client.outcomes]
     acknowledged = {key: order_id for client in clients for key, order_id in client.acknowledged.items()}
@@ -103,9 +103,12 @@ def _interruption() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-def _clients(plan: Plan, options: argparse.Namespace) -> list[Client]:
+def _clients(plan: Plan, options: argparse.Namespace, api_key: str, reader_key: str) -> list[Client]:
     count: int = options.clients
     fresh = round(count * options.new_connection_share)
+    # Of both sorts of connections, and for both of two targets. The others place the orders that these do not.
+    readers = range(2, count, 5) if reader_key else range(0)
+    write_share = min(1.0, options.write_share * count / (count - len(readers)))
     quota, remainder = divmod(options.max_requests, count)
     return [
         Client(
@@ -113,6 +116,8 @@ def _clients(plan: Plan, options: argparse.Namespace) -> list[Client]:
             number=number,
             # Targets alternate within both sorts of clients, so that neither sort depends on one target alone.
             address=options.target[number % len(options.target)],
+            api_key=reader_key if number in readers else api_key,
+            write_share=0 if number in readers else write_share,
             new_connection=number < fresh,
             interval=count / options.rate,
             offset=number / options.rate,

@@ -38,9 +38,7 @@ class Plan:
     run_id: str
     name: str
     context: ssl.SSLContext
-    api_key: str
     timeout: float
-    write_share: float
     start: float
     end: float
 
@@ -73,12 +71,14 @@ class Outcome:
     status: int | None
     colour: str
     release: str
+    by_replica: bool
 
 
 @dataclass
 class Client:
     """One trader at the API: `run` follows the schedule; the counts may be read meanwhile from another thread.
 
+    `write_share` is the share of its requests that place an order: without any, a replica may answer all of them.
     `interval` is the time between two requests, `offset` the delay of the first, both in seconds; `quota` the most
     requests it sends. `acknowledged` maps each idempotency key that got a 201 to the order's id. `skipped` counts
     scheduled requests that were not sent because the client was still waiting for earlier answers.
@@ -87,6 +87,8 @@ class Client:
     plan: Plan
     number: int
     address: tuple[str, int]
+    api_key: str
+    write_share: float
     new_connection: bool
     interval: float
     offset: float
@@ -126,7 +128,7 @@ class Client:
         # Shares are spread evenly and not drawn, so that a short run has them too; the client's number shifts the
         # pattern, so that the clients do not all write at the same moment.
         turn = self.sent + self.number
-        share = self.plan.write_share
+        share = self.write_share
         if math.floor((turn + 1) * share) > math.floor(turn * share):
             key = f"meter-{self.plan.run_id}-{self.number}-{self.sent}"
             return Request("POST", "/v1/orders", key=key, body=_order(self.sent))
@@ -169,13 +171,14 @@ class Client:
                 status=answer.status if answer else None,
                 colour=answer.colour if answer else "",
                 release=answer.release if answer else "",
+                by_replica=answer is not None and answer.by_replica,
             )
         )
 
     def _headers(self, request: Request) -> dict[str, str]:
         # To the edge, which gives each client a colour, a connection is a few hundred of them.
         cookie = {"Cookie": f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"}
-        return headers(self.plan.api_key, request) | cookie | ({"Connection": "close"} if self.new_connection else {})
+        return headers(self.api_key, request) | cookie | ({"Connection": "close"} if self.new_connection else {})
 
     def _judge(self, request: Request, answer: Answer) -> None:
         """Note an acknowledged order; raise RequestError unless the answer is the expected one."""

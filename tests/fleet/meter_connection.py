@@ -22,7 +22,7 @@ class RequestError(Exception):
 class Answer:
     """A complete HTTP answer; `colour` and `release` are `unknown` without their header.
 
-    `repeated` says that an earlier request with this key had placed the order.
+    `repeated` says that an earlier request with this key had placed the order, `by_replica` that a replica was read.
     """
 
     status: int
@@ -30,6 +30,7 @@ class Answer:
     release: str
     body: bytes
     repeated: bool
+    by_replica: bool
 
 
 class Connection(http.client.HTTPSConnection):
@@ -78,6 +79,7 @@ class Connection(http.client.HTTPSConnection):
             release=release or "unknown",
             body=content,
             repeated=response.headers.get("Idempotency-Replayed") == "true",
+            by_replica=response.headers.get("TradeFleet-Read") == "replica",
         )
 
     def _open(self, deadline: float) -> None:

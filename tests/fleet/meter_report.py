@@ -109,7 +109,7 @@ class Report:
 
     `settings` are the traffic's options by name; `interrupted` says that a signal ended it early; `skipped` counts
     scheduled requests never sent because their client was still waiting; `groups` has all, reads, writes, keep_alive
-    and new_connection; `passed` is true when every given bound held.
+    and new_connection; `replica_reads` counts reads that a replica answered; `passed` is true when every bound held.
     """
 
     run_id: str
@@ -122,6 +122,7 @@ class Report:
     groups: dict[str, Group]
     colours: dict[str, Seen]
     releases: dict[str, Seen]
+    replica_reads: int
     failures: list[FailedRequest]
     repeats: Repeats
     comparison: Comparison
@@ -163,6 +164,7 @@ def build(
         groups=groups,
         colours=_seen(outcomes, lambda outcome: outcome.colour, span),
         releases=_seen(outcomes, lambda outcome: outcome.release, span),
+        replica_reads=sum(o.by_replica and not o.failure for o in outcomes),
         failures=[
             FailedRequest(
                 time=span.utc(o.finished),

@@ -27,6 +27,7 @@ def lines(report: Report) -> Iterator[str]:
     everything = report.groups["all"]
     yield f"failed by kind: {_counts(everything.failed_by_kind)}"
     yield f"answers by status: {_counts(everything.statuses)}"
+    yield f"reads answered by replicas: {report.replica_reads}"
     for title, values in (("colour", report.colours), ("release", report.releases)):
         for name, seen in values.items():
             yield f"{title} {name}: {seen.answers} answers from {seen.first} to {seen.last}"

@@ -93,6 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         """Place an order."""
         api = self.server.api
         order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.headers["Authorization"] == "Bearer secret"
         assert {"symbol", "side", "type", "quantity", "limit_price"} == order.keys()
         key, order_id = self.headers["Idempotency-Key"], str(uuid.uuid4())
         if key in api.asked:
@@ -133,7 +134,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         order_id = self.path.removeprefix("/v1/orders").removeprefix("/")
         if order_id.startswith("?"):
-            self.answer(200, {"orders": []})
+            by_reader = self.headers["Authorization"] == "Bearer reader"
+            self.answer(200, {"orders": []}, {"TradeFleet-Read": "replica" if by_reader else "primary"})
         elif order_id not in api.orders or api.fault_now("hidden"):
             self.answer(404, {"title": "no such order"})
         else:
@@ -143,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
         """Show a fault that is the same for reads and writes; true when the request has been dealt with."""
         api = self.server.api
         assert self.headers["Host"] == NAME
-        assert self.headers["Authorization"] == "Bearer secret"
+        assert self.headers["Authorization"] in ("Bearer secret", "Bearer reader")
         with api.lock:
             api.seen += 1
         time.sleep(api.delay)

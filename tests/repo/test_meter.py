@@ -80,6 +80,17 @@ def test_reads_and_writes_have_bounds_of_their_own(meter: Meter) -> None:
     assert run.report["groups"]["reads"]["failed"] == TIMES
 
 
+def test_some_clients_are_of_a_trader_who_only_reads(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica answers their reads; the share of orders is what it was; without that trader there are none."""
+    monkeypatch.setenv("TRADEFLEET_READER_KEY", "reader")
+    run = meter.run("--clients", "8", "--write-share", "0.3", "--max-requests", "160", "--max-failed", "0")
+    assert run.status == 0, run.text
+    assert run.report["replica_reads"] == 2 * 20
+    assert run.report["groups"]["writes"]["sent"] == 0.3 * 160
+    monkeypatch.delenv("TRADEFLEET_READER_KEY")
+    assert meter.run("--max-failed", "0").report["replica_reads"] == 0
+
+
 def test_no_listener_and_no_trust_are_failures(meter: Meter) -> None:
     """Requests that never reached the API have failed; the other target's have not."""
     with socket.socket() as unused:

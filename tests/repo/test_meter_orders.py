@@ -82,6 +82,7 @@ def outcome(key: str, failure: str) -> Outcome:
         status=None,
         colour="",
         release="",
+        by_replica=False,
     )
 
 

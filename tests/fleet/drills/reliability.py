@@ -19,9 +19,11 @@ meter sends 70 requests a second through both load balancers, three in ten of th
 A gap is the longest time without one success, in seconds, with the drill's bound in brackets. A failed request is one
 that got no 2xx answer; no client repeats any meanwhile. Afterwards every order that failed, and two hundred of the
 acknowledged ones, are sent again with the same key: each was acknowledged, those that had been before as the same
-order, and only then were the stored orders counted. After each drill PostgreSQL, Redis and the application are healthy by
-themselves, and `site.yml` changes nothing. Throughout, a client on each data host tries to write to its own
-PostgreSQL: at no time did two of them take writes.
+order, and only then were the stored orders counted. Two of eight clients are of a trader who only reads: a replica
+may answer those, and the table says how many it did.
+
+After each drill PostgreSQL, Redis and the application are healthy by themselves, and `site.yml` changes nothing.
+Throughout, a client on each data host tries to write to its own PostgreSQL: at no time did two of them take writes.
 
 """
 COLUMNS = (
@@ -31,6 +33,7 @@ COLUMNS = (
     "requests",
     "failed writes",
     "failed reads",
+    "reads from replicas",
     "orders acknowledged",
     "sent again",
     "lost",
@@ -74,6 +77,7 @@ def _row(drill: Drill, result: dict[str, Any]) -> str:
         result["requests"],
         result["failed_writes"],
         result["failed_reads"],
+        result["replica_reads"],
         result["acknowledged"],
         result["repeated"],
         result["lost"],
