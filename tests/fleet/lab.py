@@ -111,10 +111,10 @@ def traffic() -> dict[str, str]:
     return content
 
 
-def on(host: str, command: str, check: bool = True) -> str:
+def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
     """Run a command as root on a host, past SSH, and return what it prints."""
     argv = ["podman", "exec", f"tf-{host}", "sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
+    return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
 def power_off(host: str) -> None:

@@ -157,6 +157,7 @@ def _write_progress(path: Path | None, clients: list[Client], state: str) -> Non
     finished = sum(len(client.outcomes) for client in clients)
     failed = sum(client.failed for client in clients)
     counts = {"sent": sum(client.sent for client in clients), "ok": max(finished - failed, 0), "failed": failed}
+    counts["acknowledged"] = sum(len(client.acknowledged) for client in clients)
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(json.dumps({"state": state, "time": datetime.now(UTC).isoformat(), **counts}) + "\n")
     draft.replace(path)

@@ -9,8 +9,10 @@ import abuse
 import balancers
 import disks
 import faults
+import redis_faults
 import releases
 import replicas
+import upkeep
 import verdicts
 from lab import QUIET, VIP, Meter
 
@@ -42,12 +44,16 @@ IN_FLIGHT = 8
 KEPT = 32
 BY_VIP = {"targets": (VIP,), "clients": str(KEPT)}
 
-# A dead primary's lease ends after ttl = 20 s; if etcd's leader dies with it, the next one grants every lease its full
-# time again (27.7 s measured).
+# A dead primary's lease ends after ttl = 20 s. Were etcd's leader on the same host, the next one would grant every
+# lease its full time again (27.7 s measured); it keeps off.
 DRILLS = (
     Drill("postgres-killed", "kill -9 of PostgreSQL on the primary", faults.postmaster_killed, 6, 6, None, None),
     Drill("patroni-killed", "kill -9 of Patroni on the primary", faults.patroni_killed, 6, 6, None, None),
+    Drill("postmaster-stopped", "SIGSTOP of the postmaster for 60 s", faults.postmaster_stopped, 9, 9, None, None),
+    Drill("patroni-stopped", "SIGSTOP of Patroni on the primary for 60 s", faults.patroni_stopped, 30, 30, None, None),
     Drill("primary-off", "power-off of the primary's host", faults.primary_off, 35, 35, None, None),
+    Drill("primary-off-normal", "the same with the plan «normal»", upkeep.primary_off_normal, 45, 45, None, None),
+    Drill("primary-off-wide", "the same with the plan «wide»", upkeep.primary_off_wide, 110, 110, None, None),
     Drill("primary-frozen", "the primary's host frozen for 60 s", faults.primary_frozen, 35, 35, None, None),
     Drill("primary-cut", "the primary cut from the other two for 60 s", faults.primary_cut, 35, 35, None, None),
     Drill("standby-off", "power-off of the synchronous replica's host", faults.standby_off, 9, 9, 0, 0),
@@ -56,28 +62,30 @@ DRILLS = (
     Drill("replica-cut", "the asynchronous replica cut from the others for 60 s", faults.replica_cut, 2, 2, 0, 0),
     # Nothing that has to be stored is answered while it is full, or until PostgreSQL gives up and another one leads.
     Drill("disk-full", "the primary's disk full for 60 s", disks.primary_full, 95, 6, None, None),
-    Drill("switchover", "a planned switchover", faults.switchover, 5, 5, 0, 0),
+    Drill("switchover", "a planned switchover", upkeep.switchover, 5, 5, 0, 0),
     Drill(
         "setting-rolled",
         "a setting that needs a restart, changed and changed back",
-        faults.setting_rolled,
+        upkeep.setting_rolled,
         6,
         6,
         None,
         None,
     ),
-    Drill("minor-upgrade", "a minor upgrade of all members", faults.minor_upgrade, 6, 6, None, None),
+    Drill("minor-upgrade", "a minor upgrade of all members", upkeep.minor_upgrade, 6, 6, None, None),
     Drill("replica-added", "a fourth data host comes, and goes again", replicas.come_and_go, 2, 2, 0, 0),
-    Drill("password-rotated", "the application's password changed, both colours", faults.password_rotated, 2, 2, 0, 0),
+    Drill("password-rotated", "the application's password changed, both colours", upkeep.password_rotated, 2, 2, 0, 0),
     Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
     Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),
-    Drill("redis-killed", "kill -9 of Redis on its primary", faults.redis_killed, 2, 2, 0, 0),
-    Drill("redis-stopped", "SIGSTOP of Redis on its primary for 60 s", faults.redis_stopped, 2, 2, 0, 0),
-    Drill("cache-killed", "kill -9 of the cache on its primary", faults.cache_killed, 2, 2, 0, 0),
-    Drill("redis-off", "power-off of the Redis primary's host", faults.redis_primary_off, 9, 9, None, 0),
-    Drill("redis-frozen", "the Redis primary's host frozen for 60 s", faults.redis_primary_frozen, 9, 9, None, 0),
-    Drill("redis-cut", "the Redis primary cut from the other two for 60 s", faults.redis_primary_cut, 9, 2, None, 0),
-    Drill("redis-gone", "every Redis and Sentinel stopped for 60 s", faults.redis_gone, 2, 2, 0, 0),
+    Drill("redis-killed", "kill -9 of Redis on its primary", redis_faults.redis_killed, 2, 2, 0, 0),
+    Drill("redis-stopped", "SIGSTOP of Redis on its primary for 60 s", redis_faults.redis_stopped, 2, 2, 0, 0),
+    Drill("cache-killed", "kill -9 of the cache on its primary", redis_faults.cache_killed, 2, 2, 0, 0),
+    Drill("redis-off", "power-off of the Redis primary's host", redis_faults.redis_primary_off, 9, 9, None, 0),
+    Drill("redis-frozen", "the Redis primary's host frozen for 60 s", redis_faults.redis_primary_frozen, 9, 9, None, 0),
+    Drill(
+        "redis-cut", "the Redis primary cut from the other two for 60 s", redis_faults.redis_primary_cut, 9, 2, None, 0
+    ),
+    Drill("redis-gone", "every Redis and Sentinel stopped for 60 s", redis_faults.redis_gone, 2, 2, 0, 0),
     Drill("haproxy-killed", "kill -9 of haproxy on one application host", faults.haproxy_killed, 3, 3, 0, 0),
     Drill("gunicorn-killed", "kill -9 of gunicorn on one host", faults.gunicorn_killed, 2, 2, IN_FLIGHT, IN_FLIGHT),
     Drill("app-off", "power-off of one application host", faults.app_host_off, 2, 2, None, IN_FLIGHT),
