@@ -4,6 +4,16 @@ from faults import flows, off
 from health import postgres_healthy
 from lab import DATA, Meter, leader, on, play, traffic, wait
 
+# Nothing is restarted by it, as in an upgrade (playbooks/tasks/upgrade_install.yml).
+REINSTALL = """set -e
+trap 'rm /usr/sbin/policy-rc.d' EXIT
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+chmod 0755 /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet --quiet
+apt-get install --reinstall --yes --no-install-recommends postgresql-17 postgresql-client-17 patroni
+"""
+
 
 def switchover(run: Meter) -> None:
     """Have the primary hand over to the synchronous replica, as an operator would."""
@@ -19,9 +29,9 @@ def setting_rolled(run: Meter) -> None:
 
 
 def minor_upgrade(run: Meter) -> None:
-    """Upgrade, with PostgreSQL's and Patroni's packages as if they had just been installed on each member."""
+    """Upgrade, with PostgreSQL's and Patroni's packages just installed once more under each running member."""
     for host in DATA:
-        on(host, "touch /var/lib/dpkg/info/postgresql-17.list /var/lib/dpkg/info/patroni.list")
+        on(host, REINSTALL, seconds=300)
     play("upgrade_postgresql")
     flows(run)
 
