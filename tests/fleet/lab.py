@@ -94,6 +94,19 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
     raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
 
 
+def playing(playbook: str, **extra: str) -> Iterator[str]:
+    """Run a playbook and yield the lines of its output as they come; one that fails stops the test."""
+    with subprocess.Popen(
+        playbook_command(playbook, extra), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            yield line
+    assert process.returncode == 0, f"{playbook} failed:\n{''.join(seen)[-6000:]}"
+
+
 def playbook_command(playbook: str, extra: dict[str, str]) -> list[str]:
     """Return the command that runs a playbook on the lab, with extra variables."""
     return [

@@ -39,6 +39,8 @@ class Drill:
 
 # What is in flight on a host that dies: half the meter's clients at most.
 IN_FLIGHT = 8
+# What a release that fails one request in twenty may fail of a tenth of the clients' until it is withdrawn.
+WORSE = 45
 # By the address that moves alone, instead of by both load balancers at once; many clients, so that some are between two
 # requests at any moment. Where it comes to, nobody knows of the connections that they have kept: each is reset once.
 KEPT = 32
@@ -143,6 +145,16 @@ DRILLS = (
         1,
         0,
         0,
+        load={"rate": 100},
+    ),
+    Drill(
+        "canary-errors",
+        "a tenth of the clients with a release that fails 5 % of its requests",
+        verdicts.canary_errors,
+        1,
+        1,
+        WORSE,
+        WORSE,
         load={"rate": 100},
     ),
     Drill("shadow", "a shadow of 5 % of the reads, five times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),

@@ -11,7 +11,8 @@ printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet --quiet
-apt-get install --reinstall --yes --no-install-recommends postgresql-17 postgresql-client-17 patroni
+apt-get install --reinstall --yes --no-install-recommends \\
+  postgresql-17 postgresql-17-pgaudit postgresql-client-17 patroni
 """
 
 
