@@ -56,6 +56,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     assert report["groups"]["keep_alive"]["sent"] > 1000
     assert report["comparison"]["compared"]
     assert (report["comparison"]["lost"], report["comparison"]["duplicated"]) == (0, 0)
+    assert report["repeats"]["problems"] == []
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
     assert set(report["colours"]) == {"blue", "green"}

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import yaml
 from faults import flows
 from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
+from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"
 LIMIT = f"--limit={HOST},app,localhost"
@@ -25,6 +26,10 @@ def come_and_go(run: Meter) -> None:
             _lab("create", added)
             joined = _site(added, LIMIT)
             _serves()
+            with trying_to_write(HOST) as written:
+                flows(run)
+            # It never led, so its own PostgreSQL has taken nothing.
+            assert written == []
             _lab("destroy", added)
             # Whoever knows it already knows it still, so only the host itself is left to do: the price of the rest.
             _lab("create", added)
