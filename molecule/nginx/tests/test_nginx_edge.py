@@ -158,6 +158,8 @@ def test_under_maintenance_the_edge_answers_itself(client: Session, host: Host) 
         assert browser.headers["x-request-id"] in browser.body
         assert client.ask("/readyz").status == 200
         assert inside_status("up1", "/v1/orders")[0] == 200
+        # Who is excepted, and wants to know what clients see.
+        assert inside_status("up1", "/v1/orders", "TradeFleet-As-Client: 1")[0] == 503
         assert inside_status("up3", "/v1/orders")[0] == 503
     assert client.ask("/v1/orders").status == 200
 

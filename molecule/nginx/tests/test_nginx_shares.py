@@ -66,6 +66,17 @@ def test_half_of_the_reads_are_copied_and_no_write_is() -> None:
     assert all(path.startswith("/read-") for path in copied)
 
 
+def test_the_clients_that_verify_a_share_have_the_first_and_the_last_bucket(host: Host) -> None:
+    """As playbooks/tasks/canary_verify.yml takes for granted: one alone is in 1 %, and one alone is not in 99 %."""
+    for name, flags in (("first", "green-00"), ("all-but-last", "$(seq --format green-%02.0f 0 98)")):
+        folder = f"/etc/nginx/traffic-sets/{name}"
+        host.check_output(f"mkdir {folder} && cd {folder} && touch blue {flags}")
+        flip(host, name)
+        with session() as client:
+            assert color(client, Cookie="tradefleet_client=verify-88") == "green"
+            assert color(client, Cookie="tradefleet_client=verify-87") == "blue"
+
+
 def test_without_a_share_nobody_gets_there(host: Host) -> None:
     """At the next request."""
     flip(host, "blue")
