@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import ADDRESSES, EDGES, PROJECT, Api, changes, on, play
+import pytest
+from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, on, play, traffic
 
 
 def status() -> str:
@@ -17,6 +18,57 @@ def status() -> str:
 def test_a_further_run_changes_nothing() -> None:
     """Deploys, cutovers and failovers leave nothing that site.yml would want otherwise."""
     assert changes(play("site")) == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "extra"),
+    [
+        ("deploy", "deploy_release={release_green}"),
+        ("cutover", "cutover_to=blue"),
+        ("canary", "percent=0"),
+        ("shadow", "percent=0"),
+        ("maintenance", "maintenance=off"),
+        ("finalize", ""),
+    ],
+)
+def test_a_verb_that_finds_it_done_changes_nothing(verb: str, extra: str) -> None:
+    """Blue serves, without canary, shadow or maintenance, and both colours run one release."""
+    now = traffic()
+    assert now["traffic_live_color"] == "blue"
+    assert changes(play(verb, "-e", extra.format(**now))) == []
+
+
+def untouched() -> list[str]:
+    """Return what a verb would change on the hosts, in the journal and in the repository."""
+    edges = [on(edge, "ls -lR /etc/nginx /var/lib/tradefleet-edge | sort") for edge in EDGES]
+    apps = [
+        on(app, "systemctl show -p MainPID tradefleet-api; ls -l /opt/tradefleet/* /run/*drain*; true") for app in APPS
+    ]
+    return [*edges, *apps, on("ops1", "tradefleet-operations journal --last 1"), TRAFFIC.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("verb", "extra", "told"),
+    [
+        ("site", "", None),
+        ("deploy", "deploy_release={release_green}", None),
+        ("finalize", "", None),
+        ("cutover", "", "nginx : Traffic | Let it decide"),
+        ("canary", "percent=7", "nginx : Traffic | Let it decide"),
+        ("shadow", "percent=7", "nginx : Traffic | Let it decide"),
+        ("rolling", "rolling_release={release_blue}", "app : Drain | Put up the flag"),
+        ("maintenance", "maintenance=on", "Close it"),
+        ("switchover", "", "Switchover | Say who would lead"),
+        ("redis_switchover", "", "Switch"),
+    ],
+)
+def test_check_mode_tells_the_truth(verb: str, extra: str, told: str | None) -> None:
+    """It says what would be changed, and changes nothing."""
+    before = untouched()
+    done = play(verb, "--check", "-e", extra.format(**traffic()))
+    assert {change.split(": ", 1)[1] for change in changes(done)} >= ({told} if told else set())
+    assert told or changes(done) == []
+    assert untouched() == before
 
 
 def test_status_shows_every_host_and_warns() -> None:

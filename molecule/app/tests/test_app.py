@@ -2,10 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import testinfra
-from scenario import converge
+from scenario import converge, would_change
 from testinfra.host import Host
 
 LIVE = testinfra.get_host("podman://tf-app2")
@@ -31,6 +32,20 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
         "redis": "ok",
         "cache": "ok",
     }
+
+
+def test_check_mode_tells_the_truth(host: Host, tmp_path: Path) -> None:
+    """Nothing would change; with another release, it would be staged and started, and nothing of that is done."""
+    before = pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")
+    assert would_change() == set()
+    (tmp_path / "tradefleet-0.0.9.tar.gz").touch()
+    told = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
+    assert {
+        "app : Stage | Make the release's folder",
+        "app : Activate | Point at the release",
+        "app : Activate | Start it",
+    } <= told
+    assert (pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")) == before
 
 
 def test_an_order_of_the_first_trader_is_stored(host: Host) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from edge import CA, EDGE, color, curl, draining, flip, requests, session
-from scenario import converge
+from scenario import converge, would_change
 from testinfra.host import Host
 
 UPSTREAMS = ("up1", "up2", "up3")
@@ -24,6 +24,22 @@ def test_only_the_protocols_of_this_scenario() -> None:
         check=False,
     )
     assert other.returncode == 60
+
+
+def test_check_mode_tells_the_truth(host: Host) -> None:
+    """Nothing would change; with another share and setting, the switch and a reload, and nothing of that is done."""
+    look = "ls -l /etc/nginx /etc/nginx/traffic-sets; pgrep -f 'nginx: (master|worker) process' | sort"
+    before = host.check_output(look)
+    assert would_change("--limit", "edges") == set()
+    told = would_change("--limit", "edges", "-e", "nginx_canary_percent=20", "-e", "nginx_client_body_max=3m")
+    assert {
+        "nginx : Traffic | Put up their flags, the last one last",
+        "nginx : Traffic | Let it decide",
+        "nginx : Configure | Write and test the configuration",
+        "nginx : Service | Ask nginx which configuration it runs",
+        "nginx : Reload the running nginx",
+    } <= told
+    assert host.check_output(look) == before
 
 
 def test_plain_http_is_redirected() -> None:
