@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from building import before_each_request
-from lab import EDGES, measured, meter, on, play, traffic
+from lab import EDGES, measured, meter, on, play, play_until, traffic
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -28,6 +28,19 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert set(run.report["colours"]) == {"blue", "green"}
     play("rollback")
+
+
+def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
+    """Its clients have moved, traffic.yml has not: the same share again is judged and written down; none ends it."""
+    before = traffic()
+    with meter(tmp_path, rate=RATE) as run:
+        for percent in (10, 0):
+            play_until("TASK [Judge | Wait", "canary", percent="10", canary_seconds="30")
+            assert link() != {"blue"}
+            play("canary", percent=str(percent), canary_seconds="5")
+            assert traffic() == before | {"traffic_canary_percent": percent}
+        assert link() == {"blue"}
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
 def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
