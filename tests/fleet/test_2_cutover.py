@@ -85,6 +85,18 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
+def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, tmp_path: Path) -> None:
+    """Traffic and traffic.yml agree, the same verb again finds nothing to do, and the way back is a cutover."""
+    with meter(tmp_path, rate=QUIET) as run:
+        play_until("TASK [Judge | Wait", "cutover", cutover_to="green", cutover_soak_seconds="30")
+        for _ in range(2):
+            assert {color for color, _ in seen(api)} == {"green"}
+            assert traffic()["traffic_live_color"] == "green"
+            play("cutover", cutover_to="green")
+        play("cutover", cutover_to="blue")
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
+
+
 def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
     """Traffic has moved, traffic.yml has not: back means to the colour that the file names, and a deploy refuses."""
     play_until("TASK [Traffic | Write", "cutover", cutover_to="green")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from building import before_each_request
-from lab import EDGES, changes, measured, meter, on, play, traffic
+from lab import EDGES, changes, measured, meter, on, play, play_until, traffic
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -37,7 +37,7 @@ def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
     with meter(tmp_path, rate=RATE) as run:
         play("canary", percent="50", canary_seconds="5")
         before = [on(host, "systemctl show -p MainPID --value tradefleet-api") for host in ("green1", "green2")]
-        assert changes(play("site")) == []
+        assert changes(play("site", "--tags", "app,nginx")) == []
         play("status", status_file=str(table))
         assert "blue+green-50" in table.read_text()
         assert "warning:" not in table.read_text()
@@ -64,6 +64,19 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> No
         play("canary", percent="0")
     finally:
         on("green2", "systemctl start tradefleet-api")
+
+
+def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
+    """Its clients have moved, traffic.yml has not: the same share again is judged and written down; none ends it."""
+    before = traffic()
+    with meter(tmp_path, rate=RATE) as run:
+        for percent in (10, 0):
+            play_until("TASK [Judge | Wait", "canary", percent="10", canary_seconds="30")
+            assert link() != {"blue"}
+            play("canary", percent=str(percent), canary_seconds="5")
+            assert traffic() == before | {"traffic_canary_percent": percent}
+        assert link() == {"blue"}
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
 def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:

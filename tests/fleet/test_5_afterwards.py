@@ -1,6 +1,8 @@
 """After all that: is the fleet what the inventory says, and does the operator see it?"""
 
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +89,17 @@ def test_status_shows_every_host_and_warns() -> None:
         assert "warning: lb1 has the traffic «blue+green-7», traffic.yml says «blue»" in status()
     finally:
         on("lb1", "ln -sfn traffic-sets/blue /etc/nginx/traffic")
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_the_waf_spoke_of_no_honest_request(api: Api, edge: str) -> None:
+    """Whatever the meters and these tests have sent: what the API answered with success is no attack. One attack is."""
+    attack = Api(edge, api.key).request("GET", "/?q=1%27%20UNION%20SELECT%20password%20FROM%20users--")
+    time.sleep(2)  # nginx writes its log once a second
+    ids = on(edge, """grep -o '"unique_id":"[^"]*"' /var/log/nginx/waf.json | cut -d '"' -f 4 | tee /root/waf-ids""")
+    assert attack.headers["x-request-id"] in ids.split()
+    suspects = map(json.loads, on(edge, "grep -F -f /root/waf-ids /var/log/nginx/access.log").splitlines())
+    assert [each for each in suspects if each["uri"].startswith("/v1/") and each["status"] < 300] == []
 
 
 def test_maintenance_closes_and_opens(api: Api) -> None:

@@ -17,8 +17,8 @@ ROUNDS = 20
 CUTOVER_REQUESTS, CANARY_REQUESTS = 30_000, 20_000
 CLIENTS, PACE = 2, 12
 ORDER = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1", "limit_price": "1.25"}
-# Cookies, to nginx clients 43, 50, 7 and 93 of a hundred: each canary step below moves both of lb1, and of lb2 the canary
-# has the one who reads, so that it never has the larger share of orders, which take longer.
+# Cookies, to nginx clients 43, 50, 7 and 93 of a hundred: each canary step below moves both of lb1, and of lb2 the
+# canary has the one who reads, so that it never has the larger share of orders, which take longer.
 COOKIES = ("h2-3", "h2-5", "h2-0", "h2-7")
 
 
