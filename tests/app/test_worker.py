@@ -166,6 +166,7 @@ def test_told_to_stop_it_finishes_what_it_holds(
 
     monkeypatch.setitem(worker.EFFECTS, "order.accepted", told)
     monkeypatch.setattr(worker, "create_app", lambda: app)
+    assert waiting(app) == 3  # without any, nobody would tell it to stop
     before = signal.getsignal(signal.SIGTERM)
     try:
         worker.main()
