@@ -4,7 +4,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import QUIET, Api, measured, meter, nginx_processes, on, play, play_until, traffic
+from lab import APPS, QUIET, Api, leader, measured, meter, nginx_processes, on, play, play_until, sql, traffic, wait
+
+# Orders that did not lead to exactly one activity.
+WRONG = """
+    SELECT count(*) FROM orders LEFT JOIN (SELECT order_id, count(*) AS times FROM activity GROUP BY order_id) AS seen
+    ON seen.order_id = orders.id WHERE times IS DISTINCT FROM 1
+"""
 
 
 def seen(api: Api) -> set[tuple[str, str]]:
@@ -22,6 +28,20 @@ def found(api: Api, paths: set[str]) -> bool:
     """Say whether each load balancer has all of these."""
     balancers = [Api(balancer, api.key) for balancer in ("lb1", "lb2")]
     return {balancer.request("GET", path).status for balancer in balancers for path in paths} == {200}
+
+
+def workers() -> dict[str, str]:
+    """Return what systemd says of each host's worker: now, and when the host starts anew."""
+    asked = {
+        host: on(host, "systemctl is-active tradefleet-worker; systemctl is-enabled tradefleet-worker", check=False)
+        for host in APPS
+    }
+    return {host: " ".join(said.split()) for host, said in asked.items()}
+
+
+def only(color: str) -> dict[str, str]:
+    """Return what `workers` says while this colour's are at work, and no others."""
+    return {host: "active enabled" if host.startswith(color) else "inactive disabled" for host in APPS}
 
 
 def restyled(app: Path) -> None:
@@ -42,6 +62,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
         # A page that was opened before finds its files, and so does one of now.
         assert len(opened - named(api)) == 1
         assert found(api, opened | named(api))
+        assert workers() == only("green")
         stated = {"traffic_live_color": "green", "release_blue": "0.1.0", "release_green": "0.1.1"}
         assert traffic() == stated | {"traffic_canary_percent": 0}
         play("deploy", deploy_release="0.1.2")
@@ -49,7 +70,9 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
         assert seen(api) == {("blue", "0.1.2")}
         play("rollback")
         assert seen(api) == {("green", "0.1.1")}
+        assert workers() == only("green")
         play("cutover", cutover_to="blue")
+    assert workers() == only("blue")
     report = run.report
     everything = report["groups"]["all"]
     assert everything["failed"] == 0, report["failures"]
@@ -57,6 +80,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     assert report["comparison"]["compared"]
     assert (report["comparison"]["lost"], report["comparison"]["duplicated"]) == (0, 0)
     assert report["repeats"]["problems"] == []
+    wait(lambda: sql(leader(), WRONG) == "0", 10, "each order has led to one activity")
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
     assert set(report["colours"]) == {"blue", "green"}
@@ -145,6 +169,7 @@ def test_a_failed_verification_flips_back(api: Api) -> None:
     on("lb2", f"rm {flag} && mkdir {flag}")
     try:
         refuses_cutover(api, "traffic is back on blue", "lb2: Verify")
+        assert workers() == only("blue")
     finally:
         on("lb2", f"rmdir {flag} && touch {flag}")
     play("cutover", cutover_to="green")

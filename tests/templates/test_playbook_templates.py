@@ -96,6 +96,7 @@ def test_status_names_a_host_that_a_roll_has_left_out() -> None:
             "app_color": "blue",
             "status_systemd": {"stdout": "running"},
             "status_app": {"results": answers},
+            "status_worker": {"stdout": "active"},
             "status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": "1"}}]},
         }
         variables = {"groups": {"all": ["blue1"], "edge": [], "postgres": []}, "hostvars": {"blue1": host}}
@@ -110,6 +111,32 @@ def test_status_names_a_host_that_a_roll_has_left_out() -> None:
     )
     assert "warning: blue1 runs 0.2.0, traffic.yml says 0.1.0: «make rolling VERSION=0.1.0»" in left
     assert "blue1" not in rendered("ready", "0.1.0").partition("warning:")[2]
+
+
+def test_status_names_a_worker_that_does_not_follow_its_colour() -> None:
+    """One that should be at work, one that should not, and events that nobody takes."""
+
+    def rendered(color: str, state: str, waiting: float = 0) -> str:
+        ready = {"status": "ready", "dependencies": {}, "outbox_seconds": waiting}
+        host = {
+            "group_names": ["app"],
+            "app_color": color,
+            "status_systemd": {"stdout": "running"},
+            "status_app": {"results": [{"json": {"release": "0.1.0", "commit": "abc"}}, {"json": ready}]},
+            "status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": "1"}}]},
+            "status_worker": {"stdout": state},
+        }
+        variables = {"groups": {"all": ["app1"], "edge": [], "postgres": []}, "hostvars": {"app1": host}}
+        stated = {"fleet_releases": {"blue": "0.1.0", "green": "0.1.0"}, "traffic_live_color": "blue"}
+        plain = {"fleet_lock_host": "", "fleet_vip": "10.0.0.10"}
+        return render_file(TEMPLATES / "status.txt.j2", **variables, **stated, **plain)
+
+    for color, state, word in (("blue", "active", "running"), ("green", "inactive", "idle")):
+        assert f" ready worker={word}\n" in rendered(color, state)
+        assert "warning: app1" not in rendered(color, state, waiting=60)
+    assert "warning: app1: its worker is down, and its colour serves: «make site»" in rendered("blue", "failed")
+    assert "warning: app1: its worker is running, and its colour does not serve" in rendered("green", "active")
+    assert "warning: app1 finds that events have been waiting in the outbox for 61 s" in rendered("blue", "active", 61)
 
 
 def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:
