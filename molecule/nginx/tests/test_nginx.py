@@ -78,6 +78,22 @@ def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None
     assert color() == "blue"
 
 
+def test_requests_in_flight_finish_where_they_began(host: Host) -> None:
+    """Three seconds of work, by both methods and protocols: they are answered by the colour that has them."""
+    ways = [("-X", method, version) for method in ("GET", "POST") for version in ("--http1.1", "--http2")] * 2
+    with ThreadPoolExecutor(len(ways)) as pool:
+        running = [pool.submit(curl, *way, path="/work") for way in ways]
+        while sum(requests(upstream).count("/work") for upstream in UPSTREAMS) < len(ways):
+            assert not any(one.done() for one in running)
+        flip(host, "green")
+        try:
+            assert color() == "green"
+            assert not any(one.done() for one in running)
+            assert {one.result().stdout.split("\n")[-1] for one in running} == {"200 blue"}
+        finally:
+            flip(host, "blue")
+
+
 def test_without_a_flag_nobody_serves(host: Host) -> None:
     """No colour means 503, told as a problem document."""
     host.check_output("mkdir -p /etc/nginx/traffic-sets/none && ln -sfn traffic-sets/none /etc/nginx/traffic")
@@ -174,7 +190,7 @@ def test_nobody_gets_there_from_outside() -> None:
 @pytest.mark.parametrize(
     ("arguments", "path", "status"),
     [
-        (("--data-binary", "x" * 20_000), "/", 413),
+        (("--http1.1", "-d", "x", "-H", "Content-Length: 3000000"), "/", 413),
         (("--http1.1", "-H", "X-Long: " + "x" * 40_000), "/", 400),
         (("-X", "POST"), "/slow", 504),
     ],
