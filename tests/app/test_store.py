@@ -194,6 +194,16 @@ def test_a_server_that_is_not_the_one_hears_nothing(
         assert (bad.seen, "sentinel|masters" in good.seen) == (set(), door == "primary")
 
 
+def test_a_primary_that_was_demoted_is_not_healthy_and_is_left(redis: RedisStore, stand_in: StandIn) -> None:
+    assert redis.health() == "ok"
+    stand_in.says = b"-READONLY You can't write against a read only replica.\r\n"
+    assert redis.health() == "down"
+    stand_in.says = b"+OK\r\n"
+    time.sleep(0.15)
+    assert redis.health() == "ok"
+    assert stand_in.sessions == 2
+
+
 def test_each_service_has_its_name_and_password(make_app: MakeApp) -> None:
     settings = RedisSettings(sentinels=(Address("127.0.0.1", 1),), service="a", cache_service="b")
     app = make_app(Settings(redis=replace(settings, password="one", cache_password="two")))  # noqa: S106 (no secret)
