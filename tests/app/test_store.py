@@ -119,6 +119,7 @@ def self_signed(folder: Path, address: str) -> Path:
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
+    folder.mkdir(exist_ok=True)
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "tls.pem").write_bytes(private + made.public_bytes(pem))
