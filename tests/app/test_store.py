@@ -2,12 +2,13 @@
 """Redis at its worst: what the client does with it, seen by a stand-in that speaks Redis' protocol over TLS."""
 
 import ipaddress
+import re
 import socketserver
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from tradefleet.store import CALL_SECONDS, SENTINEL_SECONDS, RedisStore, _connec
 
 from .conftest import MakeApp
 
+ROLES = Path(__file__).parents[2] / "roles"
 # Commands that are granted by what they are told to do.
 CONTAINERS = (b"CLIENT", b"SENTINEL")
 
@@ -193,6 +195,31 @@ def test_a_server_that_is_not_the_one_hears_nothing(
             time.sleep(0.01)
         assert alert in bad.left[0]
         assert (bad.seen, "sentinel|masters" in good.seen) == (set(), door == "primary")
+
+
+def test_the_grants_are_what_the_code_sends(stand_in: StandIn, certificate: Path) -> None:
+    uses: dict[str, Callable[[RedisStore], object]] = {
+        "get": lambda store: store.get("k"),
+        "put": lambda store: store.put("k", b"v", 1, only_if_new=True),
+        "health": lambda store: store.health(),
+    }
+    assert uses.keys() == {name for name in vars(RedisStore) if not name.startswith("_")}
+    with serving(certificate) as primary:
+        stand_in.primary_port = primary.port
+        with asking(stand_in, certificate / "ca.pem") as store:
+            for use in uses.values():
+                use(store)
+            assert store.errors == 0
+        # Nobody needs a right to say who he is.
+        assert primary.seen - {"auth"} == granted("redis/templates/users.acl.j2")
+        assert stand_in.seen - {"auth"} == granted("sentinel/templates/users-sentinel.acl.j2")
+
+
+def granted(template: str) -> set[str]:
+    """Return what a role lets the application send."""
+    rights = (ROLES / template).read_text().partition("\nuser app ")[2].partition("\nuser ")[0]
+    assert "-@all" in rights
+    return set(re.findall(r"\+(\S+)", rights))
 
 
 def test_a_primary_that_was_demoted_is_not_healthy_and_is_left(redis: RedisStore, stand_in: StandIn) -> None:

@@ -13,6 +13,7 @@ from redis_fleet import (
     podman,
     primary,
     role,
+    spread,
     wait,
     writing,
 )
@@ -86,8 +87,7 @@ def test_dead_primaries_are_replaced_and_stay_replaced() -> None:
     old = primary(ADDRESSES[0])
     survivors = [address for address in ADDRESSES if address != old]
     key, value = "tradefleet:test:failover", uuid.uuid4().hex
-    as_app(survivors[0], old, "SET", key, value)
-    as_app(survivors[0], old, "WAIT", "2", "1000")
+    spread(key, value)
 
     podman("kill", f"tf-{HOSTS[old]}")
     try:
