@@ -62,6 +62,20 @@ def test_another_authority_is_not_trusted() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_an_older_tls_is_refused(door: str) -> None:
+    """TLS 1.3 alone: every client here speaks it."""
+    context = ssl.create_default_context(cafile=CA)
+    with socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain:
+        assert context.wrap_socket(plain, server_hostname=ADDRESSES[0]).version() == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
+        pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"),
+    ):
+        context.wrap_socket(plain, server_hostname=ADDRESSES[0])
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_another_name_is_not_trusted(door: str) -> None:
     """A client that compares names, as the application does, takes the host for no other."""
     context = ssl.create_default_context(cafile=CA)
