@@ -110,7 +110,7 @@ class RedisStore:
 
     def put(self, key: str, value: bytes, seconds: int, *, only_if_new: bool = False) -> bool:
         """Keep the value for so many seconds and return whether Redis did; `only_if_new` leaves one that is there."""
-        return bool(self._call(lambda client: client.set(key, value, ex=seconds, nx=only_if_new), False))
+        return self._call(lambda client: bool(client.set(key, value, ex=seconds, nx=only_if_new)), False)
 
     def health(self) -> Health:
         """Say whether Redis takes writes; while it is left alone it counts as down.
