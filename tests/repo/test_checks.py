@@ -13,6 +13,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "pgbouncer_databases": ["trading", "books"],
         "pgbouncer_roles": [{"name": "app", "pool_size": 30}, {"name": "report", "pool_size": "15"}],
     },
+    "redis": {"redis_hosts": list(MEMBERS.values())},
     "postgresql": {"postgresql_members": MEMBERS, "postgresql_name": "data1", "ansible_facts": {"memtotal_mb": 16000}},
 }
 
@@ -31,6 +32,7 @@ def check(role: str, **values: object) -> tuple[int, str]:
         ("pgbouncer", {}),
         ("pgbouncer", {"pgbouncer_server_connections": "92"}),
         ("postgresql", {"postgresql_memory_megabytes": "8000"}),
+        ("redis", {"redis_memory_percent": "100"}),
     ],
 )
 def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
@@ -47,6 +49,8 @@ def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
         ("pgbouncer", {"pgbouncer_server_connections": "91"}, "may take 92 connections"),
         ("postgresql", {"postgresql_memory_megabytes": 16001}, "postgresql_memory_megabytes is 16001"),
         ("postgresql", {"postgresql_shared_buffers": "6401MB"}, "postgresql_shared_buffers 6401MB"),
+        # Whatever this machine has: nothing fits into none of it.
+        ("redis", {"redis_memory_percent": "0"}, "they may take 0 % (redis_memory_percent)"),
     ],
 )
 def test_bad_values_are_refused(role: str, values: dict[str, Any], message: str) -> None:

@@ -41,4 +41,4 @@ def test_a_changed_setting_is_rolled_through_the_cluster() -> None:
     times = sorted(acknowledged(old).values())
     print(f"{len(times)} rows, none for {max(later - earlier for earlier, later in itertools.pairwise(times)):.1f} s")
     wait_until(lambda: all(set(acknowledged(old)) <= rows(name) for name in ADDRESSES), 10)
-    assert converge(*CHANGED).stdout.count("changed=0 ") == len(ADDRESSES)
+    assert converge(*CHANGED, "--limit", old).stdout.count("changed=0 ") == 1
