@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from building import before_each_request
-from lab import EDGES, measured, meter, on, play, traffic
+from lab import EDGES, measured, meter, on, play, traffic, workers
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -43,7 +43,7 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
             assert withdrawn.returncode != 0
             assert "of its requests failed, against 0.00%" in withdrawn.stdout
             assert "back on blue" in withdrawn.stdout
-            assert (link(), traffic()) == ({"blue"}, before)
+            assert (link(), traffic(), workers()) == ({"blue"}, before, {"blue1", "blue2"})
         failed = run.state()["failed"]
         refused = play("canary", check=False, percent="100")
         assert "a share is a number from 0 to 99" in refused.stdout
