@@ -145,6 +145,14 @@ def nginx_processes(edge: str) -> str:
     return on(edge, "pgrep -f 'nginx: (master|worker) process' | sort")
 
 
+def workers() -> set[str]:
+    """Return the hosts whose workers take events; theirs, and no others, do so when a host starts anew."""
+    ask = "systemctl is-active tradefleet-worker; systemctl is-enabled tradefleet-worker"
+    said = {host: on(host, ask, check=False).split() for host in APPS}
+    assert set(map(tuple, said.values())) <= {("active", "enabled"), ("inactive", "disabled")}, said
+    return {host for host, (state, _) in said.items() if state == "active"}
+
+
 def sql_command(host: str) -> list[str]:
     """Return the command that reads SQL on standard input and runs it on a database host, over SSH."""
     options = [

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from building import before_each_request
-from lab import EDGES, changes, measured, meter, on, play, play_until, traffic
+from lab import EDGES, changes, measured, meter, on, play, play_until, traffic, workers
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -98,7 +98,7 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
             passed = re.search(r"After (\d+) s", withdrawn.stdout)
             assert passed
             assert int(passed[1]) <= FOUND_WITHIN
-            assert (link(), traffic()) == ({"blue"}, before)
+            assert (link(), traffic(), workers()) == ({"blue"}, before, {"blue1", "blue2"})
         failed = run.state()["failed"]
     everything = run.report["groups"]["all"]
     assert 0 < everything["failed"] == failed
