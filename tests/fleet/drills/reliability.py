@@ -20,7 +20,7 @@ A gap is the longest time without one success, in seconds, with the drill's boun
 that got no 2xx answer; no client repeats any meanwhile. Afterwards every order that failed, and two hundred of the
 acknowledged ones, are sent again with the same key: each was acknowledged, those that had been before as the same
 order, and only then were the stored orders counted. Two of eight clients are of a trader who only reads: a replica
-may answer those, and the table says how many it did. «–» stands where the last result of a drill is from before that
+may answer those, and the table says how many it did. A dash stands where the last result of a drill is from before that
 was measured.
 
 After each drill PostgreSQL, Redis and the application are healthy by themselves, and `site.yml` changes nothing.
@@ -77,9 +77,9 @@ def _row(drill: Drill, result: dict[str, Any]) -> str:
         result["requests"],
         result["failed_writes"],
         result["failed_reads"],
-        result.get("replica_reads", "–"),
+        result.get("replica_reads", "-"),
         result["acknowledged"],
-        result.get("repeated", "–"),
+        result.get("repeated", "-"),
         result["lost"],
         result["duplicated"],
         f"{result['healthy_after']} s",
