@@ -26,10 +26,6 @@ description:
 """
 
 
-# What a journal keeps of a reason.
-LONGEST = 300
-
-
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no types)
     """One run, and the lock that it may hold."""
 
@@ -41,7 +37,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         """Hold nothing."""
         super().__init__()
         self._command: list[str] | None = None
-        self._reason = ""
 
     def set_play_context(self, play_context: PlayContext) -> None:
         """Keep the passwords that the operator has typed (-k, -K)."""
@@ -59,20 +54,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._command = [program, "end", f"--number={number}"]
         self._host = result.task.delegate_to
         self._hear_of_interrupts()
-
-    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Keep why: what a verb says last, having put right what it could. Ansible censors what nobody may see."""
-        if not ignore_errors:
-            self._because(result)
-
-    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
-        """Keep that a host is gone, unless the verb goes on without it."""
-        if not result.task.ignore_unreachable:
-            self._because(result)
-
-    def _because(self, result: CallbackTaskResult) -> None:
-        words = str(result.result.get("msg", "")).split() or [f"{result.task.get_name()} failed"]
-        self._reason = " ".join(words)[:LONGEST]
 
     def _hear_of_interrupts(self) -> None:
         """After a Ctrl-C no callback is called any more, but the loader is told to clean up."""
@@ -92,8 +73,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
     def _end(self, result: str) -> None:
         if self._command is None:
             return
-        reason = self._reason if result == "failed" else ""
-        command, self._command = [*self._command, f"--result={result}", f"--reason={reason}"], None
+        command, self._command = [*self._command, f"--result={result}"], None
         inventory = self._manager._inventory
         # The host of the lock need not be among those of the run.
         inventory.subset(None)

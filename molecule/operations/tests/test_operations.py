@@ -57,9 +57,8 @@ def test_two_operators_at_once() -> None:
     assert "drive green 1.2.3" in said
     assert "TASK [Wait until the file is gone]" not in refused.stdout
     assert first.returncode == 0
-    row = journal()[0].split()
-    assert row[:6] == ["alex@desk", "drive", "-", "green", "1.2.3", "ok"]
-    assert row[-2:] == ["CHG-9", "-"]
+    assert journal()[0].startswith("alex@desk  drive  green 1.2.3  ok")
+    assert journal()[0].endswith("CHG-9")
     assert drive("kim@laptop").returncode == 0
 
 
