@@ -9,6 +9,9 @@ from lab import EDGES, measured, meter, on, play, traffic
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
+# Seconds in which the judge finds 5 % of failures in a tenth of that, or in all of it (docs/deploy-and-cutover.md): a
+# tenth of the clients sends 8 requests a second at the least, and a look takes 7 s.
+FOUND_WITHIN = 11.3 / (0.05 * 8) + 7
 
 
 def link() -> set[str]:
@@ -43,6 +46,9 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
             assert withdrawn.returncode != 0
             assert "of its requests failed, against 0.00%" in withdrawn.stdout
             assert "back on blue" in withdrawn.stdout
+            passed = re.search(r"After (\d+) s", withdrawn.stdout)
+            assert passed
+            assert int(passed[1]) <= FOUND_WITHIN
             assert (link(), traffic()) == ({"blue"}, before)
         failed = run.state()["failed"]
         refused = play("canary", check=False, percent="100")

@@ -1,5 +1,6 @@
 """How sure the judge is, and what a shadow costs those who are served."""
 
+import re
 import subprocess
 import tempfile
 import time
@@ -41,6 +42,10 @@ def canary_slow(_run: Meter) -> None:
     withdrawn = play("canary", check=False, percent="10", canary_seconds="60")
     assert withdrawn.returncode != 0
     assert "is worse: its p50 is at least" in withdrawn.stdout, withdrawn.stdout[-3000:]
+    passed = re.search(r"After (\d+) s", withdrawn.stdout)
+    assert passed
+    # 200 requests of a tenth of the clients, 8 a second at the least, and a look (docs/deploy-and-cutover.md).
+    assert int(passed[1]) <= 200 / 8 + 7
     assert "back on" in withdrawn.stdout
     assert traffic()["traffic_live_color"] == before["traffic_live_color"]
     # As it was, so that site.yml finds the archive of what it is to install.
