@@ -98,6 +98,7 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
             passed = re.search(r"After (\d+) s", withdrawn.stdout)
             assert passed
             assert int(passed[1]) <= FOUND_WITHIN
+            assert "of its requests failed" in on("ops1", "tradefleet-operations journal --last 1")
             assert (link(), traffic(), workers()) == ({"blue"}, before, {"blue1", "blue2"})
         failed = run.state()["failed"]
     everything = run.report["groups"]["all"]

@@ -127,6 +127,15 @@ def test_what_all_load_balancers_measured_counts_together() -> None:
     assert sorted(found["seconds"]) == [0.01, 0.01, 0.01, 0.2]
 
 
+def worse(candidate: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Say whether the judge condemns so many failures of so many requests, against those of the other."""
+    both = [
+        {"requests": requests, "errors": errors, "refusals": 0, "seconds": []}
+        for errors, requests in (candidate, other)
+    ]
+    return bool(judge(both[0], both[1], minimum=1_000_000)["verdict"] == "worse")
+
+
 # What docs/deploy-and-cutover.md states: errors in which the judge sees a worse colour, and how many must be expected
 # for them to have come, in 999 of 1,000 cases.
 STATED = [(0.01, 2, 9.3), (0.1, 3, 11.3), (0.5, 10, 22.7)]
@@ -140,12 +149,13 @@ def test_a_worse_canary_is_withdrawn_within_the_time_stated(
 ) -> None:
     """One of so many requests a second that fails 5 % of them, looked at every 5 s, five hundred times."""
     others = round(1 / share) - 1
-    assert chance(errors, 100 * errors, 0, 100 * errors * others) <= 0.001
+    assert worse((errors, 100 * errors), (0, 100 * errors * others))
+    assert not worse((errors - 1, 100 * errors), (0, 100 * errors * others))
     bound = expected / (FAILING * rate) + EVERY
     late = 0
     for _ in range(500):
         asked = failed = passed = 0
-        while chance(failed, asked, 0, asked * others) > 0.001 or failed < 0.01 * asked:
+        while passed <= bound and not worse((failed, asked), (0, asked * others)):
             passed += EVERY
             asked += rate * EVERY
             failed += drawn(rate * EVERY, FAILING)
@@ -161,11 +171,7 @@ def test_an_equal_canary_survives_all_its_looks(failing: float) -> None:
         asked, failed = (25, 225), [0, 0]
         for look in range(1, 13):
             failed = [before + drawn(more, failing) for before, more in zip(failed, asked, strict=True)]
-            both = [
-                {"requests": look * more, "errors": errors, "refusals": 0, "seconds": []}
-                for more, errors in zip(asked, failed, strict=True)
-            ]
-            if judge(both[0], both[1], minimum=10_000)["verdict"] == "worse":
+            if worse((failed[0], look * asked[0]), (failed[1], look * asked[1])):
                 withdrawn += 1
                 break
     assert withdrawn <= 5
