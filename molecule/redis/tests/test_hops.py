@@ -62,21 +62,32 @@ def test_another_authority_is_not_trusted() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_an_older_tls_is_refused(door: str) -> None:
+    """TLS 1.3 alone: every client here speaks it."""
+    context = ssl.create_default_context(cafile=CA)
+    assert greet(context, door, ADDRESSES[0]) == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        greet(context, door, ADDRESSES[0])
+
+
+def greet(context: ssl.SSLContext, door: str, name: str) -> str | None:
+    """Open a session at a door of the first host, as if the name were its, and return the version of TLS."""
+    with (
+        socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=name) as session,
+    ):
+        return session.version()
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_another_name_is_not_trusted(door: str) -> None:
     """A client that compares names, as the application does, takes the host for no other."""
     context = ssl.create_default_context(cafile=CA)
-
-    def greet(name: str) -> None:
-        with (
-            socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=name),
-        ):
-            pass
-
-    greet(ADDRESSES[0])
+    greet(context, door, ADDRESSES[0])
     for name in (ADDRESSES[1], "redis.example"):
         with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
-            greet(name)
+            greet(context, door, name)
 
 
 def test_one_doors_password_opens_no_other() -> None:
@@ -128,17 +139,15 @@ def test_each_user_has_one_purpose() -> None:
 
 def test_sentinels_clients_ask_and_order_nothing() -> None:
     """The application finds the primary of either service, and may not move it; nor may the other Sentinels."""
-    ask, orders = (
-        ("--json", "SENTINEL", "MASTERS"),
-        (("SENTINEL", "FAILOVER", "state"), ("SENTINEL", "SIMULATE-FAILURE")),
-    )
+    find = ("--json", "SENTINEL", "MASTERS")
+    orders = [("SENTINEL", "FAILOVER", service) for service in PORTS]
     cases = {
         (user, command): line("sentinel", user, *command, password=f"molecule-sentinel-{user}")
         for user in ("app", "peer")
-        for command in (ask, *orders)
+        for command in (find, *orders)
     }
     answers = together(ADDRESSES[0], cases)
-    found = {each["name"]: each["ip"] for each in json.loads(answers.pop(("app", ask)).stdout)}
+    found = {each["name"]: each["ip"] for each in json.loads(answers.pop(("app", find)).stdout)}
     assert found == {service: primary(ADDRESSES[0], service) for service in PORTS}
     assert let_in(answers, "NOPERM") == {}
 
