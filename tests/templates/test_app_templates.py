@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from inputs import INPUTS
 from render import lines, render
 
@@ -111,9 +112,10 @@ def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
     assert not [line for line in unit if line.startswith("Environment=")]
 
 
-def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time() -> None:
+@pytest.mark.parametrize("seconds", [17, "17"], ids=["inventory", "command line"])
+def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(seconds: int | str) -> None:
     """gunicorn's reload loses requests; systemd must not kill what gunicorn still serves."""
-    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": 17}))
+    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": seconds}))
     assert not [line for line in unit if line.startswith("ExecReload")]
     assert "TimeoutStopSec=22" in unit
     assert "KillMode=mixed" in unit
