@@ -7,7 +7,7 @@ import socket
 import ssl
 
 import pytest
-from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, client_line, primary, role, together
+from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, ask, client_line, primary, role, together
 
 EVERY_DOOR = list(itertools.product(ADDRESSES, DOORS))
 APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "molecule-sentinel-app"}
@@ -209,3 +209,26 @@ def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], n
     assert "REPLICA sync started" in log
     assert SYNCED not in log
     assert ROGUES[name][1] in log
+
+
+def test_a_sentinel_shows_its_password_to_nobody_of_another_authority() -> None:
+    """Two that nobody knows, each with a user of its own that Redis does not know either: it hears of one of them."""
+    asked = ADDRESSES[0]
+    authorities = {"trusts": "/etc/ssl/tradefleet/ca.crt", "trusts-not": "/etc/ssl/certs/ca-certificates.crt"}
+    lines = {}
+    for user, authority in authorities.items():
+        settings = f"""port 0
+            unixsocket /run/{user}.sock
+            dir /run
+            tls-replication yes
+            tls-ca-cert-file {authority}
+            tls-cert-file /etc/ssl/tradefleet/host.crt
+            tls-key-file /etc/ssl/tradefleet/host.key
+            sentinel monitor state {asked} {PORTS["state"]} 9
+            sentinel auth-user state {user}
+            sentinel auth-pass state x"""
+        run = f"echo '{settings}' > /run/{user}.conf; timeout 3 redis-sentinel /run/{user}.conf"
+        lines[user] = ("sh", "-c", run)
+    together(ADDRESSES[1], lines)
+    refused = {entry["username"] for entry in json.loads(ask(asked, "--json", "ACL", "LOG"))}
+    assert refused & {*authorities} == {"trusts"}
