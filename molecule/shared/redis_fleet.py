@@ -159,7 +159,8 @@ def client(service: str = "state") -> Iterator[Redis]:
 
     def options(password: str) -> dict[str, Any]:
         tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        waits = {"socket_timeout": 3, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+        # Twice as long as the application waits.
+        waits = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
         return {"username": "app", "password": password, "protocol": 2, **tls, **waits}
 
     # redis annotates this only in part

@@ -76,6 +76,25 @@ def test_a_restore_refuses_what_it_cannot_mean(extra: list[str], said: str) -> N
     assert not re.search("changed=[1-9]", refused.stdout)
 
 
+def test_a_backup_that_does_not_load_gives_way_to_the_former_data() -> None:
+    """A key that is there twice: redis-check-rdb finds nothing wrong with it, Redis does."""
+    leads = primary(ADDRESSES[0])
+    spread("tradefleet:test:kept", "former")
+    key = r"\0\001a\001b"
+    on(leads, "sh", "-c", rf"printf 'REDIS0011\376\0{key}{key}\377\0\0\0\0\0\0\0\0' > {FOLDER}/twice.rdb")
+
+    failed = verb("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/twice.rdb", check=False)
+
+    assert failed.returncode != 0
+    assert "«state» has its former data again" in " ".join(failed.stdout.split())
+    assert primary(ADDRESSES[0]) == leads
+    wait(20, healthy)
+    for address in ADDRESSES:
+        assert as_app(address, address, "GET", "tradefleet:test:kept") == "former"
+        assert_sentinel_judges(address)
+    on(leads, "rm", f"{FOLDER}/twice.rdb")
+
+
 def test_a_backup_comes_back_on_all_hosts() -> None:
     """What was written since is gone but kept aside, the primary is the same, Sentinel judges as before."""
     leads = primary(ADDRESSES[0])

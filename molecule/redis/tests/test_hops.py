@@ -7,7 +7,7 @@ import socket
 import ssl
 
 import pytest
-from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, client_line, primary, role, together
+from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, ask, client_line, primary, role, together
 
 EVERY_DOOR = list(itertools.product(ADDRESSES, DOORS))
 APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "molecule-sentinel-app"}
@@ -65,32 +65,29 @@ def test_another_authority_is_not_trusted() -> None:
 def test_an_older_tls_is_refused(door: str) -> None:
     """TLS 1.3 alone: every client here speaks it."""
     context = ssl.create_default_context(cafile=CA)
-    with socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain:
-        assert context.wrap_socket(plain, server_hostname=ADDRESSES[0]).version() == "TLSv1.3"
+    assert greet(context, door, ADDRESSES[0]) == "TLSv1.3"
     context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        greet(context, door, ADDRESSES[0])
+
+
+def greet(context: ssl.SSLContext, door: str, name: str) -> str | None:
+    """Open a session at a door of the first host, as if the name were its, and return the version of TLS."""
     with (
         socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
-        pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"),
+        context.wrap_socket(plain, server_hostname=name) as session,
     ):
-        context.wrap_socket(plain, server_hostname=ADDRESSES[0])
+        return session.version()
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_another_name_is_not_trusted(door: str) -> None:
     """A client that compares names, as the application does, takes the host for no other."""
     context = ssl.create_default_context(cafile=CA)
-
-    def greet(name: str) -> None:
-        with (
-            socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=name),
-        ):
-            pass
-
-    greet(ADDRESSES[0])
+    greet(context, door, ADDRESSES[0])
     for name in (ADDRESSES[1], "redis.example"):
         with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
-            greet(name)
+            greet(context, door, name)
 
 
 def test_one_doors_password_opens_no_other() -> None:
@@ -142,17 +139,15 @@ def test_each_user_has_one_purpose() -> None:
 
 def test_sentinels_clients_ask_and_order_nothing() -> None:
     """The application finds the primary of either service, and may not move it; nor may the other Sentinels."""
-    ask, orders = (
-        ("--json", "SENTINEL", "MASTERS"),
-        (("SENTINEL", "FAILOVER", "state"), ("SENTINEL", "SIMULATE-FAILURE")),
-    )
+    find = ("--json", "SENTINEL", "MASTERS")
+    orders = [("SENTINEL", "FAILOVER", service) for service in PORTS]
     cases = {
         (user, command): line("sentinel", user, *command, password=f"molecule-sentinel-{user}")
         for user in ("app", "peer")
-        for command in (ask, *orders)
+        for command in (find, *orders)
     }
     answers = together(ADDRESSES[0], cases)
-    found = {each["name"]: each["ip"] for each in json.loads(answers.pop(("app", ask)).stdout)}
+    found = {each["name"]: each["ip"] for each in json.loads(answers.pop(("app", find)).stdout)}
     assert found == {service: primary(ADDRESSES[0], service) for service in PORTS}
     assert let_in(answers, "NOPERM") == {}
 
@@ -214,3 +209,26 @@ def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], n
     assert "REPLICA sync started" in log
     assert SYNCED not in log
     assert ROGUES[name][1] in log
+
+
+def test_a_sentinel_shows_its_password_to_nobody_of_another_authority() -> None:
+    """Two that nobody knows, each with a user of its own that Redis does not know either: it hears of one of them."""
+    asked = ADDRESSES[0]
+    authorities = {"trusts": "/etc/ssl/tradefleet/ca.crt", "trusts-not": "/etc/ssl/certs/ca-certificates.crt"}
+    lines = {}
+    for user, authority in authorities.items():
+        settings = f"""port 0
+            unixsocket /run/{user}.sock
+            dir /run
+            tls-replication yes
+            tls-ca-cert-file {authority}
+            tls-cert-file /etc/ssl/tradefleet/host.crt
+            tls-key-file /etc/ssl/tradefleet/host.key
+            sentinel monitor state {asked} {PORTS["state"]} 9
+            sentinel auth-user state {user}
+            sentinel auth-pass state x"""
+        run = f"echo '{settings}' > /run/{user}.conf; timeout 3 redis-sentinel /run/{user}.conf"
+        lines[user] = ("sh", "-c", run)
+    together(ADDRESSES[1], lines)
+    refused = {entry["username"] for entry in json.loads(ask(asked, "--json", "ACL", "LOG"))}
+    assert refused & {*authorities} == {"trusts"}

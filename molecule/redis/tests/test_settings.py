@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from redis_fleet import (
     ADDRESSES,
     HOSTS,
@@ -38,6 +39,18 @@ def test_check_mode_tells_the_truth() -> None:
     assert would_change() == set()
     assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {"redis : Settings | Set what differs in state"}
     assert settings(ADDRESSES[0], "maxmemory")["maxmemory"] == str(256 * 1024**2)
+
+
+@pytest.mark.parametrize("quorum", [1, 4])
+def test_a_quorum_of_a_minority_or_of_nobody_is_refused(quorum: int) -> None:
+    """With the number that would do."""
+    extra = ("-e", f"sentinel_quorum={quorum}", "--limit", HOSTS[ADDRESSES[0]], "--tags", "sentinel")
+    refused = converge(*extra, check=False)
+    said = " ".join(refused.stdout.split())
+    assert refused.returncode != 0
+    assert f"sentinel_quorum is {quorum}, and each of the 3 hosts" in said
+    assert "Set it to 2 in the inventory's group_vars" in said
+    assert "changed=0" in said
 
 
 def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> None:
