@@ -59,7 +59,7 @@ def untouched() -> list[str]:
         ("canary", "percent=7", "nginx : Traffic | Let it decide"),
         ("shadow", "percent=7", "nginx : Traffic | Let it decide"),
         ("rolling", "rolling_release={release_blue}", "app : Drain | Put up the flag"),
-        ("maintenance", "maintenance=on", "Close it"),
+        ("maintenance", "maintenance=on", "Maintenance | Close it"),
         ("switchover", "", "Switchover | Say who would lead"),
         ("redis_switchover", "", "Switch"),
     ],
