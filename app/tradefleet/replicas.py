@@ -2,8 +2,6 @@
 
 import logging
 import re
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,25 +45,6 @@ class Answer(Generic[T]):
     source: Source
 
 
-class Pins:
-    """Traders whose mark Redis did not take: this process, and no other, asks the primary for them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._until: dict[uuid.UUID, float] = {}
-
-    def add(self, trader_id: uuid.UUID) -> None:
-        """Hold the trader until a position that Redis may have by now is gone."""
-        now = time.monotonic()
-        with self._lock:
-            self._until = {trader: until for trader, until in self._until.items() if until > now}
-            self._until[trader_id] = now + POSITION_SECONDS
-
-    def holds(self, trader_id: uuid.UUID) -> bool:
-        """Say whether only the primary may answer this trader."""
-        return self._until.get(trader_id, 0.0) > time.monotonic()
-
-
 class Replicas:
     """The Flask extension that decides for each read whether a replica may answer it.
 
@@ -80,15 +59,13 @@ class Replicas:
         self._store = store
 
     def init_app(self, app: Flask) -> None:
-        """Give `app` a breaker for its replicas, and nobody who reads past Redis."""
+        """Give `app` a breaker for its replicas."""
         app.extensions["replica_breaker"] = Breaker(PAUSE_SECONDS)
-        app.extensions["replica_pins"] = Pins()
 
     def will_write(self, trader_id: uuid.UUID) -> None:
         """Have the trader's reads answered by the primary for a while. To be called before the write is committed."""
-        if self._database.replica is not None and not self._store.current.put(_key(trader_id), _MARK, MARK_SECONDS):
-            # Redis may be back before the position that it has is gone.
-            self._pins.add(trader_id)
+        if self._database.replica is not None:
+            self._store.current.put(_key(trader_id), _MARK, MARK_SECONDS)
 
     def read(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
         """Run `work`, which only looks, on a replica if that is not behind this trader's writes, or on the primary.
@@ -100,19 +77,12 @@ class Replicas:
         replica = self._database.replica
         if replica is None:
             return Answer(self._database.read(work), "primary")
-        if self._pins.holds(trader_id):
-            return Answer(self._database.read(work), "primary")
         position = self._store.current.get(_key(trader_id))
         if position is None:
             return self._read_and_note(trader_id, work)
         if not _POSITION.fullmatch(position):
             return Answer(self._database.read(work), "primary")
         return self._try(replica, position.decode(), work) or Answer(self._database.read(work), "primary")
-
-    @property
-    def _pins(self) -> Pins:
-        pins: Pins = current_app.extensions["replica_pins"]
-        return pins
 
     def _try(self, replica: Engine, position: str, work: Callable[[Session], T]) -> Answer[T] | None:
         breaker: Breaker = current_app.extensions["replica_breaker"]

@@ -108,9 +108,9 @@ class RedisStore:
         value = self._call(lambda client: client.get(key), None)
         return value if isinstance(value, bytes) else None
 
-    def put(self, key: str, value: bytes, seconds: int, *, only_if_new: bool = False) -> bool:
-        """Keep the value for so many seconds and return whether Redis did; `only_if_new` leaves one that is there."""
-        return self._call(lambda client: bool(client.set(key, value, ex=seconds, nx=only_if_new)), False)
+    def put(self, key: str, value: bytes, seconds: int, *, only_if_new: bool = False) -> None:
+        """Keep the value for so many seconds, if Redis can; `only_if_new` leaves a value that is there alone."""
+        self._call(lambda client: client.set(key, value, ex=seconds, nx=only_if_new), None)
 
     def health(self) -> Health:
         """Say whether Redis takes writes; while it is left alone it counts as down.

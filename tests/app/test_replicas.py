@@ -14,11 +14,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 from tradefleet.database import make_engine, make_replica_engine
 from tradefleet.orders import services
-from tradefleet.replicas import HEADER, MARK_SECONDS, POSITION_SECONDS
+from tradefleet.replicas import HEADER, MARK_SECONDS
 from tradefleet.settings import Address, DatabaseSettings
-from tradefleet.store import PAUSE_SECONDS, RedisStore
+from tradefleet.store import RedisStore
 
-from .conftest import KEYS
 from .test_auth import Memory
 
 
@@ -122,31 +121,6 @@ def test_the_mark_stands_before_the_write(
     monkeypatch.setattr("tradefleet.orders.services.place", look)
     client.post("/v1/orders", json=order, headers=headers)
     assert len(positions(memory)) == 1
-
-
-@pytest.mark.usefixtures("replica")
-def test_a_mark_that_redis_did_not_take_stands_in_this_process(
-    app: Flask,
-    client: FlaskClient,
-    headers: dict[str, str],
-    order: dict[str, str],
-    memory: Memory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert [source(client, headers) for _ in range(2)] == ["primary", "replica"]
-    before = positions(memory)
-    app.extensions["state"]._breaker.failed()
-    assert client.post("/v1/orders", json=order, headers=headers).status_code == 201
-    time.sleep(PAUSE_SECONDS)
-    # Redis is back, and has the position from before the order.
-    assert app.extensions["state"].get(next(iter(before)))
-    assert positions(memory) == before
-    assert source(client, headers) == "primary"
-    bob = {"Authorization": f"Bearer {KEYS['bob']}"}
-    assert [source(client, bob) for _ in range(2)] == ["primary", "replica"]
-    clock = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + POSITION_SECONDS)
-    assert source(client, headers) == "replica"
 
 
 def test_a_replica_that_is_behind_does_not_answer(

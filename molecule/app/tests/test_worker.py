@@ -45,7 +45,7 @@ def effects(host: Host, run: str) -> dict[str, str]:
     return dict(line.split("|") for line in found.splitlines())
 
 
-def wait(until: Callable[[], bool], seconds: float = 20) -> None:
+def wait(until: Callable[[], bool], seconds: float = 60) -> None:
     """Ask again and again; too long is a failure."""
     ends_at = time.monotonic() + seconds
     while not until():
