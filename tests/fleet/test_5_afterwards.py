@@ -96,7 +96,9 @@ def test_the_waf_spoke_of_no_honest_request(api: Api, edge: str) -> None:
     """Whatever the meters and these tests have sent: what the API answered with success is no attack. One attack is."""
     attack = Api(edge, api.key).request("GET", "/?q=1%27%20UNION%20SELECT%20password%20FROM%20users--")
     time.sleep(2)  # nginx writes its log once a second
-    ids = on(edge, """grep -o 'unique_id "[^"]*"' /var/log/nginx/waf.log | cut -d '"' -f 2 | sort -u | tee /root/waf-ids""")
+    ids = on(
+        edge, """grep -o 'unique_id "[^"]*"' /var/log/nginx/waf.log | cut -d '"' -f 2 | sort -u | tee /root/waf-ids"""
+    )
     assert attack.headers["x-request-id"] in ids.split()
     suspects = map(json.loads, on(edge, "grep -F -f /root/waf-ids /var/log/nginx/access.log").splitlines())
     assert [each for each in suspects if each["uri"].startswith("/v1/") and each["status"] < 300] == []
