@@ -129,7 +129,7 @@ unlock: ## take the lock away from whoever holds it (REASON='…')
 
 LAST ?= 20
 .PHONY: journal
-journal: ## the last operations: who, what, result, seconds, change (LAST=20)
+journal: ## the last operations: who, what, from, result, seconds, change, reason (LAST=20)
 	@mkdir -p .lab && rm -f .lab/journal.txt
 	@$(PLAYBOOK) playbooks/journal.yml -e last=$(LAST) -e journal_file=$(CURDIR)/.lab/journal.txt > .lab/journal.log || { cat .lab/journal.log; exit 1; }
 	@cat .lab/journal.txt

@@ -9,6 +9,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tradefleet import hooks, logs, openapi, problems, schema, settings
+from tradefleet.activity import views as activity_views
 from tradefleet.auth import guard
 from tradefleet.extensions import cache, db, replicas, state
 from tradefleet.orders import views as order_views
@@ -44,8 +45,8 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     problems.init_app(app)
     hooks.init_app(app, chosen)
     guard.init_app(app)
-    for blueprint in (system_views.blueprint, openapi.blueprint, order_views.blueprint, page_views.blueprint):
-        app.register_blueprint(blueprint)
+    for views in (system_views, openapi, order_views, activity_views, page_views):
+        app.register_blueprint(views.blueprint)
     if chosen.trusted_proxies:
         count = chosen.trusted_proxies
         # how Flask documents WSGI middleware

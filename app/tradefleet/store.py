@@ -23,6 +23,8 @@ CALL_SECONDS = 0.25
 SENTINEL_SECONDS = 0.08
 PAUSE_SECONDS = 1.0
 LOG_EVERY_SECONDS = 30.0
+# Written to ask whether writes are taken, and gone at once.
+HEALTH_KEY = "tradefleet:health"
 
 Health = Literal["ok", "down", "disabled"]
 T = TypeVar("T")
@@ -111,10 +113,13 @@ class RedisStore:
         self._call(lambda client: client.set(key, value, ex=seconds, nx=only_if_new), None)
 
     def health(self) -> Health:
-        """Say whether Redis answers; while it is left alone it counts as down."""
+        """Say whether Redis takes writes; while it is left alone it counts as down.
+
+        A primary that was demoted would answer a PING, and give out what it had, for ever.
+        """
         if self._client is None:
             return "disabled"
-        return "ok" if self._call(lambda client: bool(client.ping()), False) else "down"
+        return "ok" if self._call(lambda client: bool(client.set(HEALTH_KEY, b"", ex=1)), False) else "down"
 
     def _call(self, use: Callable[[Redis], T], otherwise: T) -> T:
         # A call that may not take its time would fail, and Redis would be blamed.

@@ -29,6 +29,9 @@ HOSTS: dict[str, str] = {
 }
 ADDRESSES = list(HOSTS)
 PORTS = {"state": int(_VARIABLES.get("redis_port", 6379)), "cache": int(_VARIABLES.get("redis_cache_port", 6380))}
+DOORS = {**PORTS, "sentinel": 26379}
+# With what the application is let in: it has no PING.
+KNOCK = {**dict.fromkeys(PORTS, ("GET", "tradefleet:knock")), "sentinel": ("SENTINEL", "MASTERS")}
 PASSWORDS = {"state": "molecule-app", "cache": "molecule-cache-app"}
 CA = PROJECT / ".lab/molecule" / SCENARIO.name / "pki/ca.crt"
 TLS = ("--tls", "--cacert", "/etc/ssl/tradefleet/ca.crt", "-e", "-t", "2")
@@ -143,13 +146,21 @@ def as_app(via: str, address: str, *command: str, service: str = "state") -> str
     return as_client(via, address, *command, port=PORTS[service], password=PASSWORDS[service])
 
 
+def spread(key: str, value: str) -> None:
+    """Write to «state», and wait until every host has it."""
+    leads = primary(ADDRESSES[0])
+    as_app(leads, leads, "SET", key, value)
+    wait(5, lambda: all(as_app(address, address, "GET", key) == value for address in ADDRESSES))
+
+
 @contextmanager
 def client(service: str = "state") -> Iterator[Redis]:
     """Give what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
 
     def options(password: str) -> dict[str, Any]:
         tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        waits = {"socket_timeout": 3, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
+        # Twice as long as the application waits.
+        waits = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
         return {"username": "app", "password": password, "protocol": 2, **tls, **waits}
 
     # redis annotates this only in part
@@ -213,10 +224,11 @@ class Writer:
     def lost(self) -> list[int]:
         """Return the acknowledged writes that the primary of now does not have."""
         with client(self._service) as server:
-            found = server.mget([f"{self._prefix}{number}" for number in self.acknowledged])
-        return [
-            number for number, value in zip(self.acknowledged, cast("list[Any]", found), strict=True) if value is None
-        ]
+            pipeline = server.pipeline(transaction=False)
+            for number in self.acknowledged:
+                pipeline.get(f"{self._prefix}{number}")
+            found = pipeline.execute()
+        return [number for number, value in zip(self.acknowledged, found, strict=True) if value is None]
 
 
 @contextmanager

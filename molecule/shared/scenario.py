@@ -17,6 +17,17 @@ def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess
     return play(SCENARIO / "converge.yml", *arguments, check=check)
 
 
+def would_change(*arguments: str) -> set[str]:
+    """Return the tasks that would change something, as a run with --check says."""
+    found, task = set(), ""
+    for line in converge("--check", *arguments).stdout.splitlines():
+        if announced := re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\]", line):
+            task = announced[1]
+        elif line.startswith("changed: "):
+            found.add(task)
+    return found
+
+
 def verb(
     name: str, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
 ) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Ansible callback: gives the fleet's lock back when the run ends that has taken it, and notes how it went.
+"""Ansible callback: gives the fleet's lock back when the run ends that has taken it, and notes how it went, and why so.
 
 A last play would not do: Ansible plays no further one after a failure. A callback hears of every end but a SIGKILL, and
 has the run's own inventory, variables and passwords (docs/adr/0007-lock-and-journal.md).
@@ -26,6 +26,29 @@ description:
 """
 
 
+# Of a reason: a line of the journal is for people.
+CHARACTERS = 300
+
+
+def reason(result: CallbackTaskResult) -> str:
+    """Return in one line why a task failed; of one whose words are secret, no word."""
+    found, where = result.result, f"{result.host.name}: {result.task.get_name()}: "
+    if "censored" in found:
+        said = f"{where}what it says is hidden"
+    else:
+        items = [item for item in found.get("results", []) if isinstance(item, dict)]
+        # The first item that failed says more than «One or more items failed».
+        found = next((item for item in items if item.get("failed") or item.get("unreachable")), found)
+        said = str(found.get("msg", ""))
+        if found.get("stderr"):
+            said += f": {found['stderr'].strip().splitlines()[-1]}"
+        # These two are sentences for operators; a module's message says neither where nor what.
+        if result.task.action.rpartition(".")[2] not in ("assert", "fail"):
+            said = where + said
+    said = " ".join("".join(each if each.isprintable() else " " for each in said).split())
+    return said if len(said) <= CHARACTERS else said[: CHARACTERS - 1] + "…"
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no types)
     """One run, and the lock that it may hold."""
 
@@ -37,6 +60,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         """Hold nothing."""
         super().__init__()
         self._command: list[str] | None = None
+        self._reasons: dict[str, str] = {}
 
     def set_play_context(self, play_context: PlayContext) -> None:
         """Keep the passwords that the operator has typed (-k, -K)."""
@@ -55,6 +79,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._host = result.task.delegate_to
         self._hear_of_interrupts()
 
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        """Keep why a host failed: what it says last, after a rescue that has failed in the end."""
+        if not ignore_errors:
+            self._reasons.pop(result.host.name, None)
+            self._reasons[result.host.name] = reason(result)
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        """Keep why a host is away."""
+        self.v2_runner_on_failed(result)
+
     def _hear_of_interrupts(self) -> None:
         """After a Ctrl-C no callback is called any more, but the loader is told to clean up."""
         clean_up, process = self._loader.cleanup_all_tmp_files, os.getpid()
@@ -67,13 +101,18 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._loader.cleanup_all_tmp_files = end_first
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Give the lock back: failed is what Ansible itself calls so in its exit status."""
-        self._end("failed" if any(stats.failures.values()) or any(stats.dark.values()) else "ok")
+        """Give the lock back: failed is what Ansible itself calls so in its exit status.
 
-    def _end(self, result: str) -> None:
+        Of the hosts that have, the first says why; those after it often fail because it did.
+        """
+        failed = [host for found in (stats.failures, stats.dark) for host, times in found.items() if times]
+        why = [said for host, said in self._reasons.items() if host in failed]
+        self._end("failed" if failed else "ok", *why[:1])
+
+    def _end(self, result: str, why: str = "") -> None:
         if self._command is None:
             return
-        command, self._command = [*self._command, f"--result={result}"], None
+        command, self._command = [*self._command, f"--result={result}", f"--reason={why}"], None
         inventory = self._manager._inventory
         # The host of the lock need not be among those of the run.
         inventory.subset(None)

@@ -2,39 +2,47 @@
 
 The rule, for a candidate and the colour that serves:
 
-- **Sample.** Both must have answered `minimum` requests; before that nothing is said.
-- **Errors** (5xx). Worse, if the one-sided two-proportion z-test rejects «not more errors than the other» at 99.9 %
-  *and* the difference is at least `error_tolerance`: with many requests a difference can be certain and mean nothing.
-- **Latency** (p50 and p99). Each quantile has a confidence interval from order statistics: between the ranks
-  n·q ± 3.29·√(n·q·(1-q)), 99.9 % for both sides together. Worse, if the candidate's interval lies above the other's by
-  more than `latency_tolerance` seconds. No distribution is assumed.
+- **Failures** (5xx). Worse, if it fails at least `error_tolerance` more often *and* Fisher's exact test rejects,
+  one-sided at 99.9 %, that requests fail on it no more often than on the other. The test is exact for samples of any
+  size, so it needs no minimum: seven failures of seven requests beside seven answers are certain, six of six are not.
+  The tolerance is for large samples, in which a difference can be certain and mean nothing.
+- **Refusals** (4xx). The same with `refusal_tolerance`, which is wider: clients' own mistakes come in bunches, from one
+  client that stays on one colour. 429 is no refusal (too many requests are the client's doing), nor is 499 (the client
+  hung up).
+- **Latency** (p50 and p99), once both have answered `minimum` requests. Each quantile has a confidence interval from
+  order statistics: between the ranks n·q ± 3.29·√(n·q·(1-q)), 99.9 % for both sides together. Worse, if the candidate's
+  interval lies above the other's by more than `latency_tolerance` seconds. No distribution is assumed. A rank that the
+  sample does not have bounds nothing: p99 needs about 1,300 requests of the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Standard deviations: 99.9 % one-sided, so that a judge who looks at three figures ten times in a row is seldom wrong.
-CERTAIN = 3.09
+# One-sided, so that a judge who looks at four figures a dozen times in a row is seldom wrong.
+CHANCE = 0.001
+# Standard deviations: 99.95 % for each of two sides.
 INTERVAL = 3.29
 
 
 def judge(
-    candidate: dict[str, Any],
-    other: dict[str, Any],
+    candidate: Mapping[str, Any],
+    other: Mapping[str, Any],
     minimum: int = 200,
     error_tolerance: float = 0.01,
+    refusal_tolerance: float = 0.1,
     latency_tolerance: float = 0.02,
 ) -> dict[str, Any]:
     """Return the verdict on a candidate.
 
     Args:
-        candidate: `requests` and `errors` (counts), `seconds` (how long each request took, in any order).
+        candidate: `requests`, `errors` and `refusals` (counts), `seconds` (how long each request took, in any order).
         other: the same of the colour that serves.
-        minimum: requests that each must have answered.
+        minimum: requests that each must have answered before the candidate can be fit, or too slow.
         error_tolerance: share of requests by which the candidate may fail more often.
+        refusal_tolerance: share of requests by which it may refuse more often.
         latency_tolerance: seconds by which it may be slower.
 
     Returns:
@@ -43,38 +51,54 @@ def judge(
 
     """
     figures = {"candidate": _figures(candidate), "other": _figures(other)}
-    few = [name for name, found in (("candidate", candidate), ("other", other)) if found["requests"] < minimum]
-    if few:
+    reasons = _more("failed", "errors", candidate, other, error_tolerance)
+    reasons += _more("were refused (4xx)", "refusals", candidate, other, refusal_tolerance)
+    few = [name for name, found in figures.items() if found["requests"] < minimum]
+    if not few:
+        for quantile in (0.5, 0.99):
+            reasons += _slower(candidate["seconds"], other["seconds"], quantile, latency_tolerance)
+    if few and not reasons:
         counts = ", ".join(f"{name} {figures[name]['requests']}" for name in few)
         return {"verdict": "undecided", "reasons": [f"fewer than {minimum} requests: {counts}"], "figures": figures}
-    reasons = _more_errors(candidate, other, error_tolerance)
-    for quantile in (0.5, 0.99):
-        reasons += _slower(candidate["seconds"], other["seconds"], quantile, latency_tolerance)
     return {"verdict": "worse" if reasons else "fit", "reasons": reasons, "figures": figures}
 
 
-def _figures(found: dict[str, Any]) -> dict[str, Any]:
+def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
     ordered = sorted(found["seconds"])
-    return {
-        "requests": found["requests"],
-        "errors": found["errors"],
-        "p50": _quantile(ordered, 0.5),
-        "p99": _quantile(ordered, 0.99),
-    }
+    counts = {name: found[name] for name in ("requests", "errors", "refusals")}
+    return counts | {"p50": _quantile(ordered, 0.5), "p99": _quantile(ordered, 0.99)}
 
 
 def _quantile(ordered: Sequence[float], quantile: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * quantile))], 4) if ordered else None
 
 
-def _more_errors(candidate: dict[str, Any], other: dict[str, Any], tolerance: float) -> list[str]:
-    rates = [found["errors"] / found["requests"] for found in (candidate, other)]
-    pooled = (candidate["errors"] + other["errors"]) / (candidate["requests"] + other["requests"])
-    spread = math.sqrt(pooled * (1 - pooled) * (1 / candidate["requests"] + 1 / other["requests"]))
-    difference = rates[0] - rates[1]
-    if difference < tolerance or spread == 0 or difference / spread < CERTAIN:
+def _more(said: str, what: str, candidate: Mapping[str, Any], other: Mapping[str, Any], tolerance: float) -> list[str]:
+    if not candidate["requests"] or not other["requests"]:
         return []
-    return [f"{rates[0]:.2%} of its requests failed, against {rates[1]:.2%}"]
+    shares = [found[what] / found["requests"] for found in (candidate, other)]
+    if shares[0] - shares[1] < tolerance:
+        return []
+    if chance(candidate[what], candidate["requests"], other[what], other["requests"]) > CHANCE:
+        return []
+    return [f"{shares[0]:.2%} of its requests {said}, against {shares[1]:.2%}"]
+
+
+def chance(hits: int, size: int, other_hits: int, other_size: int) -> float:
+    """Return how probable as many hits are, or more, if all requests of both were equally likely to be one (Fisher)."""
+    total = hits + other_hits
+    one = math.exp(_choices(size, hits) + _choices(other_size, other_hits) - _choices(size + other_size, total))
+    sum_of = one
+    # From each number of hits to the next by the ratio of their probabilities.
+    for more in range(hits, min(size, total)):
+        one *= (size - more) * (total - more) / ((more + 1) * (other_size - total + more + 1))
+        sum_of += one
+    return sum_of
+
+
+def _choices(size: int, chosen: int) -> float:
+    """Return the logarithm of how many ways there are to choose so many."""
+    return math.lgamma(size + 1) - math.lgamma(chosen + 1) - math.lgamma(size - chosen + 1)
 
 
 def _slower(candidate: Sequence[float], other: Sequence[float], quantile: float, tolerance: float) -> list[str]:
@@ -90,20 +114,21 @@ def bounds(seconds: Sequence[float], quantile: float) -> tuple[float, float]:
     """Return the bounds between which a quantile of what the sample is taken from lies, 99.95 % certain of each."""
     ordered, size = sorted(seconds), len(seconds)
     middle, reach = size * quantile, INTERVAL * math.sqrt(size * quantile * (1 - quantile))
-    low, high = max(0, math.floor(middle - reach)), min(size - 1, math.ceil(middle + reach))
-    return ordered[low], ordered[high]
+    low, high = math.floor(middle - reach), math.ceil(middle + reach)
+    return ordered[low] if low >= 0 else 0.0, ordered[high] if high < size else math.inf
 
 
-def merged(samples: Sequence[dict[str, Any]], color: str) -> dict[str, Any]:
+def merged(samples: Sequence[Mapping[str, Any]], color: str) -> dict[str, Any]:
     """Return what all load balancers together measured of one colour."""
-    return {
-        "requests": sum(sample[color]["requests"] for sample in samples),
-        "errors": sum(sample[color]["errors"] for sample in samples),
-        "seconds": [seconds for sample in samples for seconds in sample[color]["seconds"]],
-    }
+    found = [sample[color] for sample in samples]
+    counts = {name: sum(one[name] for one in found) for name in ("requests", "errors", "refusals")}
+    times = [times for one in found for times in one["seconds"].items()]
+    return counts | {"seconds": [float(took) for took, requests in times for _ in range(requests)]}
 
 
-def judge_samples(samples: Sequence[dict[str, Any]], candidate: str, other: str, minimum: int = 200) -> dict[str, Any]:
+def judge_samples(
+    samples: Sequence[Mapping[str, Any]], candidate: str, other: str, minimum: int = 200
+) -> dict[str, Any]:
     """Return `judge`'s verdict on one colour against another, from what each load balancer measured (edge_log)."""
     return judge(merged(samples, candidate), merged(samples, other), minimum=minimum)
 

@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -34,6 +35,10 @@ options:
     description: What to ask for.
     type: str
     required: true
+  headers:
+    description: What the request carries beside C(Host).
+    type: dict
+    default: {}
   ca:
     description: Certificate of the CA, as PEM; without one those are believed that this host trusts.
     type: str
@@ -56,6 +61,14 @@ retry_after:
   description: That header.
   returned: when it came
   type: str
+color:
+  description: The colour that answered, as its header C(X-Color) says.
+  returned: when one did
+  type: str
+certificate_days:
+  description: For how many whole days the certificate that was served is valid yet.
+  returned: when there was an answer
+  type: int
 """
 
 Answer = dict[str, Any]
@@ -67,13 +80,20 @@ def ask(params: dict[str, Any]) -> Answer:
     context = ssl.create_default_context(cadata=params["ca"] or None)
     with socket.create_connection((params["address"], params["port"]), timeout) as plain:
         connection = http.client.HTTPSConnection(name, params["port"], timeout=timeout, context=context)
-        connection.sock = context.wrap_socket(plain, server_hostname=name)
+        connection.sock = served = context.wrap_socket(plain, server_hostname=name)
+        days = days_left(served)
         try:
             # The port is no part of whom the request is for.
-            connection.request("GET", params["path"], headers={"Host": name})
-            return found(connection.getresponse())
+            connection.request("GET", params["path"], headers={"Host": name, **params["headers"]})
+            return found(connection.getresponse()) | {"certificate_days": days}
         finally:
             connection.close()
+
+
+def days_left(served: ssl.SSLSocket) -> int:
+    """Return for how many days the other side's certificate is valid yet."""
+    end = ssl.cert_time_to_seconds(str((served.getpeercert() or {})["notAfter"]))
+    return int((end - time.time()) // 86400)
 
 
 def found(response: http.client.HTTPResponse) -> Answer:
@@ -81,6 +101,8 @@ def found(response: http.client.HTTPResponse) -> Answer:
     answer: Answer = {"status": response.status}
     if retry_after := response.getheader("Retry-After"):
         answer["retry_after"] = retry_after
+    if color := response.getheader("X-Color"):
+        answer["color"] = color
     with contextlib.suppress(ValueError):  # a page, or nothing
         answer["json"] = json.loads(response.read())
     return answer
@@ -94,6 +116,7 @@ def main() -> None:
             "port": {"type": "int", "default": 443},
             "name": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
+            "headers": {"type": "dict", "default": {}},
             "ca": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 5},
         },

@@ -16,6 +16,8 @@ module: edge_log
 short_description: Reads what each colour has answered since a moment from nginx's logs
 description:
   - Changes nothing. Lines that are no JSON, and requests that no colour has answered, do not count.
+  - Of what a colour has answered, C(/healthz), C(/readyz) and C(/version) do not count. The edge sends them to the
+    colour that serves, whoever asks; quick as they are, a busy monitor would have the other colour look slow.
   - A read that was copied, and its copy, carry the same request id in the two logs.
 options:
   log:
@@ -27,18 +29,17 @@ options:
     type: path
     default: /var/log/nginx/shadow.log
   since:
-    description: Seconds since 1970. Earlier requests do not count.
-    type: float
-    required: true
-  colors:
-    description: Colours that are always in the result.
-    type: list
-    elements: str
+    description:
+      - For each colour the moment, in seconds since 1970, from which on its answers count.
+      - Copies count from the earliest of them on.
+    type: dict
     required: true
 """
 RETURN = r"""
 colors:
-  description: For each colour C(requests), C(errors) (5xx) and C(seconds), how long each request took.
+  description: >-
+    For each colour C(requests), C(errors) (5xx), C(refusals) (4xx, but neither 429, too many requests, nor 499, the
+    client hung up) and C(seconds), how many requests took how long (nginx counts milliseconds).
   returned: success
   type: dict
 routes:
@@ -55,6 +56,11 @@ now:
 
 # What differs from request to request: numbers, UUIDs, long hexadecimal names.
 IDENTIFIER = re.compile(r"/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,})(?=/|$)", re.IGNORECASE)
+
+# To the colour that serves, whatever the client's (nginx.conf.j2).
+PINNED = {"/healthz", "/readyz", "/version"}
+# Not for the colour to answer for.
+CLIENTS_DOING = {429, 499}
 
 Entry = dict[str, Any]
 
@@ -90,15 +96,19 @@ def entries(lines: list[str], since: float) -> list[Entry]:
     return found
 
 
-def by_color(log: list[Entry], colors: list[str]) -> dict[str, Entry]:
-    """Return requests, errors and seconds of each colour."""
-    found: dict[str, Entry] = {color: {"requests": 0, "errors": 0, "seconds": []} for color in colors}
+def by_color(log: list[Entry], since: dict[str, float]) -> dict[str, Entry]:
+    """Return requests, errors, refusals and seconds of each colour."""
+    found: dict[str, Entry] = {color: {"requests": 0, "errors": 0, "refusals": 0, "seconds": {}} for color in since}
     for entry in log:
-        if entry["color"] in found:
-            one = found[entry["color"]]
-            one["requests"] += 1
-            one["errors"] += int(entry["status"]) >= 500
-            one["seconds"].append(float(entry["seconds"]))
+        color, status = entry["color"], int(entry["status"])
+        if color not in since or float(entry["epoch"]) < since[color] or entry["uri"].partition("?")[0] in PINNED:
+            continue
+        one = found[color]
+        one["requests"] += 1
+        one["errors"] += status >= 500
+        one["refusals"] += 400 <= status < 500 and status not in CLIENTS_DOING
+        seconds = str(entry["seconds"])
+        one["seconds"][seconds] = one["seconds"].get(seconds, 0) + 1
     return found
 
 
@@ -128,20 +138,19 @@ def main() -> None:
         argument_spec={
             "log": {"type": "path", "default": "/var/log/nginx/access.log"},
             "shadow_log": {"type": "path", "default": "/var/log/nginx/shadow.log"},
-            "since": {"type": "float", "required": True},
-            "colors": {"type": "list", "elements": "str", "required": True},
+            "since": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
     )
-    since, both = module.params["since"], []
+    since, both = {color: float(moment) for color, moment in module.params["since"].items()}, []
+    first = min(since.values())
     for name in ("log", "shadow_log"):
         path = Path(module.params[name])
         if not path.exists():
             module.fail_json(msg=f"{path} does not exist on this host: does nginx run as the role nginx sets it up?")
-        both.append(entries(tail(path, since), since))
+        both.append(entries(tail(path, first), first))
     log, copies = both
-    colors = by_color(log, module.params["colors"])
-    module.exit_json(changed=False, colors=colors, routes=by_route(log, copies), now=time.time())
+    module.exit_json(changed=False, colors=by_color(log, since), routes=by_route(log, copies), now=time.time())
 
 
 if __name__ == "__main__":

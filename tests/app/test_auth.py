@@ -23,15 +23,14 @@ class Memory:
         self.values: dict[str, bytes] = {}
         self.seconds: int | None = None
 
-    def ping(self) -> bool:
-        return True
-
     def get(self, key: str) -> bytes | None:
         return self.values.get(key)
 
-    def set(self, key: str, value: bytes, ex: int, nx: bool) -> None:
-        if not nx or key not in self.values:
-            self.values[key], self.seconds = value, ex
+    def set(self, key: str, value: bytes, ex: int, nx: bool = False) -> bool | None:
+        if nx and key in self.values:
+            return None
+        self.values[key], self.seconds = value, ex
+        return True
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 # ruff: noqa: D103  # the name of a test says what it holds
 """What a server is told at the beginning of a session, and which errors end one."""
 
+import socket
+import ssl
+import threading
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from tradefleet import connection, database
+from tradefleet import connection, database, deadline
 from tradefleet.connection import Connector
 from tradefleet.settings import Address, DatabaseSettings
+
+from .test_store import self_signed
 
 HOSTS = (Address("10.0.0.1", 5000), Address("10.0.0.2", 5000))
 # No secret, nor a file that is read.
 SETTINGS = DatabaseSettings(hosts=HOSTS, replicas=HOSTS[:1], ca_file="/ca", password="x")  # noqa: S106
+# What is told of a server that cannot be trusted, and of one that hangs up after the first words.
+SAID = {"": "unexpected eof", "authority": "certificate verify failed", "name": "does not match host name"}
 
 
 @pytest.fixture
@@ -68,6 +76,37 @@ def test_a_primary_is_waited_for(
     monkeypatch.setattr(connection, "PAUSE_SECONDS", 0.2)
     connect(Connector(SETTINGS, HOSTS, writes=writes))
     assert len(asked) == rounds * len(HOSTS)
+
+
+@pytest.mark.parametrize("wrong", ["", "authority", "name"])
+def test_a_server_that_is_not_the_one_hears_nothing(wrong: str, tmp_path: Path) -> None:
+    right = self_signed(tmp_path / "right", "127.0.0.1")
+    shown = {"": right}.get(wrong) or self_signed(tmp_path / "shown", "127.0.0.2" if wrong == "name" else "127.0.0.1")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_text((shown if wrong == "name" else right).joinpath("ca.pem").read_text())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(shown / "tls.pem")
+    heard: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        plain, _ = listener.accept()
+        with plain, suppress(ssl.SSLError):
+            plain.recv(8)  # the wish for TLS
+            plain.sendall(b"S")
+            with tls.wrap_socket(plain, server_side=True) as session:
+                heard.append(session.recv(1024))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = Address("127.0.0.1", listener.getsockname()[1])
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        # No secret is meant.
+        settings = DatabaseSettings(hosts=(host,), ca_file=str(trusted), password="x")  # noqa: S106
+        with pytest.raises(psycopg.OperationalError, match=SAID[wrong]), deadline.budget(1):
+            Connector(settings, (host,), writes=False)()
+        server.join()
+    # The user's name comes first.
+    assert b"".join(heard) == b"" if wrong else b"tradefleet" in heard[0]
 
 
 def test_where_there_is_one_address_its_word_is_taken(asked: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 """Dependencies that are dead, silent or break in the middle: fast, honest answers."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,19 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tradefleet import deadline
+from tradefleet import deadline, hooks
 from tradefleet.auth.services import Principal
-from tradefleet.database import DatabaseUnavailableError, OutcomeUnknownError, make_engine, run
+from tradefleet.database import (
+    POOL_SECONDS,
+    POOL_SIZE,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    make_engine,
+    run,
+)
 from tradefleet.settings import Address, DatabaseSettings, RedisSettings, Settings
 from tradefleet.store import RedisStore
 
@@ -67,8 +75,9 @@ def test_dead_database_is_503_in_time(
     assert ready.get_json() == {
         "status": "unavailable",
         "dependencies": {"database": "down", "schema": "unknown", "redis": "disabled", "cache": "disabled"},
+        "outbox_seconds": None,
     }
-    assert client.get("/version").get_json()["migration"] == {"code": "0002", "database": None}
+    assert client.get("/version").get_json()["migration"] == {"code": "0003", "database": None}
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
 
@@ -93,7 +102,8 @@ def test_dead_redis_only_degrades(
     ready = client.get("/readyz")
     assert ready.status_code == 200
     both = {"redis": "down", "cache": "down"}
-    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "schema": "ok"} | both}
+    said = ready.get_json()
+    assert (said["status"], said["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | both)
 
 
 @pytest.mark.parametrize(("dead", "alive"), [("cache", "state"), ("state", "cache")])
@@ -110,7 +120,8 @@ def test_one_dead_redis_leaves_the_other_alone(
     assert ready.status_code == 200
     names = {"state": "redis", "cache": "cache"}
     health = {names[dead]: "down", names[alive]: "ok"}
-    assert ready.get_json() == {"status": "degraded", "dependencies": {"database": "ok", "schema": "ok"} | health}
+    said = ready.get_json()
+    assert (said["status"], said["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | health)
 
 
 @pytest.fixture
@@ -119,6 +130,40 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = make_engine(DatabaseSettings(), tmp_path)
     yield engine
     engine.dispose()
+
+
+@pytest.mark.parametrize(("held_seconds", "expected"), [(0.5, 201), (9.0, 503)])
+def test_an_exhausted_pool_is_waited_for_as_long_as_the_request_may_take(
+    app: Flask,
+    headers: dict[str, str],
+    order: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held_seconds: float,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(hooks, "REQUEST_SECONDS", 1.5)
+    engine = create_engine(
+        f"sqlite:///{tmp_path}/tradefleet.sqlite3", pool_size=1, max_overflow=0, pool_timeout=POOL_SECONDS
+    )
+    app.extensions["database"].dispose()
+    app.extensions["database"] = engine
+    held = engine.connect()
+    giving_back = threading.Timer(held_seconds, held.close)
+    giving_back.start()
+    began = time.monotonic()
+    answer = app.test_client().post("/v1/orders", json=order, headers=headers)
+    took = time.monotonic() - began
+    giving_back.cancel()
+    held.close()
+    assert answer.status_code == expected
+    # The promise is half a second above the budget.
+    assert min(held_seconds, 1.0) <= took < 2.0
+
+
+def test_the_pool_is_asked_in_short_waits_that_end_with_the_budget() -> None:
+    pool: Any = make_engine(with_database(Address("127.0.0.1", 1)).database, Path("/nonexistent")).pool
+    assert (pool.size(), pool._max_overflow, pool._timeout) == (POOL_SIZE, 0, POOL_SECONDS)
 
 
 def lost_connection(*, invalidated: bool) -> OperationalError:

@@ -50,12 +50,13 @@ def test_ready_and_version(blue: FlaskClient) -> None:
     assert blue.get("/readyz").get_json() == {
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
+        "outbox_seconds": 0,
     }
     assert blue.get("/version").get_json() == {
         "release": "1.2.3",
         "commit": "abc",
         "color": "blue",
-        "migration": {"code": "0002", "database": "0002"},
+        "migration": {"code": "0003", "database": "0003"},
     }
 
 
@@ -117,7 +118,7 @@ def test_document_lists_every_v1_route(app: Flask, document: dict[str, Any]) -> 
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     described = {(path, method) for path, item in document["paths"].items() for method in item}
-    assert len(routes) == 4
+    assert len(routes) == 5
     assert routes <= described
     for path, method in routes:
         secured: list[dict[str, list[str]]] = [] if path == "/v1/instruments" else [{"key": []}]

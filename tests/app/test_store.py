@@ -2,13 +2,15 @@
 """Redis at its worst: what the client does with it, seen by a stand-in that speaks Redis' protocol over TLS."""
 
 import ipaddress
+import re
 import socketserver
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,10 @@ from tradefleet.store import CALL_SECONDS, SENTINEL_SECONDS, RedisStore, _connec
 
 from .conftest import MakeApp
 
+ROLES = Path(__file__).parents[2] / "roles"
+# Commands that are granted by what they are told to do.
+CONTAINERS = (b"CLIENT", b"SENTINEL")
+
 
 class StandIn(socketserver.ThreadingTCPServer):
     """Sentinel and the primary that it names, in one. `says` is the answer to SET and GET; None is silence."""
@@ -34,12 +40,24 @@ class StandIn(socketserver.ThreadingTCPServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
+        self.port = self.primary_port = self.server_address[1]
+        self.seen: set[str] = set()
+        # Why clients left before their first word.
+        self.left: list[str] = []
         self.says: bytes | None = b"+OK\r\n"
         self.seconds = 0.0
         self.sessions = 0
         self.calls = 0
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(folder / "tls.pem")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note a client that left during the handshake."""
+        error = sys.exception()
+        if isinstance(error, ssl.SSLError):
+            self.left.append(str(error.reason))
+        else:
+            super().handle_error(request, client_address)
 
 
 class _Session(socketserver.StreamRequestHandler):
@@ -59,6 +77,7 @@ class _Session(socketserver.StreamRequestHandler):
             words = []
             for _ in range(int(head[1:])):
                 words.append(self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2].upper())
+            self.server.seen.add("|".join(word.decode().lower() for word in words[: 1 + (words[0] in CONTAINERS)]))
             if words[0] in (b"SET", b"GET"):
                 self.server.sessions += not asks
                 asks = True
@@ -69,7 +88,7 @@ class _Session(socketserver.StreamRequestHandler):
                 self.wfile.write(self.server.says)
             elif words[0] == b"SENTINEL":
                 time.sleep(self.server.seconds)
-                port = str(self.server.server_address[1])
+                port = str(self.server.primary_port)
                 fields = [
                     "name",
                     "state",
@@ -88,11 +107,10 @@ class _Session(socketserver.StreamRequestHandler):
                 self.wfile.write(b"+OK\r\n")
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a key and a certificate for loopback that is its own authority."""
+def self_signed(folder: Path, address: str) -> Path:
+    """Put a key and a certificate that is its own authority into a folder, and return that."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"stand-in {address}")])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
@@ -100,10 +118,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .not_valid_after(now + timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    folder = tmp_path_factory.mktemp("tls")
+    folder.mkdir(exist_ok=True)
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "tls.pem").write_bytes(private + made.public_bytes(pem))
@@ -111,27 +129,107 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def stand_in(certificate: Path) -> Iterator[StandIn]:
-    """The running stand-in."""
-    with StandIn(certificate) as server:
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stand-in shows."""
+    return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[StandIn]:
+    """Run a stand-in that shows the certificate in a folder."""
+    with StandIn(folder) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
 
-@pytest.fixture
-def redis(stand_in: StandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisStore]:
-    """A store that speaks to it, with four times as long as usual for the sake of busy machines, and a short pause."""
-    for name, seconds in (("CALL_SECONDS", 1.0), ("SENTINEL_SECONDS", 0.4), ("PAUSE_SECONDS", 0.1)):
-        monkeypatch.setattr(sys.modules["tradefleet.store"], name, seconds)
-    address = Address("127.0.0.1", stand_in.server_address[1])
-    settings = RedisSettings(sentinels=(address,), ca_file=str(certificate / "ca.pem"))
-    client = _connect(settings, "state", "")
+@contextmanager
+def asking(sentinel: StandIn, ca_file: Path) -> Iterator[RedisStore]:
+    """Give a store that asks one Sentinel and trusts one file."""
+    address = Address("127.0.0.1", sentinel.port)
+    client = _connect(RedisSettings(sentinels=(address,), ca_file=str(ca_file)), "state", "")
     yield RedisStore("state", client)
     pool: Any = client.connection_pool
     for each in (client, *pool.sentinel_manager.sentinels):
         each.close()
+
+
+@pytest.fixture
+def stand_in(certificate: Path) -> Iterator[StandIn]:
+    """The running stand-in."""
+    with serving(certificate) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times as long as usual for the sake of busy machines, and a short pause."""
+    for name, seconds in (("CALL_SECONDS", 1.0), ("SENTINEL_SECONDS", 0.4), ("PAUSE_SECONDS", 0.1)):
+        monkeypatch.setattr(sys.modules["tradefleet.store"], name, seconds)
+
+
+@pytest.fixture
+def redis(stand_in: StandIn, certificate: Path) -> Iterator[RedisStore]:
+    """A store that speaks to it."""
+    with asking(stand_in, certificate / "ca.pem") as store:
+        yield store
+
+
+@pytest.mark.parametrize("door", ["sentinel", "primary"])
+@pytest.mark.parametrize(("wrong", "alert"), [("authority", "UNKNOWN_CA"), ("name", "BAD_CERTIFICATE")])
+def test_a_server_that_is_not_the_one_hears_nothing(
+    door: str, wrong: str, alert: str, certificate: Path, tmp_path: Path
+) -> None:
+    other = self_signed(tmp_path, "127.0.0.1" if wrong == "authority" else "127.0.0.2")
+    trusted = tmp_path / "trusted.pem"
+    trusts = [certificate] if wrong == "authority" else [certificate, other]
+    trusted.write_text("".join((folder / "ca.pem").read_text() for folder in trusts))
+    with serving(certificate) as good, serving(other) as bad:
+        good.primary_port = bad.port
+        with asking(good if door == "primary" else bad, trusted) as store:
+            assert store.get("k") is None
+            assert store.errors == 1
+        ends_at = time.monotonic() + 2
+        while not bad.left and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        assert alert in bad.left[0]
+        assert (bad.seen, "sentinel|masters" in good.seen) == (set(), door == "primary")
+
+
+def test_the_grants_are_what_the_code_sends(stand_in: StandIn, certificate: Path) -> None:
+    uses: dict[str, Callable[[RedisStore], object]] = {
+        "get": lambda store: store.get("k"),
+        "put": lambda store: store.put("k", b"v", 1, only_if_new=True),
+        "health": lambda store: store.health(),
+    }
+    assert uses.keys() == {name for name in vars(RedisStore) if not name.startswith("_")}
+    with serving(certificate) as primary:
+        stand_in.primary_port = primary.port
+        with asking(stand_in, certificate / "ca.pem") as store:
+            for use in uses.values():
+                use(store)
+            assert store.errors == 0
+        # Nobody needs a right to say who he is.
+        assert primary.seen - {"auth"} == granted("redis/templates/users.acl.j2")
+        assert stand_in.seen - {"auth"} == granted("sentinel/templates/users-sentinel.acl.j2")
+
+
+def granted(template: str) -> set[str]:
+    """Return what a role lets the application send."""
+    rights = (ROLES / template).read_text().partition("\nuser app ")[2].partition("\nuser ")[0]
+    assert "-@all" in rights
+    return set(re.findall(r"\+(\S+)", rights))
+
+
+def test_a_primary_that_was_demoted_is_not_healthy_and_is_left(redis: RedisStore, stand_in: StandIn) -> None:
+    assert redis.health() == "ok"
+    stand_in.says = b"-READONLY You can't write against a read only replica.\r\n"
+    assert redis.health() == "down"
+    stand_in.says = b"+OK\r\n"
+    time.sleep(0.15)
+    assert redis.health() == "ok"
+    assert stand_in.sessions == 2
 
 
 def test_each_service_has_its_name_and_password(make_app: MakeApp) -> None:
@@ -170,6 +268,7 @@ def test_a_call_has_one_budget_for_all_its_steps(redis: RedisStore, stand_in: St
 
 
 def test_a_call_takes_a_quarter_of_a_second_at_the_most() -> None:
+    # As imported: the fixture's are longer.
     assert CALL_SECONDS <= 0.25
     assert 3 * SENTINEL_SECONDS <= CALL_SECONDS
 

@@ -10,19 +10,26 @@ It changes nginx on lb1 alone, and leaves it as site.yml wants it.
 import json
 import os
 import re
+import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from http.client import HTTPSConnection
 from pathlib import Path
 from statistics import median, quantiles
 
 from lab import ADDRESSES, api_key, on, play, wait
 
 COMMAND = "`tests/fleet/edge_price.py`"
-EDGE, APP = f"{ADDRESSES['lb1']}:443", f"{ADDRESSES['blue1']}:8443"
+EDGE = f"{ADDRESSES['lb1']}:443"
+APPS = tuple(f"{ADDRESSES[host]}:8443" for host in ("blue1", "blue2"))
 ROUNDS = 5
-# Families of the Core Rule Set's rules, by the first three digits of their ids.
+# Families of the Core Rule Set's rules, by the numbers in the names of their files: all that the edge loads.
 FAMILIES = {
+    "methods": (911,),
     "scanners": (913,),
     "protocol": (920, 921, 922),
     "files of the host and of others": (930, 931),
@@ -33,6 +40,7 @@ FAMILIES = {
     "SQL injection": (942,),
     "sessions": (943,),
     "Java": (944,),
+    "the sum of all that matched": (949,),
 }
 
 
@@ -91,21 +99,32 @@ def price(path: str, *options: str, requests: int = 2000) -> float:
     return min(found)
 
 
-def against_gunicorn() -> None:
+def both(path: str, *options: str) -> float:
+    """Return the requests a second of both hosts, each called directly by half of the clients at the same time."""
+    with ThreadPoolExecutor(len(APPS)) as pool:
+        return sum(pool.map(lambda app: load(app, path, 1500, 8, *options)[0], APPS))
+
+
+def against_gunicorn(path: str, *options: str) -> None:
     """Print what nginx adds to gunicorn's own answer, in turn, since what else this machine does varies."""
     direct: list[tuple[float, float]] = []
     through: list[tuple[float, float]] = []
     for _ in range(ROUNDS):
-        for where, found in ((APP, direct), (EDGE, through)):
-            rate = load(where, "/version", 3000, 16)[0]
-            found.append((rate, load(where, "/version", 1000, 1)[1]))
+        direct.append((both(path, *options), load(APPS[0], path, 1000, 1, *options)[1]))
+        through.append((load(EDGE, path, 3000, 16, *options)[0], load(EDGE, path, 1000, 1, *options)[1]))
     rates, latencies = zip(
         *([median(column) for column in zip(*found, strict=True)] for found in (direct, through)), strict=True
     )
-    row("GET /version from gunicorn on one host: requests a second, 16 clients", "", f"{rates[0]:.0f}")
+    what = "gunicorn on two hosts, called directly by 8 clients each"
+    row(f"GET {path} from {what}: requests a second", "", f"{rates[0]:.0f}")
     share = f"{100 * rates[1] / rates[0]:.0f} %"
-    row(f"the same through nginx, which has two hosts, WAF off: {share} of it", "90 %", f"{rates[1]:.0f}")
-    row("p50 that nginx adds for one client, milliseconds", "2", f"{latencies[1] - latencies[0]:.2f}")
+    row(f"the same through nginx, 16 clients, WAF off: {share} of it", "90 %", f"{rates[1]:.0f}")
+    row(f"GET {path}: p50 that nginx adds for one client, milliseconds", "2", f"{latencies[1] - latencies[0]:.2f}")
+
+
+def key() -> str:
+    """Return what h2load says to be a trader."""
+    return f"--header=Authorization: Bearer {api_key()}"
 
 
 @cache
@@ -115,12 +134,19 @@ def order() -> tuple[str, ...]:
     body.write_text(
         json.dumps({"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.5", "limit_price": "180.25"})
     )
-    headers = {
-        "Authorization": f"Bearer {api_key()}",
-        "Content-Type": "application/json",
-        "Idempotency-Key": "what-an-order-costs",
-    }
-    return (f"--data={body}", *(f"--header={name}: {value}" for name, value in headers.items()))
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "what-an-order-costs"}
+    return (f"--data={body}", key(), *(f"--header={name}: {value}" for name, value in headers.items()))
+
+
+def prices() -> tuple[float, float]:
+    """Return the price of a read that nginx answers itself, and of an order."""
+    return price("/v1/instruments"), price("/v1/orders", *order(), requests=500)
+
+
+def memory() -> float:
+    """Return the MiB that the processes of nginx on lb1 have, what they share counted once."""
+    sizes = "cat $(printf '/proc/%s/smaps_rollup ' $(pidof nginx))"
+    return float(on("lb1", f"{sizes} | awk '/^Pss:/ {{ n += $2 }} END {{ print n / 1024 }}'"))
 
 
 def firewall(mode: str) -> tuple[float, float]:
@@ -128,18 +154,14 @@ def firewall(mode: str) -> tuple[float, float]:
     rate = median(load(EDGE, "/v1/instruments", 5000, 16)[0] for _ in range(ROUNDS))
     target = "3000" if mode == "block" else ""
     row(f"WAF {mode}: reads a second that nginx answers itself, clients on the same cores", target, f"{rate:.0f}")
-    prices = price("/v1/instruments"), price("/v1/orders", *order(), requests=500)
+    found = prices()
     row(
         f"WAF {mode}: milliseconds of a core in nginx for such a read, and for an order",
         "",
-        "{:.2f}, {:.2f}".format(*prices),
+        "{:.2f}, {:.2f}".format(*found),
     )
-    memory = on(
-        "lb1",
-        "cat $(printf '/proc/%s/smaps_rollup ' $(pidof nginx)) | awk '/^Pss:/ { n += $2 } END { print n / 1024 }'",
-    )
-    row(f"WAF {mode}: memory of nginx, MiB", "", f"{float(memory):.0f}")
-    return prices
+    row(f"WAF {mode}: memory of nginx, MiB", "", f"{memory():.0f}")
+    return found
 
 
 def reload_seconds() -> float:
@@ -157,34 +179,73 @@ def reload_seconds() -> float:
     )
 
 
-def families(whole: tuple[float, float]) -> None:
-    """Print what each family of rules adds to a read and to an order: without it, nginx is that much quicker."""
-    for name, numbers in FAMILIES.items():
-        ids = " ".join(f"{number}000-{number}999" for number in numbers)
-        on(
-            "lb1",
-            "sed -i -e '/SecRuleRemoveById/d' "
-            f"-e 's/.*RESPONSE-980.*/&\\n        SecRuleRemoveById {ids}/' /etc/nginx/nginx.conf",
-        )
+@contextmanager
+def held() -> Iterator[None]:
+    """Have requests in flight that keep the workers which have them: their bodies never come."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with ExitStack() as opened:
+        for _ in range(32):
+            client = HTTPSConnection(EDGE, timeout=5, context=context)
+            opened.callback(client.close)
+            client.putrequest("POST", "/v1/orders")
+            client.putheader("Content-Length", "10")
+            client.endheaders()
+        yield
+
+
+def reload_memory() -> None:
+    """Print the most memory that nginx has while former and new workers are there together."""
+    settle()
+    with held():
         reload_seconds()
-        settle()
-        prices = price("/v1/instruments"), price("/v1/orders", *order(), requests=500)
-        found = "{:.2f}, {:.2f}".format(*(a - b for a, b in zip(whole, prices, strict=True)))
-        row(f"WAF block, of these two (± 0.1): rules about {name} ({', '.join(map(str, numbers))})", "", found)
+        found = max(memory() for _ in range(10))
+        former = int(on("lb1", "pgrep --count --full '^nginx: worker process is shutting down'"))
+    settle()
+    row(f"the same, memory of nginx while {former} former workers are there, MiB", "", f"{found:.0f}")
+
+
+def families(off: tuple[float, float], whole: tuple[float, float]) -> None:
+    """Print what ModSecurity and each family of rules add to a read and to an order.
+
+    Without any rules it is what nginx needs more than without ModSecurity; without a family nginx is that much quicker.
+    """
+    on("lb1", "cp /etc/nginx/nginx.conf /root/")
+
+    def added(what: str, minuend: tuple[float, float], subtrahend: tuple[float, float]) -> None:
+        differences = (a - b for a, b in zip(minuend, subtrahend, strict=True))
+        row(f"WAF block, of these two (± 0.1): {what}", "", "{:.2f}, {:.2f}".format(*differences))
+
+    added("ModSecurity without a rule of the Core Rule Set", only(), off)
+    for name, numbers in FAMILIES.items():
+        others = (number for family in FAMILIES.values() if family != numbers for number in family)
+        added(f"rules about {name} ({', '.join(map(str, numbers))})", whole, only(*others))
+
+
+def only(*numbers: int) -> tuple[float, float]:
+    """Return the price of a read and of an order while nginx has these files of rules and no others."""
+    files = "\\n".join(f"Include /usr/share/modsecurity-crs/rules/REQUEST-{number}*.conf" for number in numbers)
+    these = f"-e '/modsecurity-crs.rules/{{/REQUEST-911/!d}}' -e 's|^.*modsecurity-crs.rules.*$|{files}|'"
+    on("lb1", f"sed {these} /root/nginx.conf > /etc/nginx/nginx.conf")
+    reload_seconds()
+    settle()
+    return prices()
 
 
 def main() -> None:
     """Print all rows."""
     try:
         converge(nginx_waf_mode="off")
-        against_gunicorn()
-        firewall("off")
+        against_gunicorn("/version")
+        against_gunicorn("/v1/orders", key())
+        off = firewall("off")
         converge(nginx_waf_mode="detect")
         firewall("detect")
         converge(nginx_waf_mode="block")
         whole = firewall("block")
-        families(whole)
         row("reload with the Core Rule Set, seconds until the new workers are there", "", f"{reload_seconds():.2f}")
+        reload_memory()
+        families(off, whole)
     finally:
         converge()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -93,6 +94,19 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
     raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
 
 
+def playing(playbook: str, **extra: str) -> Iterator[str]:
+    """Run a playbook and yield the lines of its output as they come; one that fails stops the test."""
+    with subprocess.Popen(
+        playbook_command(playbook, extra), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            yield line
+    assert process.returncode == 0, f"{playbook} failed:\n{''.join(seen)[-6000:]}"
+
+
 def playbook_command(playbook: str, extra: dict[str, str]) -> list[str]:
     """Return the command that runs a playbook on the lab, with extra variables."""
     return [
@@ -110,10 +124,10 @@ def traffic() -> dict[str, str]:
     return content
 
 
-def on(host: str, command: str, check: bool = True) -> str:
+def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
     """Run a command as root on a host, past SSH, and return what it prints."""
     argv = ["podman", "exec", f"tf-{host}", "sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
+    return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
 def power_off(host: str) -> None:
@@ -129,6 +143,14 @@ def power_on(host: str) -> None:
 def nginx_processes(edge: str) -> str:
     """Return the ids of nginx' master and workers; a reload brings other workers, and a cache loader comes and goes."""
     return on(edge, "pgrep -f 'nginx: (master|worker) process' | sort")
+
+
+def workers() -> set[str]:
+    """Return the hosts whose workers take events; theirs, and no others, do so when a host starts anew."""
+    ask = "systemctl is-active tradefleet-worker; systemctl is-enabled tradefleet-worker"
+    said = {host: on(host, ask, check=False).split() for host in APPS}
+    assert set(map(tuple, said.values())) <= {("active", "enabled"), ("inactive", "disabled")}, said
+    return {host for host, (state, _) in said.items() if state == "active"}
 
 
 def sql_command(host: str) -> list[str]:
@@ -187,6 +209,11 @@ def api_key() -> str:
         check=True,
     )
     return str(yaml.safe_load(vault.stdout)["vault_demo_api_key"])
+
+
+def reader_key() -> str:
+    """Return the key of the trader who only reads, as inventories/lab reckons it."""
+    return hashlib.sha256(f"{api_key()} reader".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -273,7 +300,7 @@ def meter(
     argv += [part for target in targets for part in ("--target", f"{target}:443")]
     argv += [part for host in DATA for part in ("--database-command", shlex.join(sql_command(host)))]
     argv += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-    environment = os.environ | {"TRADEFLEET_API_KEY": api_key()}
+    environment = os.environ | {"TRADEFLEET_API_KEY": api_key(), "TRADEFLEET_READER_KEY": reader_key()}
     run.progress.unlink(missing_ok=True)
     with subprocess.Popen(
         argv, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -288,7 +315,7 @@ def meter(
             time.sleep(2)  # what comes last shall be measured too
         finally:
             process.terminate()
-            output = process.communicate(timeout=120)[0]
+            output = process.communicate(timeout=180)[0]
             print(output)
     run.report = json.loads(run.file.read_text())
 

@@ -1,10 +1,11 @@
 """The traffic meter: puts reads and order writes on the trading API while operations run, and counts what failed.
 
-Every request that did not get its expected answer has failed (the kinds are in `meter_client`), none is retried, and
-afterwards each acknowledged order is looked up in the database. `meter_report.Report` is the schema of the JSON.
+Every request that did not get its expected answer has failed (the kinds are in `meter_client`), and none is retried
+while traffic flows. Afterwards orders are sent again (`meter_repeats`), and each acknowledged one is looked up in the
+database. `meter_report.Report` is the schema of the JSON.
 
 Exit status: 0 when all given bounds hold, 1 when one is broken, 2 when the run could not be set up. A bound on
-something that was not measured is broken. SIGTERM and SIGINT end the traffic early; the comparison and the report
+something that was not measured is broken. SIGTERM and SIGINT end the traffic early; repeats, comparison and report
 follow all the same.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import signal
 import sys
@@ -28,6 +30,7 @@ import meter_options
 import meter_report
 import meter_table
 from meter_client import Client, Plan
+from meter_repeats import Repeater
 
 SETTINGS = ("clients", "rate", "duration", "write_share", "new_connection_share", "timeout")
 # How often the main thread looks for a signal and for the clients' end, in seconds.
@@ -42,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         context = meter_options.tls_context(options.ca)
         api_key = meter_options.api_key(options.api_key_file)
+        reader_key = os.environ.get(meter_options.READER_VARIABLE, "")
         # What an earlier run left must not pass for this one's, and a path that cannot be written to should be known
         # before the run and not after it.
         _write_progress(options.progress, [], "starting")
@@ -57,20 +61,17 @@ def main(arguments: list[str] | None = None) -> int:
         run_id=f"{started:%Y%m%d%H%M%S}{secrets.token_hex(3)}",
         name=options.name,
         context=context,
-        api_key=api_key,
         timeout=options.timeout,
-        write_share=options.write_share,
         start=start,
         end=start + options.duration,
     )
-    clients = _clients(plan, options)
+    clients = _clients(plan, options, api_key, reader_key)
     stop = _drive(clients, options.progress, interrupted)
-    comparison = meter_database.compare(
-        options.database_command,
-        plan.run_id,
-        {key: order_id for client in clients for key, order_id in client.acknowledged.items()},
-        options.database_wait,
-    )
+    outcomes = [outcome for client in clients for outcome in client.outcomes]
+    acknowledged = {key: order_id for client in clients for key, order_id in client.acknowledged.items()}
+    repeater = Repeater(options.target, plan.name, context, api_key, plan.timeout)
+    repeats, acknowledged = repeater.run(outcomes, acknowledged)
+    comparison = meter_database.compare(options.database_command, plan.run_id, acknowledged, options.database_wait)
     given = vars(options)
     report = meter_report.build(
         run_id=plan.run_id,
@@ -81,7 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
             **{name: given[name] for name in SETTINGS},
         },
         skipped=sum(client.skipped for client in clients),
-        outcomes=[outcome for client in clients for outcome in client.outcomes],
+        outcomes=outcomes,
+        repeats=repeats,
         comparison=comparison,
         limits={name: given[dest] for name in meter_options.BOUNDS if (dest := name.replace("-", "_")) in given},
     )
@@ -101,9 +103,12 @@ def _interruption() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-def _clients(plan: Plan, options: argparse.Namespace) -> list[Client]:
+def _clients(plan: Plan, options: argparse.Namespace, api_key: str, reader_key: str) -> list[Client]:
     count: int = options.clients
     fresh = round(count * options.new_connection_share)
+    # Of both sorts of connections, and for both of two targets. The others place the orders that these do not.
+    readers = range(2, count, 5) if reader_key else range(0)
+    write_share = min(1.0, options.write_share * count / (count - len(readers)))
     quota, remainder = divmod(options.max_requests, count)
     return [
         Client(
@@ -111,6 +116,8 @@ def _clients(plan: Plan, options: argparse.Namespace) -> list[Client]:
             number=number,
             # Targets alternate within both sorts of clients, so that neither sort depends on one target alone.
             address=options.target[number % len(options.target)],
+            api_key=reader_key if number in readers else api_key,
+            write_share=0 if number in readers else write_share,
             new_connection=number < fresh,
             interval=count / options.rate,
             offset=number / options.rate,
@@ -150,6 +157,7 @@ def _write_progress(path: Path | None, clients: list[Client], state: str) -> Non
     finished = sum(len(client.outcomes) for client in clients)
     failed = sum(client.failed for client in clients)
     counts = {"sent": sum(client.sent for client in clients), "ok": max(finished - failed, 0), "failed": failed}
+    counts["acknowledged"] = sum(len(client.acknowledged) for client in clients)
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(json.dumps({"state": state, "time": datetime.now(UTC).isoformat(), **counts}) + "\n")
     draft.replace(path)

@@ -38,9 +38,7 @@ class Plan:
     run_id: str
     name: str
     context: ssl.SSLContext
-    api_key: str
     timeout: float
-    write_share: float
     start: float
     end: float
 
@@ -53,6 +51,7 @@ class Request:
     path: str
     key: str = ""
     order_id: str = ""
+    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +71,14 @@ class Outcome:
     status: int | None
     colour: str
     release: str
+    by_replica: bool
 
 
 @dataclass
 class Client:
     """One trader at the API: `run` follows the schedule; the counts may be read meanwhile from another thread.
 
+    `write_share` is the share of its requests that place an order: without any, a replica may answer all of them.
     `interval` is the time between two requests, `offset` the delay of the first, both in seconds; `quota` the most
     requests it sends. `acknowledged` maps each idempotency key that got a 201 to the order's id. `skipped` counts
     scheduled requests that were not sent because the client was still waiting for earlier answers.
@@ -86,6 +87,8 @@ class Client:
     plan: Plan
     number: int
     address: tuple[str, int]
+    api_key: str
+    write_share: float
     new_connection: bool
     interval: float
     offset: float
@@ -125,9 +128,10 @@ class Client:
         # Shares are spread evenly and not drawn, so that a short run has them too; the client's number shifts the
         # pattern, so that the clients do not all write at the same moment.
         turn = self.sent + self.number
-        share = self.plan.write_share
+        share = self.write_share
         if math.floor((turn + 1) * share) > math.floor(turn * share):
-            return Request("POST", "/v1/orders", key=f"meter-{self.plan.run_id}-{self.number}-{self.sent}")
+            key = f"meter-{self.plan.run_id}-{self.number}-{self.sent}"
+            return Request("POST", "/v1/orders", key=key, body=_order(self.sent))
         self._reads += 1
         if not self._order_ids or self._reads % 3 == 0:
             return Request("GET", "/v1/orders?limit=5")
@@ -144,7 +148,7 @@ class Client:
         started = time.monotonic()
         try:
             answer = self._connection.ask(
-                request.method, request.path, self._body(request), self._headers(request), self.plan.timeout
+                request.method, request.path, request.body, self._headers(request), self.plan.timeout
             )
             self._judge(request, answer)
         except RequestError as error:
@@ -167,30 +171,14 @@ class Client:
                 status=answer.status if answer else None,
                 colour=answer.colour if answer else "",
                 release=answer.release if answer else "",
+                by_replica=answer is not None and answer.by_replica,
             )
         )
 
     def _headers(self, request: Request) -> dict[str, str]:
-        headers = {"Authorization": f"Bearer {self.plan.api_key}", "Accept": "application/json"}
         # To the edge, which gives each client a colour, a connection is a few hundred of them.
-        headers["Cookie"] = f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"
-        if request.key:
-            headers |= {"Content-Type": "application/json", "Idempotency-Key": request.key}
-        if self.new_connection:
-            headers["Connection"] = "close"
-        return headers
-
-    def _body(self, request: Request) -> bytes | None:
-        if not request.key:
-            return None
-        order = {
-            "symbol": SYMBOLS[self.sent % len(SYMBOLS)],
-            "side": ("buy", "sell")[self.sent % 2],
-            "type": "limit",
-            "quantity": str(1 + self.sent % 100),
-            "limit_price": f"{100 + self.sent % 10}.25",
-        }
-        return json.dumps(order).encode()
+        cookie = {"Cookie": f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"}
+        return headers(self.api_key, request) | cookie | ({"Connection": "close"} if self.new_connection else {})
 
     def _judge(self, request: Request, answer: Answer) -> None:
         """Note an acknowledged order; raise RequestError unless the answer is the expected one."""
@@ -212,3 +200,20 @@ class Client:
             self._order_ids.append(order_id)
         elif request.order_id and order_id != request.order_id:
             raise RequestError("bad_body", f"not order {request.order_id}, {excerpt}")
+
+
+def headers(api_key: str, request: Request) -> dict[str, str]:
+    """Return what every request says, and what an order says."""
+    common = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+    return common | ({"Content-Type": "application/json", "Idempotency-Key": request.key} if request.key else {})
+
+
+def _order(number: int) -> bytes:
+    order = {
+        "symbol": SYMBOLS[number % len(SYMBOLS)],
+        "side": ("buy", "sell")[number % 2],
+        "type": "limit",
+        "quantity": str(1 + number % 100),
+        "limit_price": f"{100 + number % 10}.25",
+    }
+    return json.dumps(order).encode()

@@ -20,12 +20,17 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete HTTP answer; `colour` and `release` are `unknown` without their header."""
+    """A complete HTTP answer; `colour` and `release` are `unknown` without their header.
+
+    `repeated` says that an earlier request with this key had placed the order, `by_replica` that a replica was read.
+    """
 
     status: int
     colour: str
     release: str
     body: bytes
+    repeated: bool
+    by_replica: bool
 
 
 class Connection(http.client.HTTPSConnection):
@@ -68,7 +73,14 @@ class Connection(http.client.HTTPSConnection):
         if time.monotonic() > deadline:
             raise RequestError("timeout", f"the answer took longer than {timeout:g} s {where}")
         colour, release = response.headers.get("X-Color"), response.headers.get("X-Release")
-        return Answer(response.status, colour or "unknown", release or "unknown", content)
+        return Answer(
+            status=response.status,
+            colour=colour or "unknown",
+            release=release or "unknown",
+            body=content,
+            repeated=response.headers.get("Idempotency-Replayed") == "true",
+            by_replica=response.headers.get("TradeFleet-Read") == "replica",
+        )
 
     def _open(self, deadline: float) -> None:
         try:

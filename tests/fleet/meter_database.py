@@ -31,9 +31,8 @@ class DatabaseError(Exception):
 class Comparison:
     """Acknowledged orders against stored ones; the counts are None when `compared` is false, for `reason`.
 
-    `lost` counts acknowledged orders that are not stored under the acknowledged id; `duplicated` keys with more than
-    one row; `unacknowledged_present` keys stored although the client saw a failure, which is legal. The `_keys` are the
-    first 20 of each.
+    `lost` counts acknowledged orders that are not stored under the id that was acknowledged first; `duplicated` keys
+    with more than one row. The `_keys` are the first 20 of each.
     """
 
     compared: bool
@@ -42,7 +41,6 @@ class Comparison:
     stored: int | None = None
     lost: int | None = None
     duplicated: int | None = None
-    unacknowledged_present: int | None = None
     lost_keys: list[str] = field(default_factory=list)
     duplicated_keys: list[str] = field(default_factory=list)
 
@@ -64,7 +62,6 @@ def compare(commands: Sequence[Command], run_id: str, acknowledged: Mapping[str,
         stored=sum(map(len, stored.values())),
         lost=len(lost),
         duplicated=len(duplicated),
-        unacknowledged_present=len(stored.keys() - acknowledged.keys()),
         lost_keys=lost[:EXAMPLES],
         duplicated_keys=duplicated[:EXAMPLES],
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 DEFAULT_TARGET = ("10.203.0.11", 443)
 # Never an option: every user of the machine can read a command line.
 KEY_VARIABLE = "TRADEFLEET_API_KEY"
+# Of a trader who only reads: those reads need not wait for a write of the same trader, so replicas answer them.
+READER_VARIABLE = "TRADEFLEET_READER_KEY"
 BOUNDS = {
     "max-failed": "requests that failed",
     "max-failed-reads": "reads that failed",

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from meter_client import Outcome
 from meter_database import Comparison
+from meter_repeats import Repeats
 
 SHOWN_FAILURES = 20
 
@@ -108,7 +109,7 @@ class Report:
 
     `settings` are the traffic's options by name; `interrupted` says that a signal ended it early; `skipped` counts
     scheduled requests never sent because their client was still waiting; `groups` has all, reads, writes, keep_alive
-    and new_connection; `passed` is true when every given bound held.
+    and new_connection; `replica_reads` counts reads that a replica answered; `passed` is true when every bound held.
     """
 
     run_id: str
@@ -121,7 +122,9 @@ class Report:
     groups: dict[str, Group]
     colours: dict[str, Seen]
     releases: dict[str, Seen]
+    replica_reads: int
     failures: list[FailedRequest]
+    repeats: Repeats
     comparison: Comparison
     bounds: list[Bound]
     passed: bool
@@ -135,6 +138,7 @@ def build(
     settings: Mapping[str, object],
     skipped: int,
     outcomes: Sequence[Outcome],
+    repeats: Repeats,
     comparison: Comparison,
     limits: Mapping[str, float],
 ) -> Report:
@@ -160,6 +164,7 @@ def build(
         groups=groups,
         colours=_seen(outcomes, lambda outcome: outcome.colour, span),
         releases=_seen(outcomes, lambda outcome: outcome.release, span),
+        replica_reads=sum(o.by_replica and not o.failure for o in outcomes),
         failures=[
             FailedRequest(
                 time=span.utc(o.finished),
@@ -173,6 +178,7 @@ def build(
             for o in outcomes
             if o.failure
         ][:SHOWN_FAILURES],
+        repeats=repeats,
         comparison=comparison,
         bounds=bounds,
         passed=all(bound.held for bound in bounds),

@@ -27,6 +27,7 @@ def lines(report: Report) -> Iterator[str]:
     everything = report.groups["all"]
     yield f"failed by kind: {_counts(everything.failed_by_kind)}"
     yield f"answers by status: {_counts(everything.statuses)}"
+    yield f"reads answered by replicas: {report.replica_reads}"
     for title, values in (("colour", report.colours), ("release", report.releases)):
         for name, seen in values.items():
             yield f"{title} {name}: {seen.answers} answers from {seen.first} to {seen.last}"
@@ -35,6 +36,12 @@ def lines(report: Report) -> Iterator[str]:
     if everything.failed > len(report.failures):
         yield f"  ... and {everything.failed - len(report.failures)} more"
     yield ""
+    repeats = report.repeats
+    yield (
+        f"sent again: {repeats.sent} orders; {repeats.failed} failed, {repeats.other_id} became other orders, "
+        f"{repeats.found} were stored although their request had failed"
+    )
+    yield from (f"  {problem}" for problem in repeats.problems)
     yield _database(report.comparison)
     for bound in report.bounds:
         value = "nothing to measure" if bound.value is None else f"{bound.value:g}"
@@ -55,6 +62,5 @@ def _database(comparison: Comparison) -> str:
     )
     return (
         f"database: {comparison.acknowledged} orders acknowledged, {comparison.stored} rows stored; "
-        f"{comparison.lost} lost, {comparison.duplicated} duplicated, "
-        f"{comparison.unacknowledged_present} stored without acknowledgement{keys}"
+        f"{comparison.lost} lost, {comparison.duplicated} duplicated{keys}"
     )

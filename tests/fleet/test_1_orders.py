@@ -44,6 +44,34 @@ def test_same_key_other_body_is_refused(api: Api) -> None:
     assert count(key) == "1"
 
 
+def test_each_role_of_the_database_may_do_its_work_and_no_more() -> None:
+    """Of all tables that there are; the owner alone makes any, and nobody is a superuser."""
+    rights = """
+        SELECT rolname, string_agg(DISTINCT privilege, ' ' ORDER BY privilege)
+        FROM pg_roles, pg_tables,
+          unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,MAINTAIN}'::text[]) AS privilege
+        WHERE rolname LIKE 'tradefleet%' AND schemaname = 'public'
+          AND has_table_privilege(rolname, format('%I.%I', schemaname, tablename), privilege)
+        GROUP BY rolname"""
+    found = dict(row.split("|") for row in sql(leader(), rights).splitlines())
+    rows = "DELETE INSERT SELECT UPDATE"
+    assert found == {
+        "tradefleet_analytics": "SELECT",
+        "tradefleet_app": rows,
+        "tradefleet_app_blue": rows,
+        "tradefleet_app_green": rows,
+        "tradefleet_backup": "SELECT",
+        "tradefleet_owner": "DELETE INSERT MAINTAIN REFERENCES SELECT TRIGGER TRUNCATE UPDATE",
+    }
+    more = """
+        SELECT rolname FROM pg_roles WHERE rolname LIKE 'tradefleet%'
+          AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+               OR has_schema_privilege(rolname, 'public', 'CREATE')
+               OR has_database_privilege(rolname, 'tradefleet', 'CREATE'))"""
+    assert sql(leader(), more) == "tradefleet_owner"
+    assert sql(leader(), "SELECT pg_has_role('tradefleet_monitor', 'pg_read_all_stats', 'USAGE')") == "t"
+
+
 BAD = {
     "malformed": b'{"symbol": ',
     "array": b"[]",

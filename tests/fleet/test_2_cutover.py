@@ -4,7 +4,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import QUIET, Api, measured, meter, nginx_processes, on, play, play_until, traffic
+from lab import QUIET, Api, leader, measured, meter, nginx_processes, on, play, play_until, sql, traffic, wait, workers
+
+# Orders that did not lead to exactly one activity.
+WRONG = """
+    SELECT count(*) FROM orders LEFT JOIN (SELECT order_id, count(*) AS times FROM activity GROUP BY order_id) AS seen
+    ON seen.order_id = orders.id WHERE times IS DISTINCT FROM 1
+"""
 
 
 def seen(api: Api) -> set[tuple[str, str]]:
@@ -42,6 +48,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
         # A page that was opened before finds its files, and so does one of now.
         assert len(opened - named(api)) == 1
         assert found(api, opened | named(api))
+        assert workers() == {"green1", "green2"}
         stated = {"traffic_live_color": "green", "release_blue": "0.1.0", "release_green": "0.1.1"}
         assert traffic() == stated | {"traffic_canary_percent": 0}
         play("deploy", deploy_release="0.1.2")
@@ -49,13 +56,17 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
         assert seen(api) == {("blue", "0.1.2")}
         play("rollback")
         assert seen(api) == {("green", "0.1.1")}
+        assert workers() == {"green1", "green2"}
         play("cutover", cutover_to="blue")
+    assert workers() == {"blue1", "blue2"}
     report = run.report
     everything = report["groups"]["all"]
     assert everything["failed"] == 0, report["failures"]
     assert report["groups"]["keep_alive"]["sent"] > 1000
     assert report["comparison"]["compared"]
     assert (report["comparison"]["lost"], report["comparison"]["duplicated"]) == (0, 0)
+    assert report["repeats"]["problems"] == []
+    wait(lambda: sql(leader(), WRONG) == "0", 10, "each order has led to one activity")
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
     assert set(report["colours"]) == {"blue", "green"}
@@ -81,6 +92,18 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
             play("cutover", cutover_to=target)
             assert {color for color, _ in seen(api)} == {target}
             assert traffic()["traffic_live_color"] == target
+    assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
+
+
+def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, tmp_path: Path) -> None:
+    """Traffic and traffic.yml agree, the same verb again finds nothing to do, and the way back is a cutover."""
+    with meter(tmp_path, rate=QUIET) as run:
+        play_until("TASK [Judge | Wait", "cutover", cutover_to="green", cutover_soak_seconds="30")
+        for _ in range(2):
+            assert {color for color, _ in seen(api)} == {"green"}
+            assert traffic()["traffic_live_color"] == "green"
+            play("cutover", cutover_to="green")
+        play("cutover", cutover_to="blue")
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
@@ -132,6 +155,7 @@ def test_a_failed_verification_flips_back(api: Api) -> None:
     on("lb2", f"rm {flag} && mkdir {flag}")
     try:
         refuses_cutover(api, "traffic is back on blue", "lb2: Verify")
+        assert workers() == {"blue1", "blue2"}
     finally:
         on("lb2", f"rmdir {flag} && touch {flag}")
     play("cutover", cutover_to="green")

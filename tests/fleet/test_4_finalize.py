@@ -7,8 +7,8 @@ import pytest
 from lab import QUIET, leader, meter, on, play, sql, traffic
 
 MIGRATIONS = {
-    "0003": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
-    "0004": ("contract", 'op.execute("DROP TABLE passing")'),
+    "0004": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
+    "0005": ("contract", 'op.execute("DROP TABLE passing")'),
 }
 
 
@@ -20,8 +20,8 @@ def _former() -> Iterator[str]:
     yield former
     sql(
         leader(),
-        "DROP TABLE IF EXISTS passing; UPDATE alembic_version SET version_num = '0002';"
-        "DELETE FROM applied_migrations WHERE revision > '0002'",
+        "DROP TABLE IF EXISTS passing; UPDATE alembic_version SET version_num = '0003';"
+        "DELETE FROM applied_migrations WHERE revision > '0003'",
     )
     if traffic()["traffic_live_color"] == "green":
         play("deploy", deploy_release=former)
@@ -31,7 +31,7 @@ def _former() -> Iterator[str]:
 
 def brings_migrations(package: Path) -> None:
     """Add an expansion and a contraction."""
-    before = "0002"
+    before = "0003"
     for revision, (kind, action) in MIGRATIONS.items():
         (package / f"migrations/versions/{revision}_{kind}.py").write_text(
             f'"""Passing."""\n\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{before}"\n'
@@ -63,14 +63,14 @@ def test_a_contraction_waits_until_the_former_release_is_gone(
     release("0.4.1", brings_migrations)
     with meter(tmp_path, rate=QUIET) as run:
         deployed = play("deploy", deploy_release="0.4.1")
-        assert "Contract migrations wait until no former release is needed: 0004" in " ".join(deployed.stdout.split())
-        assert revision() == "0003"
+        assert "Contract migrations wait until no former release is needed: 0005" in " ".join(deployed.stdout.split())
+        assert revision() == "0004"
         play("cutover")
         refused("finalize", f"Colour blue still has release {former}")
         play("deploy", deploy_release="0.4.1")
         play("finalize")
-        assert revision() == "0004"
-        names_it = "has contract migration 0004, which this release does not know"
+        assert revision() == "0005"
+        names_it = "has contract migration 0005, which this release does not know"
         refused("deploy", names_it, deploy_release=former)
         # As if it had come there by another way.
         home = "/opt/tradefleet"

@@ -1,10 +1,13 @@
 """After all that: is the fleet what the inventory says, and does the operator see it?"""
 
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import ADDRESSES, EDGES, PROJECT, Api, changes, on, play
+import pytest
+from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, on, play, traffic
 
 
 def status() -> str:
@@ -19,6 +22,57 @@ def test_a_further_run_changes_nothing() -> None:
     assert changes(play("site")) == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "extra"),
+    [
+        ("deploy", "deploy_release={release_green}"),
+        ("cutover", "cutover_to=blue"),
+        ("canary", "percent=0"),
+        ("shadow", "percent=0"),
+        ("maintenance", "maintenance=off"),
+        ("finalize", ""),
+    ],
+)
+def test_a_verb_that_finds_it_done_changes_nothing(verb: str, extra: str) -> None:
+    """Blue serves, without canary, shadow or maintenance, and both colours run one release."""
+    now = traffic()
+    assert now["traffic_live_color"] == "blue"
+    assert changes(play(verb, "-e", extra.format(**now))) == []
+
+
+def untouched() -> list[str]:
+    """Return what a verb would change on the hosts, in the journal and in the repository."""
+    edges = [on(edge, "ls -lR /etc/nginx /var/lib/tradefleet-edge | sort") for edge in EDGES]
+    apps = [
+        on(app, "systemctl show -p MainPID tradefleet-api; ls -l /opt/tradefleet/* /run/*drain*; true") for app in APPS
+    ]
+    return [*edges, *apps, on("ops1", "tradefleet-operations journal --last 1"), TRAFFIC.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("verb", "extra", "told"),
+    [
+        ("site", "", None),
+        ("deploy", "deploy_release={release_green}", None),
+        ("finalize", "", None),
+        ("cutover", "", "nginx : Traffic | Let it decide"),
+        ("canary", "percent=7", "nginx : Traffic | Let it decide"),
+        ("shadow", "percent=7", "nginx : Traffic | Let it decide"),
+        ("rolling", "rolling_release={release_blue}", "app : Drain | Put up the flag"),
+        ("maintenance", "maintenance=on", "Maintenance | Close it"),
+        ("switchover", "", "Switchover | Say who would lead"),
+        ("redis_switchover", "", "Switch"),
+    ],
+)
+def test_check_mode_tells_the_truth(verb: str, extra: str, told: str | None) -> None:
+    """It says what would be changed, and changes nothing."""
+    before = untouched()
+    done = play(verb, "--check", "-e", extra.format(**traffic()))
+    assert {change.split(": ", 1)[1] for change in changes(done)} >= ({told} if told else set())
+    assert told or changes(done) == []
+    assert untouched() == before
+
+
 def test_status_shows_every_host_and_warns() -> None:
     """One line for each host; no warning now, and one as soon as a load balancer does what traffic.yml does not say."""
     table = status()
@@ -31,8 +85,23 @@ def test_status_shows_every_host_and_warns() -> None:
     on("lb1", "ln -sfn traffic-sets/green /etc/nginx/traffic")
     try:
         assert re.search(r"^warning: lb1 serves green", status(), re.MULTILINE)
+        on("lb1", "mkdir -p /etc/nginx/traffic-sets/blue+green-7; ln -sfn traffic-sets/blue+green-7 /etc/nginx/traffic")
+        assert "warning: lb1 has the traffic «blue+green-7», traffic.yml says «blue»" in status()
     finally:
         on("lb1", "ln -sfn traffic-sets/blue /etc/nginx/traffic")
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_the_waf_spoke_of_no_honest_request(api: Api, edge: str) -> None:
+    """Whatever the meters and these tests have sent: what the API answered with success is no attack. One attack is."""
+    attack = Api(edge, api.key).request("GET", "/?q=1%27%20UNION%20SELECT%20password%20FROM%20users--")
+    time.sleep(2)  # nginx writes its log once a second
+    ids = on(
+        edge, """grep -o 'unique_id "[^"]*"' /var/log/nginx/waf.log | cut -d '"' -f 2 | sort -u | tee /root/waf-ids"""
+    )
+    assert attack.headers["x-request-id"] in ids.split()
+    suspects = map(json.loads, on(edge, "grep -F -f /root/waf-ids /var/log/nginx/access.log").splitlines())
+    assert [each for each in suspects if each["uri"].startswith("/v1/") and each["status"] < 300] == []
 
 
 def test_maintenance_closes_and_opens(api: Api) -> None:

@@ -70,7 +70,12 @@ class Controller:
         """Return the command line of a verb that does these tasks; it begins twice, as one that imports another."""
         begin = {
             "import_playbook": str(PLAYBOOKS / "begin.yml"),
-            "vars": {"begin_verb": "drive", "begin_target": "green 1.2.3", "begin_words": words},
+            "vars": {
+                "begin_verb": "drive",
+                "begin_from": "blue 1.2.2",
+                "begin_target": "green 1.2.3",
+                "begin_words": words,
+            },
         }
         work = {"name": "Work", "hosts": "ops1", "gather_facts": False, "tasks": list(tasks)}
         verb = self.folder / "verb.yml"
@@ -126,6 +131,10 @@ class Controller:
         """Return how each operation went."""
         return [entry["result"] for entry in self.entries() if entry["event"] == "end"]
 
+    def reasons(self) -> list[str]:
+        """Return why operations failed."""
+        return [entry["reason"] for entry in self.entries() if "reason" in entry]
+
 
 @pytest.fixture
 def controller(tmp_path: Path) -> Controller:
@@ -153,6 +162,7 @@ def test_a_verb_takes_the_lock_once_and_gives_it_back(controller: Controller) ->
         "who": "alex@desk",
         "checkout": str(PROJECT),
         "verb": "drive",
+        "from": "blue 1.2.2",
         "target": "green 1.2.3",
         "change": "CHG-123",
     }
@@ -161,6 +171,26 @@ def test_a_verb_takes_the_lock_once_and_gives_it_back(controller: Controller) ->
     assert controller.run(WRONG).returncode == 2
     assert controller.run(FINE, limit="edge1").returncode == 0
     assert controller.results() == ["ok", "failed", "ok"]
+    assert controller.reasons() == ["wrong"]
+
+
+def test_the_journal_says_why_a_verb_failed(controller: Controller) -> None:
+    """In one line: what was said last, after a rescue; what a program has said; and no word of what is secret."""
+    said = "Traffic is back,\nby itself. {{ ansible_failed_result.msg }} {{ '{{' }} 6 * 7 }}"
+    back = {"name": "Back", "block": [WRONG], "rescue": [{"name": "Tell", "ansible.builtin.fail": {"msg": said}}]}
+    program = "print('first', file=sys.stderr); sys.exit('sum differs' + '!' * 400)"
+    argv = {"argv": ["{{ ansible_playbook_python }}", "-c", f"import sys; {program}"]}
+    command = {"name": "Ask", "ansible.builtin.command": argv, "loop": [1]}
+    secret = {"name": "Hide", "ansible.builtin.fail": {"msg": "hunter2"}, "no_log": True}
+    rescued = {"name": "Fine", "block": [WRONG], "rescue": [FINE]}
+    for task in (back, command, secret, secret | {"loop": [1]}, rescued):
+        controller.run(task)
+    assert controller.results() == ["failed"] * 4 + ["ok"]
+    first, second, *hidden = controller.reasons()
+    assert first == "Traffic is back, by itself. wrong {{ 6 * 7 }}"
+    assert second.startswith("ops1: Ask: non-zero return code: sum differs!!!")
+    assert (len(second), second[-1]) == (300, "…")
+    assert hidden == ["ops1: Hide: what it says is hidden"] * 2
 
 
 def test_the_second_operator_is_refused_before_the_first_change(controller: Controller) -> None:

@@ -14,10 +14,14 @@ GOOD = Result(
     read_gap=1,
     failed_writes=0,
     failed_reads=0,
+    replica_reads=10,
     requests=100,
     acknowledged=30,
     lost=0,
     duplicated=0,
+    repeated=20,
+    repeated_failed=0,
+    repeated_other_id=0,
     healthy_after=1,
     primaries=[],
     notes=[],
@@ -53,9 +57,12 @@ def test_two_hosts_on_one_timeline_are_found() -> None:
     [
         ("write_gap", replace(GOOD, write_gap=5.1)),
         ("read_gap", replace(GOOD, read_gap=2.1)),
+        ("replica_reads", replace(GOOD, replica_reads=0)),
         ("failed_writes", replace(GOOD, failed_writes=4)),
         ("lost", replace(GOOD, lost=1)),
         ("duplicated", replace(GOOD, duplicated=1)),
+        ("repeated_failed", replace(GOOD, repeated_failed=1)),
+        ("repeated_other_id", replace(GOOD, repeated_other_id=1)),
     ],
 )
 def test_each_broken_bound_is_named(name: str, result: Result) -> None:

@@ -34,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(503 if closed else 200)
         if closed:
             self.send_header("Retry-After", "30")
+        if cookie := self.headers["Cookie"]:
+            self.send_header("X-Color", cookie)
         self.end_headers()
         self.wfile.write(b"<html>" if closed else f'{{"host": "{self.headers["Host"]}"}}'.encode())
 
@@ -53,7 +55,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        good = {"address": "127.0.0.1", "port": server.server_port, "name": "trade.example", "path": "/version"}
+        good = {
+            "address": "127.0.0.1",
+            "port": server.server_port,
+            "name": "trade.example",
+            "path": "/version",
+            "headers": {},
+        }
         yield {**good, "ca": authority.file.read_text(), "timeout": 5}
         server.shutdown()
         thread.join()
@@ -61,8 +69,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 def test_the_name_is_asked_for_and_verified(edge_ask: ModuleType, edge: dict[str, Any]) -> None:
     """At the address; what is no JSON is an answer as well."""
-    assert edge_ask.ask(edge) == {"status": 200, "json": {"host": "trade.example"}}
-    assert edge_ask.ask({**edge, "path": "/closed"}) == {"status": 503, "retry_after": "30"}
+    assert edge_ask.ask(edge) == {"status": 200, "json": {"host": "trade.example"}, "certificate_days": 1}
+    assert edge_ask.ask({**edge, "path": "/closed"}) == {"status": 503, "retry_after": "30", "certificate_days": 1}
+
+
+def test_a_request_carries_what_it_is_told(edge_ask: ModuleType, edge: dict[str, Any]) -> None:
+    """So a verb asks as a client of a canary, and learns who has answered."""
+    assert edge_ask.ask({**edge, "headers": {"Cookie": "green"}})["color"] == "green"
 
 
 @pytest.mark.parametrize("wrong", ["name", "ca"])

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from repository import PROJECT
+from repository import PROJECT, read
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def line(epoch: float, **changes: Any) -> str:
 
 
 def test_what_a_colour_answered_since_then_counts(edge_log: ModuleType) -> None:
-    """Older lines, broken ones, and what nginx answered itself do not."""
+    """Older lines, broken ones, and what nginx answered itself do not; since when is each colour's own."""
     lines = [
         line(99.9),
         "half a li",
@@ -36,12 +36,31 @@ def test_what_a_colour_answered_since_then_counts(edge_log: ModuleType) -> None:
         line(101, upstream=""),
         line(102, color="green", seconds=0.5),
         line(103, status=404),
+        line(104, color="green", seconds=0.5),
+        line(105, color=""),
     ]
-    assert edge_log.by_color(edge_log.entries(lines, 100), ["blue", "green", "red"]) == {
-        "blue": {"requests": 2, "errors": 1, "seconds": [0.01, 0.01]},
-        "green": {"requests": 1, "errors": 0, "seconds": [0.5]},
-        "red": {"requests": 0, "errors": 0, "seconds": []},
+    assert edge_log.by_color(edge_log.entries(lines, 100), {"blue": 100, "green": 103, "red": 100}) == {
+        "blue": {"requests": 2, "errors": 1, "refusals": 1, "seconds": {"0.01": 2}},
+        "green": {"requests": 1, "errors": 0, "refusals": 0, "seconds": {"0.5": 1}},
+        "red": {"requests": 0, "errors": 0, "refusals": 0, "seconds": {}},
     }
+
+
+def test_what_clients_do_is_no_refusal(edge_log: ModuleType) -> None:
+    """To ask too often, or to hang up; such requests count as requests."""
+    log = edge_log.entries([line(each, status=each) for each in (399, 400, 401, 422, 429, 499, 500)], 0)
+    found = edge_log.by_color(log, {"blue": 0})["blue"]
+    assert (found["requests"], found["errors"], found["refusals"]) == (7, 1, 3)
+
+
+def test_what_the_edge_sends_to_the_colour_that_serves_is_no_sample_of_it(edge_log: ModuleType) -> None:
+    """A monitor that asks for nothing else, twice as often as clients, changes no figure; nginx has the same paths."""
+    pinned = [f"/{path}{query}" for path in ("healthz", "readyz", "version") for query in ("", "?1")]
+    log = edge_log.entries([line(1, seconds=0.02), *(line(2, uri=uri, seconds=0.001) for uri in pinned)], 0)
+    assert edge_log.by_color(log, {"blue": 0})["blue"]["seconds"] == {"0.02": 1}
+    assert f"location ~ ^/({'|'.join(sorted(path[1:] for path in edge_log.PINNED))})$" in read(
+        "roles/nginx/templates/nginx.conf.j2"
+    )
 
 
 def test_a_copy_is_compared_with_its_original(edge_log: ModuleType) -> None:

@@ -1,5 +1,6 @@
 """The lock names its holder, the journal shows what was changed, and a crash costs nothing that was acknowledged."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -104,23 +105,39 @@ def test_a_lock_by_hand_keeps_others_out(fleet: Fleet) -> None:
 
 
 def test_the_journal_is_a_table(fleet: Fleet) -> None:
-    """Who, verb, target, result, seconds and change; the last ones, of which status shows five."""
-    fleet.run("end", number=fleet.begin("deploy", "green", "CHG-7"), result="failed")
+    """Who, verb, from, target, result, seconds, change and reason; the last ones, of which status shows five."""
+    begun = fleet.run("begin", **ALEX, verb="deploy", target="green-2", change="CHG-7", **{"from": "green-1"})
+    assert json.loads(begun.stdout)["from"] == "green-1"
+    fleet.run("end", number=json.loads(begun.stdout)["number"], result="failed", reason="wrong-sum" * 9)
+    assert json.loads(fleet.journal.read_text().splitlines()[-1])["reason"] == "wrong-sum" * 9
     fleet.begin("site")
     fleet.run("unlock", who=KIM["who"], reason="gone")
     first, *others = fleet.rows()
-    assert first[:4] + first[5:] == ["alex@desk", "deploy", "green", "failed", "CHG-7"]
-    assert first[4].isdigit()
+    assert first[:5] + first[6:] == ["alex@desk", "deploy", "green-1", "green-2", "failed", "CHG-7", "wrong-sum" * 9]
+    assert first[5].isdigit()
     assert others == [
-        ["alex@desk", "site", "-", "broken", "off", "-", "-"],
-        ["kim@laptop", "unlock", "gone", "ok", "-", "-"],
+        ["alex@desk", "site", "-", "-", "broken", "off", "-", "-", "-"],
+        ["kim@laptop", "unlock", "-", "-", "ok", "-", "-", "gone"],
     ]
+    assert ("wrong-sum" * 9)[:59] + "…" in fleet.run("status").stdout
     for each in range(6):
         fleet.run("end", number=fleet.begin("canary", f"{each}%"), result="ok")
     fleet.begin("site", "\x1b[2Jall")
-    assert [row[1:4] for row in fleet.rows()[-2:]] == [["canary", "5%", "ok"], ["site", "[2Jall", "running"]]
+    assert [row[1:5] for row in fleet.rows()[-2:]] == [["canary", "-", "5%", "ok"], ["site", "-", "[2Jall", "running"]]
     assert len(fleet.run("status").stdout.splitlines()) == 3 + 5
     assert len(fleet.run("journal", last="2").stdout.splitlines()) == 1 + 2
+
+
+def test_lines_from_before_a_field_verify(fleet: Fleet) -> None:
+    """As the first version of the program wrote them; new ones follow."""
+    begun = '{"number": 1, "time": "2026-11-21T08:00:00Z", "event": "begin", "who": "alex@desk", "checkout": "/c", '
+    begun += f'"verb": "cutover", "target": "green", "previous": "{"0" * 64}"}}'
+    ended = '{"number": 2, "time": "2026-11-21T08:00:09Z", "event": "end", "of": 1, "who": "alex@desk", '
+    ended += f'"result": "failed", "seconds": 9, "previous": "{hashlib.sha256(begun.encode()).hexdigest()}"}}'
+    fleet.journal.write_text(f"{begun}\n{ended}\n")
+    fleet.run("end", number=fleet.begin("site"), result="failed", reason="wrong")
+    assert fleet.run("verify").stdout == "4 lines\n"
+    assert fleet.rows()[0] == ["alex@desk", "cutover", "-", "green", "failed", "9", "-", "-"]
 
 
 @pytest.mark.parametrize("change", ["changed", "taken out", "added", "spoilt"])

@@ -53,9 +53,10 @@ def write(path: Path, content: Any) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0") -> None:
+def traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0", canary: Any = 0) -> None:
     """State where traffic goes."""
     content = {"traffic_live_color": live, "release_blue": blue, "release_green": green}
+    content["traffic_canary_percent"] = canary
     write(copy / "group_vars/all/traffic.yml", content)
 
 
@@ -193,6 +194,72 @@ def test_a_colour_that_has_no_release_is_no_target(lab: Path) -> None:
     assert "Nothing was deployed to colour green yet" in said
     assert f"release_green in {lab}/group_vars/all/traffic.yml is empty" in said
     assert "Type «make deploy» first." in said
+
+
+@pytest.mark.parametrize("percent", ["101", "-1", "x", "100"])
+def test_a_share_of_clients_that_is_none_is_refused(lab: Path, percent: str) -> None:
+    """Everybody, too: that is a cutover."""
+    said = refusal(lab, "canary", percent=percent)
+    assert f"percent is «{percent}»; it must be a share of the clients, 0 to 99" in said
+    assert "«make canary PERCENT=10»" in said
+    assert "«make cutover»" in said
+
+
+@pytest.mark.parametrize("given", [{"percent": "101"}, {"percent": "x"}, {}])
+def test_a_share_of_reads_that_is_none_is_refused(lab: Path, given: dict[str, str]) -> None:
+    """All of them are one."""
+    said = refusal(lab, "shadow", **given)
+    assert f"percent is «{given.get('percent', '')}»; it must be a share of the reads, 0 to 100" in said
+    assert "«make shadow PERCENT=5»" in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "given"), [("canary", {}), ("canary", {"percent": "10"}), ("shadow", {"percent": "5"})]
+)
+def test_a_colour_that_could_answer_nobody_gets_no_share(lab: Path, verb: str, given: dict[str, str]) -> None:
+    """It has no release, and no hosts."""
+    traffic(lab, green="")
+    children(lab, lambda groups: groups["app"]["children"].update(app_green=None))
+    said = refusal(lab, verb, **given)
+    assert "Nothing was deployed to colour green yet" in said
+    assert f"Colour green has no hosts. Put some into group app_green in {lab}/hosts.yml." in said
+
+
+def test_steps_that_are_none_are_refused(lab: Path) -> None:
+    """No shares, or none above the one that there is."""
+    releases = lab / "group_vars/all/releases.yml"
+    stated = yaml.safe_load(releases.read_text())
+    for steps in ([10, 101], []):
+        write(releases, stated | {"canary_steps": steps})
+        said = refusal(lab, "canary")
+        assert f"canary_steps is «{', '.join(map(str, steps))}»; it must be shares of the clients, 1 to 100" in said
+        assert f"Correct it in {releases}." in said
+    write(releases, stated | {"canary_steps": [10, 50]})
+    traffic(lab, canary=50)
+    said = refusal(lab, "canary")
+    assert "Colour green has 50 % of the clients already, and canary_steps (10, 50) ends there." in said
+
+
+def test_a_share_that_traffic_yml_cannot_mean_is_refused(lab: Path) -> None:
+    """By every verb: none is without it."""
+    file = f"{lab}/group_vars/all/traffic.yml"
+    for canary in (100, "x"):
+        traffic(lab, canary=canary)
+        said = refusal(lab, "preflight")
+        assert f"traffic_canary_percent is «{canary}»; it must be the share" in said
+        assert f"Correct it in {file}." in said
+    traffic(lab, green="", canary=10)
+    assert "traffic_canary_percent is 10, and colour green has no release (release_green is empty)" in refusal(
+        lab, "preflight"
+    )
+
+
+@pytest.mark.parametrize("given", [{"maintenance": "True"}, {}])
+def test_maintenance_is_on_or_off(lab: Path, given: dict[str, str]) -> None:
+    """And nothing else."""
+    said = refusal(lab, "maintenance", **given)
+    assert f"maintenance is «{given.get('maintenance', '')}»; it must be on or off" in said
+    assert "«make maintenance STATE=on» («-e maintenance=on»)" in said
 
 
 def test_a_release_that_may_come_back_keeps_its_schema(lab: Path) -> None:

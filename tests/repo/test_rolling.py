@@ -98,7 +98,7 @@ class Fleet:
         (folder / "action_plugins/stand_in.py").write_text(ACT.replace("FOLDER", str(folder)))
         role = folder / "roles/app/tasks"
         role.mkdir(parents=True)
-        for step in ("main", "migrate", "drain", "activate", "undrain"):
+        for step in ("main", "migrate", "drain", "activate", "worker", "undrain"):
             given = {"step": step, "host": "{{ inventory_hostname }}", "release": "{{ app_release }}"}
             (role / f"{step}.yml").write_text(yaml.safe_dump([{"name": step, "stand_in": given}]))
         edge = folder / "roles/nginx/tasks"
@@ -140,6 +140,8 @@ class Fleet:
             "fleet_app_port": 8443,
             "fleet_domain": "trade.example",
             "fleet_edge_ca": "",
+            "fleet_edge_addresses": ["lb1", "lb2"],
+            "fleet_vip": "lb-that-has-it",
             "fleet_inventory_dir": str(self.root),
             "fleet_releases": {"blue": "0.1.0", "green": ""},
             "fleet_upstream_fail_seconds": 0,
@@ -183,7 +185,7 @@ class Fleet:
     def journal(self) -> list[str]:
         """Return who was taken out, given the release, and let in again; with who served then."""
         steps = (self.root / "journal").read_text().splitlines()
-        return [step for step in steps if step.startswith(("drain", "activate", "undrain"))]
+        return [step for step in steps if step.startswith(("drain", "activate", "worker", "undrain"))]
 
     def releases(self) -> dict[str, str]:
         """Return what each host runs; all of them must serve."""
@@ -215,12 +217,15 @@ def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
     assert fleet.journal() == [
         "drain blue1 | blue2 blue3",
         "activate blue1 | blue2 blue3",
+        "worker blue1 | blue2 blue3",
         "undrain blue1 | blue1 blue2 blue3",
         "drain blue2 | blue1 blue3",
         "activate blue2 | blue1 blue3",
+        "worker blue2 | blue1 blue3",
         "undrain blue2 | blue1 blue2 blue3",
         "drain blue3 | blue1 blue2",
         "activate blue3 | blue1 blue2",
+        "worker blue3 | blue1 blue2",
         "undrain blue3 | blue1 blue2 blue3",
     ]
     # Whoever gets a page of the new release finds its files, at either load balancer, and at once.

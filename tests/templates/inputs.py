@@ -69,6 +69,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "postgresql": {
         "inventory_hostname": "data1",
         "ansible_facts": {"memtotal_mb": 16384},
+        "__postgresql_watchdog": {"stat": {"exists": False}},
         "postgresql_members": MEMBERS,
         "postgresql_etcd_hosts": ADDRESSES,
         "postgresql_etcd_user": "patroni",

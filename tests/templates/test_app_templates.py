@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from inputs import INPUTS
 from render import lines, render
+from tradefleet.worker import BATCH_SECONDS, PAUSE_SECONDS
 
 APP = INPUTS["app"]
 
@@ -111,14 +113,31 @@ def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
     assert not [line for line in unit if line.startswith("Environment=")]
 
 
-def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time() -> None:
+@pytest.mark.parametrize("seconds", [17, "17"], ids=["inventory", "command line"])
+def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(seconds: int | str) -> None:
     """gunicorn's reload loses requests; systemd must not kill what gunicorn still serves."""
-    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": 17}))
+    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": seconds}))
     assert not [line for line in unit if line.startswith("ExecReload")]
     assert "TimeoutStopSec=22" in unit
     assert "KillMode=mixed" in unit
     assert "Restart=always" in unit
     assert "User=tradefleet" in unit
+
+
+def test_the_worker_runs_as_the_api_does() -> None:
+    """The same sandbox and secrets, but no key of the host's: it serves nobody. An old release has none to start."""
+    api = lines(render("app", "tradefleet-api.service.j2", **APP))
+    unit = lines(render("app", "tradefleet-worker.service.j2", **APP))
+    assert "ConditionFileIsExecutable=/opt/tradefleet/current/venv/bin/tradefleet-worker" in unit
+    assert set(api) - set(unit) == {
+        line for line in api if line.startswith(("Description", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop"))
+    } | {"LoadCredential=tls_key:/etc/ssl/tradefleet/host.key"}
+
+
+def test_a_worker_has_time_for_the_batch_that_it_holds() -> None:
+    """systemd kills it only after its own deadline, and the pause after that, have passed."""
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", render("app", "tradefleet-worker.service.j2", **APP), re.M)
+    assert int(stop) > BATCH_SECONDS + PAUSE_SECONDS
 
 
 def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:

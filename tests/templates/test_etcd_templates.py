@@ -66,6 +66,17 @@ def test_a_snapshot_is_proved_before_it_gets_its_name() -> None:
     assert "set -eu" in script
 
 
+def test_the_lead_goes_to_another_member_when_it_must_not_be_here() -> None:
+    """What asks is the inventory's; who takes it is one of the others."""
+    given = ETCD | {"etcd_yield_when": "/usr/bin/test -e /run/x"}
+    unit = lines(render("etcd", "etcd-yield.service.j2", **given))
+    assert {"ExecCondition=/usr/bin/test -e /run/x", "ExecStart=/usr/local/sbin/etcd-yield"} <= set(unit)
+    script = render("etcd", "etcd-yield.j2", **given)
+    assert "export ETCDCTL_ENDPOINTS=https://10.0.0.41:2379" in lines(script)
+    assert '/usr/local/sbin/etcdctl-root move-leader "$member"' in script
+    assert {"OnCalendar=*:*:0/10", "AccuracySec=1s"} <= set(lines(render("etcd", "etcd-yield.timer.j2", **given)))
+
+
 def test_snapshots_are_made_on_schedule_and_without_roots_powers() -> None:
     """One that was missed is made up for."""
     assert {"OnCalendar=hourly", "Persistent=true"} <= set(lines(render("etcd", "etcd-snapshot.timer.j2", **ETCD)))

@@ -180,14 +180,43 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
     """The rules stand within the configuration, so that it is tested as a whole."""
     rules = render("nginx", "waf.conf.j2", **NGINX | {"nginx_waf_mode": "block", "nginx_waf_paranoia": 2})
     assert "SecRuleEngine On" in lines(rules)
-    assert re.search(r"(?<!\\)'", rules) is None
-    assert "setvar:tx.paranoia_level=2" in rules
+    quoted = re.findall(r"modsecurity_rules '(.*?)';\n", rules, re.DOTALL)
+    assert len(quoted) == rules.count("modsecurity_rules ") == 2
+    assert all(re.search(r"(?<!\\)'", block) is None for block in quoted)
+    assert "setvar:tx.paranoia_level=2,setvar:tx.executing_paranoia_level=2," in rules
     assert "SecRuleEngine DetectionOnly" in lines(render("nginx", "nginx.conf.j2", **NGINX))
     other = {"nginx_waf_locations": [{"path": "/v1/webhooks/", "mode": "detect", "paranoia": 3}]}
     (exception,) = [line for line in lines(render("nginx", "waf.conf.j2", **NGINX | other)) if "id:1101" in line]
     assert '"@beginsWith /v1/webhooks/"' in exception
-    assert exception.endswith('ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3"')
+    assert exception.endswith(
+        'ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3,setvar:tx.executing_paranoia_level=3"'
+    )
     assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
+
+
+def test_a_body_is_looked_at_as_a_whole_or_refused() -> None:
+    """Whatever nginx takes, in its notation, so does ModSecurity."""
+    for said, limit in (("1m", 1048576), ("3M", 3145728), ("10k", 10240), ("20000", 20000)):
+        rules = lines(render("nginx", "waf.conf.j2", **NGINX | {"nginx_client_body_max": said}))
+        assert {f"SecRequestBodyLimit {limit}", f"SecRequestBodyNoFilesLimit {limit}"} <= set(rules)
+        assert "SecRequestBodyLimitAction Reject" in rules
+
+
+def test_who_is_refused_is_told_when_to_come_again() -> None:
+    """As soon as the zone has one more: a second, but where a minute is what counts."""
+    for rate, seconds in ((20, 3), (7, 9), (90, 1)):
+        login = _location("/v1/sessions", nginx_rate_login_per_minute=rate)
+        assert f"set $retry_after {seconds};" in login
+    assert "add_header Retry-After $retry_after always;" in _location("@problem_429")
+    assert "set $retry_after 1;" in lines(render("nginx", "nginx.conf.j2", **NGINX))
+
+
+def test_each_limit_has_as_much_room_as_told() -> None:
+    """For addresses and keys that nginx remembers."""
+    text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_zone_size": "3m"})
+    assert re.findall(r"limit_(?:req|conn)_zone \S+ zone=(\w+:\w+)", text) == [
+        f"{name}:3m" for name in ("address", "key", "login", "webhook", "connections")
+    ]
 
 
 def test_what_pages_name_is_kept_for_ever_and_sets_no_cookie() -> None:

@@ -12,7 +12,10 @@ def test_only_this_hosts_postgresql_is_behind_it_and_both_sides_are_tls() -> Non
     """The database of the clients, and the one in which verifiers are asked for."""
     config = ConfigParser(interpolation=None)
     config.read_string(render("pgbouncer", "pgbouncer.ini.j2", **PGBOUNCER))
-    assert dict(config["databases"]) == dict.fromkeys(("trading", "postgres"), "host=10.0.0.41 port=5432")
+    assert dict(config["databases"]) == {
+        "trading": "host=10.0.0.41 port=5432",
+        "postgres": "host=10.0.0.41 port=5432 pool_size=2",
+    }
     assert dict(config["users"]) == {
         "app": "pool_size=30 max_user_client_connections=1000",
         "report": "pool_size=20 max_user_client_connections=7",
@@ -41,6 +44,9 @@ def test_the_unit_has_descriptors_for_all_clients() -> None:
     """Two for each at most."""
     text = render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER)
     assert {"LimitNOFILE=3024", "Restart=always", "NoNewPrivileges=true"} <= set(lines(text))
+    # As «-e pgbouncer_max_clients=50» brings it.
+    said = PGBOUNCER | {"pgbouncer_max_clients": "50"}
+    assert "LimitNOFILE=1124" in render("pgbouncer", "pgbouncer.service.j2", **said)
 
 
 def test_the_console_is_reached_through_the_socket() -> None:

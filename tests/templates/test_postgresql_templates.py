@@ -71,11 +71,34 @@ def test_memory_is_sized_from_the_hosts(config: Any) -> None:
     assert wanted.items() <= parameters.items()
 
 
+def test_a_number_from_the_command_line_is_a_number() -> None:
+    """«-e postgresql_max_connections=50» brings a string, which etcd would never be found to have."""
+    said = {"postgresql_max_connections": "50", "postgresql_maximum_lag_on_failover_bytes": "7"}
+    said |= {"postgresql_memory_megabytes": "2000", "postgresql_synchronous_mode_strict": "false"}
+    inputs = {**POSTGRESQL, **said, "postgresql_parameters": {}}
+    config = yaml.safe_load(render("postgresql", "config.yml.j2", **inputs))
+    dynamic = config["bootstrap"]["dcs"]
+    assert dynamic["postgresql"]["parameters"]["max_connections"] == 50
+    assert dynamic["maximum_lag_on_failover"] == 7
+    assert dynamic["synchronous_mode_strict"] is False
+    assert config["postgresql"]["parameters"]["work_mem"] == "10MB"
+
+
 def test_the_inventorys_parameters_win(config: Any) -> None:
     """Over the role's own, and beside them."""
     parameters = config["postgresql"]["parameters"]
     expected = {"work_mem": "9MB", "log_min_duration_statement": "250ms", "password_encryption": "scram-sha-256"}
     assert expected.items() <= parameters.items()
+
+
+def test_a_primary_is_fenced_by_the_device_that_there_is(config: Any) -> None:
+    """A host without one does not warn of it at each promotion."""
+    assert config["watchdog"] == {"mode": "off"}
+    found = {"__postgresql_watchdog": {"stat": {"exists": True}}}
+    watched = yaml.safe_load(render("postgresql", "config.yml.j2", **POSTGRESQL | found))
+    assert watched["watchdog"] == {"mode": "automatic", "device": "/dev/watchdog", "safety_margin": 5}
+    (rule,) = lines(render("postgresql", "watchdog.rules.j2"))
+    assert rule == 'KERNEL=="watchdog", SUBSYSTEM=="misc", OWNER="postgres", MODE="0600"'
 
 
 def test_debian_makes_no_cluster() -> None:

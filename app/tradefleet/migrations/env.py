@@ -2,8 +2,10 @@
 
 from alembic import context
 
+import tradefleet.activity.models
 import tradefleet.auth.models
-import tradefleet.orders.models  # noqa: F401  # the models register their tables
+import tradefleet.orders.models
+import tradefleet.outbox  # noqa: F401  # the models register their tables
 from tradefleet import schema
 from tradefleet.database import Base
 

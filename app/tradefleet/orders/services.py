@@ -13,7 +13,11 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from tradefleet import outbox
 from tradefleet.orders.models import Instrument, Order
+
+# The event of an order that was stored.
+ACCEPTED = "order.accepted"
 
 # ON CONFLICT is each dialect's own; both write it the same way.
 _INSERT: dict[str, Callable[[type[Order]], postgresql.Insert | sqlite.Insert]] = {
@@ -70,7 +74,7 @@ class Position:
 
 
 def place(session: Session, trader_id: uuid.UUID, idempotency_key: str, new: NewOrder) -> Placed:
-    """Store the order, or find the one that this key stored before. The caller commits.
+    """Store the order and its event, or find the order that this key stored before. The caller commits.
 
     Raises:
         UnknownSymbolError: there is no such instrument.
@@ -96,6 +100,7 @@ def place(session: Session, trader_id: uuid.UUID, idempotency_key: str, new: New
         .returning(Order)
     ).one_or_none()
     if stored is not None:
+        outbox.add(session, ACCEPTED, stored.created_at, order_id=stored.id, trader_id=trader_id)
         return Placed(stored, is_replay=False)
     # The lock makes this transaction write, so that its commit waits for the synchronous replica as the first
     # one did: a row whose commit was cut short, visible but not replicated, is never acknowledged on a retry.

@@ -33,6 +33,9 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable", "draining"]
     dependencies: Dependencies
+    outbox_seconds: float | None = Field(
+        description="For how long the oldest event has been waiting for a worker; 0 is none, null is unknown."
+    )
 
 
 class Migration(BaseModel):

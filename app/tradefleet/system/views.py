@@ -6,8 +6,9 @@ from typing import Literal
 
 from flask import Blueprint, Response, current_app, jsonify
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from tradefleet import deadline, drain, schema
+from tradefleet import deadline, drain, outbox, schema
 from tradefleet.contract import operation
 from tradefleet.database import DatabaseUnavailableError
 from tradefleet.extensions import cache, db, state
@@ -33,9 +34,10 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Name each dependency; only the database is needed to take orders, with a schema that carries this release."""
     has_database = True
+    waiting: float | None = None
     try:
         with deadline.budget(ASK_SECONDS):
-            fit = db.read(lambda session: schema.misfit(session.connection())) or "ok"
+            fit, waiting = db.read(_ask)
         if fit != "ok":
             log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
@@ -47,12 +49,19 @@ def readyz() -> Response:
     answer = Readiness(
         status=_status(is_draining=is_draining, is_fit=fit == "ok", is_whole="down" not in (redis, cached)),
         dependencies=Dependencies(database="ok" if has_database else "down", fit=fit, redis=redis, cache=cached),
+        outbox_seconds=waiting,
     )
     response = jsonify(answer.model_dump())
     response.status_code = HTTPStatus.OK if fit == "ok" and not is_draining else HTTPStatus.SERVICE_UNAVAILABLE
     if is_draining:
         response.headers.update(drain.headers("GET"))
     return response
+
+
+def _ask(session: Session) -> tuple[str, float | None]:
+    """Return how the schema fits, and for how long the oldest event has been waiting, where there is an outbox."""
+    fit = schema.misfit(session.connection()) or "ok"
+    return fit, outbox.waiting_seconds(session) if fit == "ok" else None
 
 
 def _status(

@@ -2,10 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import testinfra
-from scenario import converge
+from scenario import converge, would_change
 from testinfra.host import Host
 
 LIVE = testinfra.get_host("podman://tf-app2")
@@ -15,9 +16,9 @@ KEY = "Authorization: Bearer molecule-molecule-molecule-molecule-1"
 SECRETS = ("molecule-app", "molecule-owner", "molecule-redis", "molecule-cache", "molecule-sentinel")
 
 
-def pid(host: Host) -> str:
-    """Return the process id of the gunicorn master."""
-    return str(host.check_output("systemctl show -p MainPID --value tradefleet-api"))
+def pid(host: Host, service: str = "api") -> str:
+    """Return the process id of the gunicorn master, or of the worker."""
+    return str(host.check_output(f"systemctl show -p MainPID --value tradefleet-{service}"))
 
 
 def test_it_is_the_release_in_its_colour(host: Host) -> None:
@@ -31,6 +32,20 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
         "redis": "ok",
         "cache": "ok",
     }
+
+
+def test_check_mode_tells_the_truth(host: Host, tmp_path: Path) -> None:
+    """Nothing would change; with another release, it would be staged and started, and nothing of that is done."""
+    before = pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")
+    assert would_change() == set()
+    (tmp_path / "tradefleet-0.0.9.tar.gz").touch()
+    told = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
+    assert {
+        "app : Stage | Make the release's folder",
+        "app : Activate | Point at the release",
+        "app : Activate | Start it",
+    } <= told
+    assert (pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")) == before
 
 
 def test_an_order_of_the_first_trader_is_stored(host: Host) -> None:
@@ -108,12 +123,14 @@ def test_a_killed_run_is_made_up_for(host: Host) -> None:
 
 
 def test_settings_wait_on_a_live_host_and_restart_an_idle_one(host: Host) -> None:
-    """Live: the file changes, the process stays. Idle: the process is another one."""
-    idle, live = pid(host), pid(LIVE)
+    """Live: the file changes, the process stays. Idle: the process is another one. No request waits for a worker."""
+    idle, live, worker = pid(host), pid(LIVE), pid(LIVE, "worker")
     converge("-e", "app_threads=5")
     assert "threads = 5" in LIVE.file("/etc/tradefleet/gunicorn.conf.py").content_string
     assert pid(host) != idle
     assert pid(LIVE) == live
+    assert pid(LIVE, "worker") != worker
+    assert pid(host, "worker") == "0"
 
 
 def test_no_release_is_replaced_in_place(host: Host) -> None:

@@ -138,6 +138,37 @@ def test_new_hosts_join_one_after_the_other() -> None:
     assert changed == {"alt1": "1", "alt2": "0", "alt3": "0"}
 
 
+def leads() -> str:
+    """Return the name of the member that leads."""
+    status = json.loads(etcdctl(ALT1, "endpoint status --write-out=json").stdout)
+    (leader,) = [
+        each["Endpoint"] for each in status if each["Status"]["leader"] == each["Status"]["header"]["member_id"]
+    ]
+    return next(name for name, address in ADDRESSES.items() if f"//{address}:" in leader)
+
+
+def test_a_member_gives_the_lead_away_while_it_must_not_have_it() -> None:
+    """Within ten seconds, as often as it gets it; else it keeps it. The journal tells that and nothing more."""
+    name = leads()
+    host = testinfra.get_host(f"podman://tf-{name}")
+    host.check_output("systemctl start etcd-yield.service")
+    assert leads() == name
+    host.check_output("touch /run/leads-elsewhere")
+    deadline = time.monotonic() + 15
+    while (other := leads()) == name:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    members = json.loads(etcdctl(ALT1, "member list --write-out=json").stdout)["members"]
+    identity = next(f"{member['ID']:x}" for member in members if member["name"] == name)
+    assert etcdctl(ALT1, f"move-leader {identity}", other).rc == 0
+    host.check_output("systemctl start etcd-yield.service")
+    assert leads() != name
+    told = host.check_output("journalctl --unit=etcd-yield.service --output=cat").splitlines()
+    assert 1 <= len(told) <= 2
+    assert all("leads etcd now, as it should not be led from this host." in line for line in told)
+    host.check_output("rm /run/leads-elsewhere")
+
+
 def test_a_member_without_data_is_replaced() -> None:
     """The role refuses it and names the playbook; the playbook refuses who is well, and puts back who is not."""
     ALT2.check_output("systemctl stop etcd && rm -rf /var/lib/etcd/cluster")

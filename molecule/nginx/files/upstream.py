@@ -1,5 +1,6 @@
-"""Stand-in for the application: /die closes the connection, /slow and /pause take time, the rest tells who answers.
+"""Stand-in for the application: it tells who answers.
 
+/die closes the connection; /slow, /work and whatever ends with «pause» take time.
 While the file /run/draining is there it refuses everything but /requests, as a host that is being taken out does; /down
 is a 503 for another reason.
 
@@ -41,7 +42,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(5)
-        if self.path == "/pause":
+        if self.path == "/work":
+            time.sleep(3)
+        if self.path.endswith("pause"):
             time.sleep(0.5)
         seen = self.path == "/requests"
         said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode()]

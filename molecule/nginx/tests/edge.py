@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -50,6 +51,13 @@ def inside_status(name: str, path: str, *headers: str) -> tuple[int, str]:
 def requests(upstream: str) -> list[str]:
     """Return the paths that an upstream has been asked for."""
     return inside(upstream, "curl -sk https://127.0.0.1:8443/requests").splitlines()
+
+
+def told(host: Host, request_id: str) -> set[str]:
+    """Return the ids of the rules that the firewall's log has for a request."""
+    lines = host.file("/var/log/nginx/waf.log").content_string.splitlines()
+    own = [line for line in lines if f'[unique_id "{request_id}"]' in line]
+    return {found for line in own for found in re.findall(r'\[id "(\d+)"\]', line)}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from edge import CA, EDGE, color, curl, draining, flip, requests, session
-from scenario import converge
+from scenario import converge, would_change
 from testinfra.host import Host
 
 UPSTREAMS = ("up1", "up2", "up3")
@@ -24,6 +24,22 @@ def test_only_the_protocols_of_this_scenario() -> None:
         check=False,
     )
     assert other.returncode == 60
+
+
+def test_check_mode_tells_the_truth(host: Host) -> None:
+    """Nothing would change; with another share and setting, the switch and a reload, and nothing of that is done."""
+    look = "ls -l /etc/nginx /etc/nginx/traffic-sets; pgrep -f 'nginx: (master|worker) process' | sort"
+    before = host.check_output(look)
+    assert would_change("--limit", "edges") == set()
+    told = would_change("--limit", "edges", "-e", "nginx_canary_percent=20", "-e", "nginx_client_body_max=3m")
+    assert {
+        "nginx : Traffic | Put up their flags, the last one last",
+        "nginx : Traffic | Let it decide",
+        "nginx : Configure | Write and test the configuration",
+        "nginx : Service | Ask nginx which configuration it runs",
+        "nginx : Reload the running nginx",
+    } <= told
+    assert host.check_output(look) == before
 
 
 def test_plain_http_is_redirected() -> None:
@@ -60,6 +76,22 @@ def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None
     assert set.union(*(one.result() for one in running)) == {"200 blue", "200 green"}
     assert host.check_output("pgrep -f 'nginx: (master|worker) process' | sort") == workers
     assert color() == "blue"
+
+
+def test_requests_in_flight_finish_where_they_began(host: Host) -> None:
+    """Three seconds of work, by both methods and protocols: they are answered by the colour that has them."""
+    ways = [("-X", method, version) for method in ("GET", "POST") for version in ("--http1.1", "--http2")] * 2
+    with ThreadPoolExecutor(len(ways)) as pool:
+        running = [pool.submit(curl, *way, path="/work") for way in ways]
+        while sum(requests(upstream).count("/work") for upstream in UPSTREAMS) < len(ways):
+            assert not any(one.done() for one in running)
+        flip(host, "green")
+        try:
+            assert color() == "green"
+            assert not any(one.done() for one in running)
+            assert {one.result().stdout.split("\n")[-1] for one in running} == {"200 blue"}
+        finally:
+            flip(host, "blue")
 
 
 def test_without_a_flag_nobody_serves(host: Host) -> None:
@@ -158,7 +190,7 @@ def test_nobody_gets_there_from_outside() -> None:
 @pytest.mark.parametrize(
     ("arguments", "path", "status"),
     [
-        (("--data-binary", "x" * 20_000), "/", 413),
+        (("--http1.1", "-d", "x", "-H", "Content-Length: 3000000"), "/", 413),
         (("--http1.1", "-H", "X-Long: " + "x" * 40_000), "/", 400),
         (("-X", "POST"), "/slow", 504),
     ],

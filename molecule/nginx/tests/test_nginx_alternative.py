@@ -22,7 +22,7 @@ HTTPS, HTTP, STATUS, UPSTREAM = 8444, 8081, 9145, 9443
 @pytest.fixture(scope="module")
 def workers() -> int:
     """Return how many workers nginx has here."""
-    return int(EDGE.check_output("pgrep --count --parent $(cat /run/nginx.pid)"))
+    return int(EDGE.check_output("pgrep --count --full '^nginx: worker process'"))
 
 
 @pytest.fixture(scope="module")

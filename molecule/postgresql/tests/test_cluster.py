@@ -1,10 +1,16 @@
 """Is there one primary, do replicas stream in safety, and does everybody get what is theirs and no more?"""
 
+import http.client
+import socket
+import ssl
+from contextlib import closing
+
 import pytest
 from postgresql_cluster import (
     ADDRESSES,
     PASSWORDS,
     REST_PASSWORD,
+    authority,
     leader,
     local,
     member,
@@ -69,6 +75,9 @@ def test_privileges_of_owner_writer_and_reader() -> None:
     ("role", "settings", "message"),
     [
         ("app", {"sslmode": "disable"}, "no encryption"),
+        ("app", {"ssl_max_protocol_version": "TLSv1.2"}, "protocol version"),
+        ("app", {"sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+        ("app", {"host": "pg.wrong.example", "hostaddr": SOME_ADDRESS}, "does not match host name"),
         ("app", {"password": "wrong"}, "password authentication failed"),
         ("app", {"dbname": "other"}, "no pg_hba.conf entry"),
         ("other_owner", {}, "no pg_hba.conf entry"),
@@ -86,6 +95,48 @@ def test_others_are_refused(role: str, settings: dict[str, str], message: str) -
         assert message in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("role", "sql", "settings"),
+    [
+        ("replicator", "IDENTIFY_SYSTEM", {"replication": "true", "target_session_attrs": "any"}),
+        ("rewinder", "SELECT 1", {"dbname": "postgres"}),
+    ],
+)
+def test_members_reach_each_other_over_verified_tls_only(role: str, sql: str, settings: dict[str, str]) -> None:
+    """A replica gets in as Patroni's roles: not in plain text, by another CA, or where another name is expected."""
+    primary = leader(SOME_ADDRESS)
+    host = member(next(name for name in ADDRESSES if name != primary))
+    assert psql(host, role, sql, **settings).rc == 0
+    for wrong, message in (
+        ({"sslmode": "disable"}, "no encryption"),
+        ({"sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+        ({"host": "pg.wrong.example", "hostaddr": ADDRESSES[primary]}, "does not match host name"),
+    ):
+        refused = psql(
+            host, role, sql, **{"host": ADDRESSES[primary], "target_session_attrs": "any"} | settings | wrong
+        )
+        assert refused.rc == 2
+        assert message in refused.stderr
+    # And that is how a replica does it.
+    follows = local(host, "SHOW primary_conninfo")
+    assert "sslmode=verify-full" in follows
+    assert "sslrootcert=/etc/ssl/tradefleet/ca.crt" in follows
+
+
+def test_patroni_answers_over_verified_tls_only() -> None:
+    """Not in plain text, not to whom trusts another CA, and under no other name."""
+    with closing(http.client.HTTPConnection(SOME_ADDRESS, 8008, timeout=5)) as plain:
+        plain.request("GET", "/cluster")
+        with pytest.raises(ConnectionError):
+            plain.getresponse()
+    for context, name, message in (
+        (ssl.create_default_context(), SOME_ADDRESS, "unable to get local issuer|self-signed"),
+        (authority(), "pg.wrong.example", "Hostname mismatch"),
+    ):
+        with socket.create_connection((SOME_ADDRESS, 8008), 5) as bare, pytest.raises(ssl.SSLError, match=message):
+            context.wrap_socket(bare, server_hostname=name)
+
+
 def test_the_running_server_has_the_roles_own_settings(host: Host) -> None:
     """Asked of PostgreSQL on every member; a quarter of the memory is its cache, and none waits for a restart."""
     memory = int(host.check_output("awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo"))
@@ -93,7 +144,7 @@ def test_the_running_server_has_the_roles_own_settings(host: Host) -> None:
         "data_checksums": "on",
         "max_connections": "100",
         "shared_preload_libraries": "pg_stat_statements,pgaudit",
-        "ssl_min_protocol_version": "TLSv1.2",
+        "ssl_min_protocol_version": "TLSv1.3",
         "wal_sender_timeout": "5s",
     }
     show = "SELECT name, current_setting(name), pending_restart FROM pg_settings ORDER BY name"

@@ -54,7 +54,7 @@ def rows(name: str) -> set[int]:
 
 
 def test_the_primarys_host_dies_and_comes_back() -> None:
-    """A new leader within 45 s, every acknowledged row kept, the old one back as a replica by itself."""
+    """A new leader within 30 s (plan fast), every acknowledged row kept, the old one back as a replica by itself."""
     old = leader(ADDRESSES["pg1"])
     observer = next(name for name in ADDRESSES if name != old)
     assert psql(member(observer), "trading_owner", "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (id int)").rc == 0
@@ -66,7 +66,7 @@ def test_the_primarys_host_dies_and_comes_back() -> None:
         killed = time.time()
         podman("kill", f"tf-{old}")
         others = [address for name, address in ADDRESSES.items() if name != old]
-        wait_until(lambda: any(rest(address, "/primary")[0] == 200 for address in others), 45)
+        wait_until(lambda: any(rest(address, "/primary")[0] == 200 for address in others), 30)
         wait_until(lambda: max(acknowledged(observer).values(), default=0) > killed + 5, 15)
     finally:
         member(observer).check_output("touch /tmp/stop")
@@ -76,7 +76,7 @@ def test_the_primarys_host_dies_and_comes_back() -> None:
     outage = max(later - earlier for earlier, later in itertools.pairwise(times))
     print(f"{len(times)} rows acknowledged, none for {outage:.1f} s")
     assert times[0] < killed
-    assert outage < 45
+    assert outage <= 30
 
     podman("start", f"tf-{old}")
     # Asked of itself: to the others it is what it last told etcd, for as long as a lease lasts.

@@ -55,6 +55,23 @@ def test_others_are_refused(role: str, settings: dict[str, str], message: str) -
     assert message in refused.stderr
 
 
+def test_the_pooler_believes_no_server_with_another_name() -> None:
+    """One like it is led to 127.0.0.1, where the same PostgreSQL listens and which its certificate does not carry."""
+    host = member(leader(SOME))
+    changes = "s/^trading = host=[^ ]*/trading = host=127.0.0.1/; s/^listen_port = .*/listen_port = 6433/"
+    changes += "; s/^unix_socket_dir = .*/unix_socket_dir =/; s/^query_wait_timeout = .*/query_wait_timeout = 1/"
+    host.check_output(f"sed '{changes}' /etc/pgbouncer/pgbouncer.ini > /tmp/trial.ini && chmod 644 /tmp/trial.ini")
+    host.check_output("systemd-run --quiet --unit=trial --property=User=postgres pgbouncer /tmp/trial.ini")
+    try:
+        wait_until(lambda: host.socket(f"tcp://{ADDRESSES[leader(SOME)]}:6433").is_listening, 5)
+        assert pooled("SELECT 1", port="6433").rc == 2
+        assert "127.0.0.1" in host.check_output(
+            "journalctl --unit=trial --output=cat --grep='not present in server cert'"
+        )
+    finally:
+        host.check_output("systemctl stop trial; rm /tmp/trial.ini")
+
+
 def test_the_pooler_learns_verifiers_of_pooled_roles_only() -> None:
     """Its role is asked for the others in vain, and may read no table of roles."""
     ask = "SELECT count(*) FROM unnest(ARRAY{}) name, pooler.credentials(name)"

@@ -1,14 +1,14 @@
 """Each hop refuses what it must: plain text, another CA, another name, no user, the wrong user, too many rights."""
 
 import itertools
+import json
 import re
 import socket
 import ssl
 
 import pytest
-from redis_fleet import ADDRESSES, CA, PORTS, TLS, Answer, Case, client_line, primary, role, together
+from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, ask, client_line, primary, role, together
 
-DOORS = {**PORTS, "sentinel": 26379}
 EVERY_DOOR = list(itertools.product(ADDRESSES, DOORS))
 APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "molecule-sentinel-app"}
 
@@ -62,57 +62,65 @@ def test_another_authority_is_not_trusted() -> None:
 
 
 @pytest.mark.parametrize("door", DOORS)
+def test_an_older_tls_is_refused(door: str) -> None:
+    """TLS 1.3 alone: every client here speaks it."""
+    context = ssl.create_default_context(cafile=CA)
+    assert greet(context, door, ADDRESSES[0]) == "TLSv1.3"
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+        greet(context, door, ADDRESSES[0])
+
+
+def greet(context: ssl.SSLContext, door: str, name: str) -> str | None:
+    """Open a session at a door of the first host, as if the name were its, and return the version of TLS."""
+    with (
+        socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=name) as session,
+    ):
+        return session.version()
+
+
+@pytest.mark.parametrize("door", DOORS)
 def test_another_name_is_not_trusted(door: str) -> None:
     """A client that compares names, as the application does, takes the host for no other."""
     context = ssl.create_default_context(cafile=CA)
-
-    def greet(name: str) -> None:
-        with (
-            socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=name),
-        ):
-            pass
-
-    greet(ADDRESSES[0])
+    greet(context, door, ADDRESSES[0])
     for name in (ADDRESSES[1], "redis.example"):
         with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
-            greet(name)
+            greet(context, door, name)
 
 
 def test_one_doors_password_opens_no_other() -> None:
     """The application has three."""
-    pairs = {(door, own): line(door, "app", "PING", password=APP[own]) for door in DOORS for own in DOORS}
+    pairs = {(door, own): line(door, "app", *KNOCK[door], password=APP[own]) for door in DOORS for own in DOORS}
     answers = together(ADDRESSES[0], pairs)
-    assert {door: answers.pop((door, door)).stdout for door in DOORS} == dict.fromkeys(DOORS, "PONG")
+    assert {door: answers.pop((door, door)).status for door in DOORS} == dict.fromkeys(DOORS, 0)
     assert let_in(answers, "WRONGPASS") == {}
 
 
 def test_application_may_do_nothing_beyond_its_keys() -> None:
-    """Administration, the key space as a whole and everybody else's keys are refused."""
+    """GET and SET below its prefix are all that it needs; administration and everybody else's keys are refused."""
     commands = [
+        ("GET", "other:key"),
+        ("SET", "other:key", "x"),
+        ("DEL", "tradefleet:key"),
+        ("HSET", "tradefleet:key", "a", "b"),
+        ("XADD", "tradefleet:key", "*", "a", "b"),
+        ("EVAL", "return redis.call('get', KEYS[1])", "1", "tradefleet:key"),
+        ("PUBLISH", "tradefleet:channel", "x"),
         ("CONFIG", "GET", "maxmemory"),
+        ("INFO",),
         ("FLUSHALL",),
         ("KEYS", "*"),
         ("SCAN", "0"),
-        ("GET", "other:key"),
-        ("PUBLISH", "other:channel", "x"),
         ("ACL", "LIST"),
         ("SHUTDOWN", "NOSAVE"),
         ("REPLICAOF", "NO", "ONE"),
         ("PSYNC", "?", "-1"),
         ("CLIENT", "PAUSE", "1", "WRITE"),
-        ("EVAL", "return redis.call('get', KEYS[1])", "1", "other:key"),
-        ("EVAL", "return redis.call('get', 'other:key')", "0"),
     ]
     cases = {(service, *command): line(service, "app", *command) for service in PORTS for command in commands}
     assert let_in(together(ADDRESSES[0], cases), "(?i)permission") == {}
-
-
-def test_the_cache_takes_less_than_state() -> None:
-    """No scripts, no streams."""
-    commands = [("EVAL", "return 1", "0"), ("XADD", "tradefleet:x", "*", "a", "b")]
-    cases = {command: line("cache", "app", *command) for command in commands}
-    assert let_in(together(ADDRESSES[0], cases), "NOPERM") == {}
 
 
 def test_each_user_has_one_purpose() -> None:
@@ -131,16 +139,16 @@ def test_each_user_has_one_purpose() -> None:
 
 def test_sentinels_clients_ask_and_order_nothing() -> None:
     """The application finds the primary of either service, and may not move it; nor may the other Sentinels."""
-    find, move = "GET-MASTER-ADDR-BY-NAME", "FAILOVER"
+    find = ("--json", "SENTINEL", "MASTERS")
+    orders = [("SENTINEL", "FAILOVER", service) for service in PORTS]
     cases = {
-        (user, order, service): line("sentinel", user, "SENTINEL", order, service, password=f"molecule-sentinel-{user}")
+        (user, command): line("sentinel", user, *command, password=f"molecule-sentinel-{user}")
         for user in ("app", "peer")
-        for order in (find, move)
-        for service in PORTS
+        for command in (find, *orders)
     }
     answers = together(ADDRESSES[0], cases)
-    for service, port in PORTS.items():
-        assert answers.pop(("app", find, service)).stdout.split() == [primary(ADDRESSES[0], service), str(port)]
+    found = {each["name"]: each["ip"] for each in json.loads(answers.pop(("app", find)).stdout)}
+    assert found == {service: primary(ADDRESSES[0], service) for service in PORTS}
     assert let_in(answers, "NOPERM") == {}
 
 
@@ -201,3 +209,26 @@ def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], n
     assert "REPLICA sync started" in log
     assert SYNCED not in log
     assert ROGUES[name][1] in log
+
+
+def test_a_sentinel_shows_its_password_to_nobody_of_another_authority() -> None:
+    """Two that nobody knows, each with a user of its own that Redis does not know either: it hears of one of them."""
+    asked = ADDRESSES[0]
+    authorities = {"trusts": "/etc/ssl/tradefleet/ca.crt", "trusts-not": "/etc/ssl/certs/ca-certificates.crt"}
+    lines = {}
+    for user, authority in authorities.items():
+        settings = f"""port 0
+            unixsocket /run/{user}.sock
+            dir /run
+            tls-replication yes
+            tls-ca-cert-file {authority}
+            tls-cert-file /etc/ssl/tradefleet/host.crt
+            tls-key-file /etc/ssl/tradefleet/host.key
+            sentinel monitor state {asked} {PORTS["state"]} 9
+            sentinel auth-user state {user}
+            sentinel auth-pass state x"""
+        run = f"echo '{settings}' > /run/{user}.conf; timeout 3 redis-sentinel /run/{user}.conf"
+        lines[user] = ("sh", "-c", run)
+    together(ADDRESSES[1], lines)
+    refused = {entry["username"] for entry in json.loads(ask(asked, "--json", "ACL", "LOG"))}
+    assert refused & {*authorities} == {"trusts"}

@@ -6,13 +6,14 @@ import pytest
 from redis_fleet import (
     ADDRESSES,
     HOSTS,
-    as_app,
+    PORTS,
     ask_sentinel,
     healthy,
     on,
     podman,
     primary,
     role,
+    spread,
     wait,
     writing,
 )
@@ -26,6 +27,47 @@ def test_sentinels_could_replace_the_primary(service: str) -> None:
     """All three see each other."""
     for address in ADDRESSES:
         assert ask_sentinel(address, "CKQUORUM", service).startswith("OK 3 usable Sentinels")
+
+
+def test_a_dead_host_is_replaced_and_stays_replaced() -> None:
+    """Writes wait for 8 s at the most, none is lost; it comes back as a replica, and the playbook leaves it at that."""
+    # Here and not later: the first run has put both primaries on one host.
+    old = primary(ADDRESSES[0])
+    survivors = [address for address in ADDRESSES if address != old]
+    try:
+        with writing("state") as state, writing("cache") as cache:
+            podman("kill", f"tf-{HOSTS[old]}")
+        writers = {"state": state, "cache": cache}
+        new = {service: primary(survivors[0], service) for service in writers}
+        assert old not in new.values()
+        for service, writer in writers.items():
+            print(f"{service}: {len(writer.acknowledged)} writes acknowledged, longest gap {writer.gap:.1f} s")
+            assert writer.gap <= 8
+            assert writer.lost() == []
+    finally:
+        podman("start", f"tf-{HOSTS[old]}")
+
+    for service in writers:
+        wait(30, lambda service=service: healthy(service))  # type: ignore[misc]  # (as in test_redis.py)
+    spread("tradefleet:test:failover", uuid.uuid4().hex)
+
+    assert converge().stdout.count("changed=0 ") == len(ADDRESSES)
+    assert {service: primary(ADDRESSES[0], service) for service in new} == new
+    assert [role(leads, service) for service, leads in new.items()] == [["primary"]] * 2
+
+
+def test_a_killed_process_comes_back_before_sentinel_acts() -> None:
+    """Writes wait for 2 s at the most, and what «state» has acknowledged is there; the cache comes back empty."""
+    leads = {service: primary(ADDRESSES[0], service) for service in PORTS}
+    with writing("state") as state, writing("cache") as cache:
+        for service, address in leads.items():
+            on(address, "systemctl", "kill", "--signal=KILL", f"redis-server@{service}")
+    for service, writer in (("state", state), ("cache", cache)):
+        print(f"{service}: {len(writer.acknowledged)} writes acknowledged, longest gap {writer.gap:.1f} s")
+        assert writer.gap <= 2
+        assert primary(ADDRESSES[0], service) == leads[service]
+        wait(20, lambda service=service: healthy(service))  # type: ignore[misc]  # (as in test_redis.py)
+    assert state.lost() == []
 
 
 def test_a_planned_switch_loses_no_write() -> None:
@@ -79,37 +121,3 @@ def prefer(priority: str, leads: str) -> None:
         # mypy infers no type for a lambda with a default, and without one all rounds would share the last value.
         wait(20, lambda replicas=replicas: on(*replicas).count(heard) == 2)  # type: ignore[misc]
         ask_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")
-
-
-def test_dead_primaries_are_replaced_and_stay_replaced() -> None:
-    """A killed host costs writes for at most 15 s; it comes back as a replica, and the playbook leaves it at that."""
-    old = primary(ADDRESSES[0])
-    survivors = [address for address in ADDRESSES if address != old]
-    key, value = "tradefleet:test:failover", uuid.uuid4().hex
-    as_app(survivors[0], old, "SET", key, value)
-    as_app(survivors[0], old, "WAIT", "2", "1000")
-
-    podman("kill", f"tf-{HOSTS[old]}")
-    try:
-        for service in ("state", "cache"):
-            # mypy cannot tell the types of a lambda's defaults
-            seconds = wait(15, lambda service=service: written(survivors[0], f"{key}:after", service))  # type: ignore[misc]
-            print(f"{service}: first write {seconds:.1f} s after the kill, or after the other service's")
-        new = {service: primary(survivors[0], service) for service in ("state", "cache")}
-        assert old not in new.values()
-        assert as_app(survivors[0], new["state"], "GET", key) == value
-    finally:
-        podman("start", f"tf-{HOSTS[old]}")
-
-    for service in ("state", "cache"):
-        wait(30, lambda service=service: healthy(service))  # type: ignore[misc]  # (as above)
-    wait(30, lambda: as_app(old, old, "GET", f"{key}:after") == "1")
-
-    assert converge().stdout.count("changed=0 ") == len(ADDRESSES)
-    assert {service: primary(ADDRESSES[0], service) for service in new} == new
-    assert [role(leads, service) for service, leads in new.items()] == [["primary"]] * 2
-
-
-def written(via: str, key: str, service: str) -> bool:
-    """Tell whether the primary that Sentinel names takes a write."""
-    return as_app(via, primary(via, service), "SET", key, "1", service=service) == "OK"

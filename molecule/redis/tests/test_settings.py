@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from redis_fleet import (
     ADDRESSES,
     HOSTS,
@@ -15,7 +16,7 @@ from redis_fleet import (
     wait,
     writing,
 )
-from scenario import converge
+from scenario import converge, would_change
 
 # Certificates have a scenario of their own.
 ROLES = ("--tags", "redis,sentinel")
@@ -31,6 +32,25 @@ def test_limits_that_the_host_cannot_hold_are_refused() -> None:
     assert "Lower them in the inventory's group_vars" in said
     assert "changed=0" in said
     assert settings(ADDRESSES[0], "maxmemory", service="cache")["maxmemory"] == str(128 * 1024**2)
+
+
+def test_check_mode_tells_the_truth() -> None:
+    """Nothing would change; with another limit, that would be set, and is not."""
+    assert would_change() == set()
+    assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {"redis : Settings | Set what differs in state"}
+    assert settings(ADDRESSES[0], "maxmemory")["maxmemory"] == str(256 * 1024**2)
+
+
+@pytest.mark.parametrize("quorum", [1, 4])
+def test_a_quorum_of_a_minority_or_of_nobody_is_refused(quorum: int) -> None:
+    """With the number that would do."""
+    extra = ("-e", f"sentinel_quorum={quorum}", "--limit", HOSTS[ADDRESSES[0]], "--tags", "sentinel")
+    refused = converge(*extra, check=False)
+    said = " ".join(refused.stdout.split())
+    assert refused.returncode != 0
+    assert f"sentinel_quorum is {quorum}, and each of the 3 hosts" in said
+    assert "Set it to 2 in the inventory's group_vars" in said
+    assert "changed=0" in said
 
 
 def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> None:

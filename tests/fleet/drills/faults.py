@@ -7,22 +7,22 @@ import subprocess
 import time
 from collections.abc import Iterable
 
-from health import postgres_healthy, ready, redis_healthy, redis_primary, redis_role, replica
-from lab import ADDRESSES, DATA, Meter, leader, on, play, power_off, power_on, traffic, wait
+from health import postgres_healthy, ready, redis_healthy, replica
+from lab import ADDRESSES, DATA, Meter, leader, on, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
 
 
 def flows(run: Meter, seconds: float = 90) -> None:
-    """Wait until traffic has flowed again for a while: 300 further successes."""
-    before = run.state()["ok"]
-    wait(lambda: run.state()["ok"] > before + 300, seconds, "traffic flows again")
+    """Wait until traffic has flowed again for a while: 90 further orders, since reads may come from replicas."""
+    before = run.state()["acknowledged"]
+    wait(lambda: run.state()["acknowledged"] > before + 90, seconds, "traffic flows again")
 
 
-def off(host: str, run: Meter) -> None:
+def off(host: str, run: Meter, seconds: float = 90) -> None:
     """Cut a host's power, wait until the others do its work, and start it again."""
     power_off(host)
-    flows(run)
+    flows(run, seconds)
     power_on(host)
 
 
@@ -59,16 +59,6 @@ def others(*hosts: str) -> list[str]:
     return [host for host in DATA if host not in hosts]
 
 
-def redis_apart() -> str:
-    """Have Redis' primary on another host than PostgreSQL's, so that a fault hits one of them, and return it."""
-    if redis_primary() == leader():
-        # Refused until Sentinel has heard that a replica which was away is good again.
-        ask = "sentinel-cli-state SENTINEL FAILOVER state"
-        wait(lambda: "OK" in on(others(leader())[0], ask, check=False), 60, "Sentinel moves Redis' primary")
-        wait(lambda: redis_role(leader())[0] == "slave" and redis_healthy(), 60, "Redis' primary is elsewhere")
-    return redis_primary()
-
-
 def postmaster_killed(run: Meter) -> None:
     """Kill PostgreSQL's first process on the primary; its children end with it."""
     on(leader(), "kill -9 $(head -n 1 /var/lib/postgresql/17/tradefleet/postmaster.pid)")
@@ -78,6 +68,29 @@ def postmaster_killed(run: Meter) -> None:
 def patroni_killed(run: Meter) -> None:
     """Kill Patroni on the primary; PostgreSQL stays."""
     on(leader(), "kill -9 $(systemctl show -p MainPID --value patroni)")
+    flows(run)
+
+
+def postmaster_stopped(run: Meter) -> None:
+    """Stop PostgreSQL's first process on the primary for a while: it lets nobody in; who was in before is served."""
+    host = leader()
+    _process_stopped(host, on(host, "head -n 1 /var/lib/postgresql/17/tradefleet/postmaster.pid").strip(), run)
+
+
+def patroni_stopped(run: Meter) -> None:
+    """Stop Patroni on the primary for a while: its lease ends and another one leads, while its PostgreSQL lives on."""
+    host = leader()
+    _process_stopped(host, on(host, "systemctl show -p MainPID --value patroni").strip(), run)
+    wait(postgres_healthy, 120, "the former primary follows")
+    assert leader() != host
+
+
+def _process_stopped(host: str, process: str, run: Meter) -> None:
+    on(host, f"kill -STOP {process}")
+    try:
+        time.sleep(FROZEN_SECONDS)
+    finally:
+        on(host, f"kill -CONT {process}")
     flows(run)
 
 
@@ -148,91 +161,6 @@ def in_turn(run: Meter) -> None:
     for number in range(10):
         off(DATA[number % 3], run)
         wait(lambda: postgres_healthy() and redis_healthy(), 120, f"round {number + 1}: healthy again")
-
-
-def switchover(run: Meter) -> None:
-    """Have the primary hand over to the synchronous replica, as an operator would."""
-    play("switchover")
-    flows(run)
-
-
-def setting_rolled(run: Meter) -> None:
-    """Change a setting that needs a restart and change it back: two rolls through the cluster."""
-    play("site", postgresql_shared_buffers="136MB")
-    play("site")
-    flows(run)
-
-
-def minor_upgrade(run: Meter) -> None:
-    """Upgrade, with PostgreSQL's and Patroni's packages as if they had just been installed on each member."""
-    for host in DATA:
-        on(host, "touch /var/lib/dpkg/info/postgresql-17.list /var/lib/dpkg/info/patroni.list")
-    play("upgrade_postgresql")
-    flows(run)
-
-
-def password_rotated(run: Meter) -> None:
-    """Change the application's password on both colours: rotate, cut over, rotate, cut back."""
-    if not traffic()["release_green"]:
-        play("deploy", deploy_release=traffic()["release_blue"])
-    for _ in range(2):
-        play("rotate_db_password", user="app")
-        play("cutover")
-    flows(run)
-
-
-def redis_killed(run: Meter) -> None:
-    """Kill Redis on its primary; systemd starts it again."""
-    on(redis_apart(), "kill -9 $(systemctl show -p MainPID --value redis-server@state)")
-    flows(run)
-
-
-def redis_stopped(run: Meter) -> None:
-    """Stop the process of Redis on its primary for a while: it lives, keeps its connections, and answers nobody."""
-    host = redis_apart()
-    on(host, "systemctl kill --signal=STOP redis-server@state")
-    try:
-        time.sleep(FROZEN_SECONDS)
-        flows(run)
-    finally:
-        on(host, "systemctl kill --signal=CONT redis-server@state")
-
-
-def cache_killed(run: Meter) -> None:
-    """Kill the cache on its primary; systemd starts it again, empty."""
-    on(redis_primary("cache"), "kill -9 $(systemctl show -p MainPID --value redis-server@cache)")
-    flows(run)
-
-
-def redis_primary_off(run: Meter) -> None:
-    """Cut the power of the host of Redis' primary."""
-    off(redis_apart(), run)
-
-
-def redis_primary_frozen(run: Meter) -> None:
-    """Freeze the host of Redis' primary."""
-    frozen([redis_apart()])
-    flows(run)
-
-
-def redis_primary_cut(run: Meter) -> None:
-    """Cut Redis' primary from the other two data hosts."""
-    host = redis_apart()
-    cut(host, others(host))
-    flows(run)
-
-
-def redis_gone(run: Meter) -> None:
-    """Stop every Redis and every Sentinel for a minute."""
-    units = "redis-server@state redis-server@cache redis-sentinel@state"
-    for host in DATA:
-        on(host, f"systemctl stop {units}")
-    try:
-        time.sleep(FROZEN_SECONDS)
-        flows(run)
-    finally:
-        for host in DATA:
-            on(host, f"systemctl start --no-block {units}")
 
 
 def haproxy_killed(run: Meter) -> None:

@@ -65,6 +65,16 @@ def _healthy(service: str) -> bool:
     return len(primaries) == 1 and following == primaries * 2 and told == set(primaries)
 
 
+def no_client_on_a_replica() -> bool:
+    """Tell whether every connection of the application to Redis is one to a primary, idle ones included."""
+    return not any(
+        " user=app " in on(host, f"redis-cli-{service} CLIENT LIST", check=False)
+        for service in REDIS
+        for host in DATA
+        if redis_role(host, service)[0] == "slave"
+    )
+
+
 def ready(host: str) -> bool:
     """Tell whether the application on a host says that it is ready."""
     ask = f"curl -fsS --max-time 3 --cacert /etc/ssl/tradefleet/ca.crt https://{ADDRESSES[host]}:8443/readyz"
@@ -100,6 +110,7 @@ HEALTH: tuple[tuple[str, Callable[[], bool]], ...] = (
     ("etcd: every member answers", etcd_healthy),
     ("PostgreSQL: a leader, two streaming replicas, one of them synchronous", postgres_healthy),
     ("Redis: for each service a primary, two replicas, and Sentinels that agree", redis_healthy),
+    ("Redis: no client of the application is left on a replica", no_client_on_a_replica),
     ("both load balancers answer, and one has the address", edges_healthy),
     ("the application ready on every host that runs a release", apps_ready),
 )

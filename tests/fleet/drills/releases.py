@@ -1,42 +1,78 @@
 """Operations in a row, counted: cutovers, canary steps and reloads, with clients of HTTP/1.1 and of HTTP/2."""
 
+import json
 import re
 import subprocess
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from lab import ADDRESSES, BOTH, EDGES, LAB, Meter, measured, on, play, traffic, wait
+from lab import ADDRESSES, BOTH, EDGES, LAB, Meter, api_key, measured, on, play, reader_key, traffic, wait
 
 ROUNDS = 20
-# Over HTTP/2, to each load balancer; the meter sends the rest of the hundred thousand while these are on their way.
-REQUESTS = 30_000
-CLIENTS, PACE = 4, 12
+# Over HTTP/2, through each load balancer. For cutovers the meter sends the rest of the hundred thousand meanwhile.
+CUTOVER_REQUESTS, CANARY_REQUESTS = 30_000, 20_000
+CLIENTS, PACE = 2, 12
+ORDER = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1", "limit_price": "1.25"}
+# Cookies, to nginx clients 43, 50, 7 and 93 of a hundred: each canary step below moves both of lb1, and of lb2 the
+# canary has the one who reads, so that it never has the larger share of orders, which take longer.
+COOKIES = ("h2-3", "h2-5", "h2-0", "h2-7")
 
 
 @contextmanager
-def http2(requests: int = REQUESTS) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Read over HTTP/2 from both load balancers during the block, and wait for the last answer: none may fail."""
-    argv = ["h2load", f"--requests={requests}", f"--clients={CLIENTS}", f"--rps={PACE}"]
-    loads = [
-        subprocess.Popen(
-            [*argv, f"--connect-to={ADDRESSES[edge]}:443", "https://tradefleet.test/version"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for edge in EDGES
-    ]
-    try:
-        yield loads
-        outputs = [load.communicate(timeout=1200)[0] for load in loads]
-    finally:
-        for load in loads:
-            load.kill()
-    for edge, output in zip(EDGES, outputs, strict=True):
+def http2(requests: int) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Send so many requests through each load balancer over HTTP/2 during the block, and wait for the last answer.
+
+    Half of them read the list of orders, half place an order, the same again and again. None may fail, and both colours
+    have to answer.
+    """
+    began = time.time()
+    ways = [(edge, verb) for edge in EDGES for verb in ("GET", "POST")]
+    with TemporaryDirectory() as folder:
+        body = Path(folder) / "order.json"
+        body.write_text(json.dumps(ORDER))
+        loads = [
+            _load(edge, verb, requests // 2, cookie, body) for (edge, verb), cookie in zip(ways, COOKIES, strict=True)
+        ]
+        try:
+            yield loads
+            outputs = [load.communicate(timeout=1200)[0] for load in loads]
+        finally:
+            for load in loads:
+                load.kill()
+    for (edge, verb), output in zip(ways, outputs, strict=True):
         assert re.search("Application protocol: h2", output), output
         counts = re.search(r"requests: .*", output)
         assert counts
-        measured(f"HTTP/2 through {edge}: {counts[0]}")
-        assert f" {requests} succeeded, 0 failed, 0 errored, 0 timeout" in counts[0]
+        measured(f"HTTP/2, {verb} through {edge}: {counts[0]}")
+        assert f" {requests // 2} succeeded, 0 failed, 0 errored, 0 timeout" in counts[0]
+    time.sleep(2)  # nginx writes its log once a second
+    for edge in EDGES:
+        answered = _answered(edge, began)
+        measured(f"HTTP/2 through {edge}, by colour: {', '.join(answered)}")
+        assert len(answered) == 2
+
+
+def _load(edge: str, verb: str, requests: int, cookie: str, body: Path) -> "subprocess.Popen[str]":
+    argv = ["h2load", f"--requests={requests}", f"--clients={CLIENTS}", f"--rps={PACE}"]
+    argv += [f"--connect-to={ADDRESSES[edge]}:443", f"--header=Cookie: tradefleet_client={cookie}"]
+    if verb == "POST":
+        argv += [f"--data={body}", "--header=Content-Type: application/json"]
+        argv += [f"--header=Idempotency-Key: {uuid.uuid4()}", f"--header=Authorization: Bearer {api_key()}"]
+    else:
+        argv += [f"--header=Authorization: Bearer {reader_key()}"]
+    return subprocess.Popen([*argv, "https://tradefleet.test/v1/orders"], stdout=subprocess.PIPE, text=True)
+
+
+def _answered(edge: str, since: float) -> list[str]:
+    """Return how many requests over HTTP/2 each colour has answered: "12 blue", as the load balancer logged it."""
+    wanted = f"""/"protocol":"HTTP.2.0"/ && /"uri":".v1.orders"/ && $2 + 0 >= {since:.0f}"""
+    colors = """grep -o '"color":"[a-z]*"' | cut -d '"' -f 4 | sort | uniq -c"""
+    log = on(edge, f"""awk -F '"epoch":' '{wanted}' /var/log/nginx/access.log | {colors}""")
+    return [" ".join(line.split()) for line in log.splitlines()]
 
 
 def other_has_a_release() -> None:
@@ -49,13 +85,16 @@ def other_has_a_release() -> None:
 def cutovers(run: Meter) -> None:
     """Cut over twenty times, and on until a hundred thousand requests have been sent."""
     other_has_a_release()
-    rounds = 0
-    with http2() as loads:
-        while rounds < ROUNDS or any(load.poll() is None for load in loads):
+    apart: list[float] = []
+    with http2(CUTOVER_REQUESTS) as loads:
+        while len(apart) < ROUNDS or any(load.poll() is None for load in loads):
             play("cutover", cutover_soak_seconds="0")
-            rounds += 1
-    wait(lambda: run.state()["sent"] >= 100_000 - len(EDGES) * REQUESTS, 600, "a hundred thousand requests")
-    measured(f"{rounds} cutovers in a row")
+            # A renamed link is a finished flip, and the lab has one clock.
+            flips = [float(on(edge, "stat --format=%.Z /etc/nginx/traffic")) for edge in EDGES]
+            apart.append(max(flips) - min(flips))
+    wait(lambda: run.state()["sent"] >= 100_000 - len(EDGES) * CUTOVER_REQUESTS, 600, "a hundred thousand requests")
+    measured(f"{len(apart)} cutovers in a row; the load balancers disagreed for {max(apart):.2f} s at most")
+    assert max(apart) <= 2
     if traffic()["traffic_live_color"] != "blue":
         play("cutover", cutover_to="blue", cutover_soak_seconds="0")
 
@@ -63,10 +102,15 @@ def cutovers(run: Meter) -> None:
 def canary_steps(_run: Meter) -> None:
     """Give the idle colour twenty different shares of the clients, one after the other, and take them back."""
     other_has_a_release()
-    # Such that both colours soon have the judge's sample: on fewer requests a busy moment of one of them is a verdict.
-    for percent in range(50 - ROUNDS, 50 + ROUNDS, 2):
-        play("canary", percent=str(percent), canary_seconds="5")
-    play("canary", percent="0")
+    # To and fro: a quarter of the clients goes to the other colour at each step, and neither lacks the judge's sample.
+    shares = [share for few in range(20, 20 + ROUNDS, 2) for share in (few, 100 - few)]
+    steps = 0
+    with http2(CANARY_REQUESTS) as loads:
+        while steps < ROUNDS or any(load.poll() is None for load in loads):
+            play("canary", percent=str(shares[steps % ROUNDS]), canary_seconds="5")
+            steps += 1
+        play("canary", percent="0")
+    measured(f"{steps} canary steps in a row")
 
 
 def reloads(_run: Meter) -> None:

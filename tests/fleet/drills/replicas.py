@@ -8,25 +8,28 @@ from tempfile import TemporaryDirectory
 import yaml
 from faults import flows
 from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
+from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"
 LIMIT = f"--limit={HOST},app,localhost"
 
 
 def come_and_go(run: Meter) -> None:
-    """Add it to a fleet that has orders; make it anew, alone; retire it."""
+    """Add it to a fleet that has orders; make it anew, alone; retire it, which leaves its data on it."""
     with TemporaryDirectory() as folder:
         added, retired = (_inventory(Path(folder), group) for group in ("postgres", "postgres_retired"))
         try:
             _lab("create", added)
             alone = f"--limit={HOST},localhost"
-            refused = play("site", f"--inventory={added}", alone, check=False)
-            assert refused.returncode != 0
-            assert "does not know it. Run the application hosts along" in refused.stdout
+            _refused(added, alone)
             _lab("destroy", added)
             _lab("create", added)
             joined = _site(added, LIMIT)
             _serves()
+            with trying_to_write(HOST) as written:
+                flows(run)
+            # It never led, so its own PostgreSQL has taken nothing.
+            assert written == []
             _lab("destroy", added)
             # Whoever knows it already knows it still, so only the host itself is left to do: the price of the rest.
             _lab("create", added)
@@ -37,6 +40,7 @@ def come_and_go(run: Meter) -> None:
             assert changes(play("site", f"--inventory={added}", LIMIT)) == []
             _site(retired, f"--limit={HOST},app,postgres,localhost")
             _gone()
+            _refused(added, alone)
             flows(run)
         finally:
             _lab("destroy", added)
@@ -61,6 +65,13 @@ def _site(inventory: Path, *arguments: str) -> float:
     began = time.monotonic()
     play("site", f"--inventory={inventory}", *arguments)
     return time.monotonic() - began
+
+
+def _refused(inventory: Path, alone: str) -> None:
+    """No proxy knows it, and it must not come to lead."""
+    refused = play("site", f"--inventory={inventory}", alone, check=False)
+    assert refused.returncode != 0
+    assert "does not know it. Run the application hosts along" in refused.stdout
 
 
 def _serves() -> None:

@@ -16,7 +16,8 @@ RESULTS = LAB / "drills"
 class Result:
     """What a drill showed; `notes` are figures that only it has, and `broken` names what did not hold.
 
-    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended.
+    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended. `repeated` orders were sent
+    again after that, of which some failed or became another order than the one that had been acknowledged.
     """
 
     name: str
@@ -25,10 +26,14 @@ class Result:
     read_gap: float
     failed_writes: int
     failed_reads: int
+    replica_reads: int
     requests: int
     acknowledged: int
     lost: int
     duplicated: int
+    repeated: int
+    repeated_failed: int
+    repeated_other_id: int
     healthy_after: float
     primaries: list[str]
     notes: list[str]
@@ -45,7 +50,7 @@ def run(drill: Drill, folder: Path) -> Result:
     with writers() as written, meter(folder, **drill.load) as traffic:
         drill.fault(traffic)
         healthy_after = sum(wait(healthy, 180, f"after {drill.breaks}: {what}") for what, healthy in HEALTH)
-    groups, comparison = traffic.report["groups"], traffic.report["comparison"]
+    groups, comparison, repeats = (traffic.report[name] for name in ("groups", "comparison", "repeats"))
     assert comparison["compared"], comparison
     result = Result(
         name=drill.name,
@@ -54,10 +59,14 @@ def run(drill: Drill, folder: Path) -> Result:
         read_gap=round(groups["reads"]["longest_gap"]["seconds"], 1),
         failed_writes=groups["writes"]["failed"],
         failed_reads=groups["reads"]["failed"],
+        replica_reads=traffic.report["replica_reads"],
         requests=groups["all"]["sent"],
         acknowledged=comparison["acknowledged"],
         lost=comparison["lost"],
         duplicated=comparison["duplicated"],
+        repeated=repeats["sent"],
+        repeated_failed=repeats["failed"],
+        repeated_other_id=repeats["other_id"],
         healthy_after=round(healthy_after, 1),
         primaries=list(dict.fromkeys(write.host for write in written)),
         notes=figures()[noted:],
@@ -79,10 +88,14 @@ def judged(drill: Drill, result: Result) -> list[str]:
         "failed_reads": drill.failed_reads,
         "lost": 0,
         "duplicated": 0,
+        "repeated_failed": 0,
+        "repeated_other_id": 0,
     }
     measured = asdict(result)
-    return [
+    broken = [
         f"{name} is {measured[name]}, the bound {limit}"
         for name, limit in limits.items()
         if limit is not None and measured[name] > limit
     ]
+    # Without them the bounds on reads would be the primary's alone.
+    return broken if result.replica_reads else [*broken, "replica_reads is 0: no replica has answered"]

@@ -1,5 +1,6 @@
 """How sure the judge is, and what a shadow costs those who are served."""
 
+import re
 import subprocess
 import tempfile
 import time
@@ -8,11 +9,13 @@ from statistics import quantiles
 
 from building import before_each_request, build
 from judge import bounds
-from lab import BOTH, EDGES, PROJECT, Meter, api_key, measured, on, play, playbook_command, traffic
+from lab import BOTH, EDGES, Meter, api_key, measured, on, play, playing, traffic
 from releases import other_has_a_release
 
 # Ten canaries in a row.
 ROUNDS = 10
+# A tenth of a hundred requests a second are the judge's sample of 200 in twenty seconds; the rest is for looking twice.
+WITHDRAWN_SECONDS = 45
 # Seconds with a shadow and without one, each time, and how many times: an interval of p99 that says something needs
 # thousands of answers.
 WINDOW = 40
@@ -33,20 +36,31 @@ def canary_equal(_run: Meter) -> None:
 
 def canary_slow(_run: Meter) -> None:
     """Give a tenth of the clients to a release that takes 50 ms longer for each request: it must be withdrawn."""
+    _withdrawn("takes 50 ms longer", "0.4.2", "time.sleep(0.05)", "its p50 is at least")
+
+
+def canary_errors(_run: Meter) -> None:
+    """Give a tenth of the clients to a release that fails one request in twenty: it must be withdrawn."""
+    _withdrawn("fails 5 % of its requests", "0.4.3", "assert random.random() >= 0.05", "of its requests failed")
+
+
+def _withdrawn(what: str, version: str, statement: str, reason: str) -> None:
     before = traffic()
     with tempfile.TemporaryDirectory() as source:
-        archive = build(Path(source), "0.4.2", before_each_request("time.sleep(0.05)"))
-    play("deploy", deploy_release="0.4.2")
+        archive = build(Path(source), version, before_each_request(statement))
+    play("deploy", deploy_release=version)
     archive.unlink()
     withdrawn = play("canary", check=False, percent="10", canary_seconds="60")
     assert withdrawn.returncode != 0
-    assert "is worse: its p50 is at least" in withdrawn.stdout, withdrawn.stdout[-3000:]
+    verdict = re.search(r"is worse: (.*?) After (\d+) s:", withdrawn.stdout)
+    assert verdict, withdrawn.stdout[-3000:]
+    assert reason in verdict[1]
     assert "back on" in withdrawn.stdout
     assert traffic()["traffic_live_color"] == before["traffic_live_color"]
     # As it was, so that site.yml finds the archive of what it is to install.
     play("deploy", deploy_release=before["release_blue"] or before["release_green"])
-    verdict = withdrawn.stdout.split("is worse: ")[1].split(": {")[0]
-    measured(f"A release that takes 50 ms longer: withdrawn, {verdict}")
+    measured(f"A release that {what}: withdrawn after {verdict[2]} s (bound {WITHDRAWN_SECONDS} s), {verdict[1]}")
+    assert int(verdict[2]) <= WITHDRAWN_SECONDS
 
 
 def shadow(_run: Meter) -> None:
@@ -101,18 +115,10 @@ def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
     time.sleep(WINDOW)
     without = (quiet, time.time())
     began: list[float] = []
-    with subprocess.Popen(
-        playbook_command("shadow", {"percent": "5", "shadow_seconds": str(WINDOW)}),
-        cwd=PROJECT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "[Let reads come]" in line:
-                began.append(time.time())
-                assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
-    assert process.returncode == 0
+    for line in playing("shadow", percent="5", shadow_seconds=str(WINDOW)):
+        if "[Let reads come]" in line:
+            began.append(time.time())
+            assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
     return without, (began[0] + 1, began[0] + WINDOW)
 
 

@@ -1,7 +1,8 @@
 """Who takes writes? A client on each data host keeps trying its own PostgreSQL, past everything that routes."""
 
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from lab import DATA, leader, on, wait
@@ -44,24 +45,31 @@ def writers() -> Iterator[list[Write]]:
     """Try to write on each data host during the block; afterwards the list holds what was acknowledged, in order."""
     found: list[Write] = []
     on(leader(), "su postgres -c 'psql -qc \"CREATE TABLE IF NOT EXISTS drill_writes (at timestamptz DEFAULT now())\"'")
-    for host in DATA:
-        _write(host, "/usr/local/sbin/drill-writer", SCRIPT)
-        _write(host, "/etc/systemd/system/drill-writer.service", UNIT)
-        on(host, "rm -f /var/lib/postgresql/drill-writes && chmod 0755 /usr/local/sbin/drill-writer")
-        on(host, "systemctl daemon-reload && systemctl enable --quiet --now drill-writer")
     try:
-        wait(lambda: any(_written(host) for host in DATA), 20, "the primary takes writes directly")
+        with ExitStack() as stack:
+            each = [stack.enter_context(trying_to_write(host)) for host in DATA]
+            wait(lambda: any(_written(host) for host in DATA), 20, "the primary takes writes directly")
+            yield found
+        found += sorted(itertools.chain.from_iterable(each), key=lambda write: write.at)
+    finally:
+        on(leader(), "su postgres -c 'psql -qc \"DROP TABLE drill_writes\"'")
+
+
+@contextmanager
+def trying_to_write(host: str) -> Iterator[list[Write]]:
+    """Try to write on one host during the block; afterwards the list holds what it acknowledged."""
+    found: list[Write] = []
+    _write(host, "/usr/local/sbin/drill-writer", SCRIPT)
+    _write(host, "/etc/systemd/system/drill-writer.service", UNIT)
+    on(host, "rm -f /var/lib/postgresql/drill-writes && chmod 0755 /usr/local/sbin/drill-writer")
+    on(host, "systemctl daemon-reload && systemctl enable --quiet --now drill-writer")
+    try:
         yield found
     finally:
-        for host in DATA:
-            on(host, "systemctl disable --quiet --now drill-writer", check=False)
-            found += _written(host)
-            files = (
-                "/usr/local/sbin/drill-writer /etc/systemd/system/drill-writer.service /var/lib/postgresql/drill-writes"
-            )
-            on(host, f"rm -f {files}", check=False)
-        found.sort(key=lambda write: write.at)
-        on(leader(), "su postgres -c 'psql -qc \"DROP TABLE drill_writes\"'")
+        on(host, "systemctl disable --quiet --now drill-writer", check=False)
+        found += _written(host)
+        files = "/usr/local/sbin/drill-writer /etc/systemd/system/drill-writer.service /var/lib/postgresql/drill-writes"
+        on(host, f"rm -f {files}", check=False)
 
 
 def _write(host: str, path: str, content: str) -> None:

@@ -1,0 +1,165 @@
+"""From an order to its activity: once, by the workers that are told to, whatever happens to them meanwhile."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+LIVE = testinfra.get_host("podman://tf-app2")
+URL = "https://10.203.0.108:8443"
+CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
+KEY = "-H 'Authorization: Bearer molecule-molecule-molecule-molecule-1'"
+ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
+UNIT = "tradefleet-worker"
+PROGRAM = "/opt/tradefleet/current/venv/bin/tradefleet-worker"
+
+
+def sql(host: Host, query: str) -> str:
+    """Ask the primary as its superuser."""
+    return str(host.check_output(f'runuser -u postgres -- psql -AtX -d tradefleet -c "{query}"'))
+
+
+def place(host: Host, count: int) -> str:
+    """Place orders; return what their keys begin with."""
+    run = str(uuid.uuid4())
+    each = f"{CURL} -o /dev/null -w '%{{http_code}}\\n' {KEY} -H 'Idempotency-Key: {run}-NUMBER' --json '{ORDER}'"
+    answers = host.check_output(f"seq {count} | xargs -P 4 -I NUMBER {each} {URL}/v1/orders").split()
+    assert answers == ["201"] * count
+    return run
+
+
+def effects(host: Host, run: str) -> dict[str, str]:
+    """Return how many of these orders have led to how many activities: {"0": "3", "1": "17"}."""
+    seen = "SELECT order_id, count(*) AS times FROM activity GROUP BY order_id"
+    found = sql(
+        host,
+        f"SELECT coalesce(times, 0), count(*) FROM orders LEFT JOIN ({seen}) AS seen ON seen.order_id = orders.id "
+        f"WHERE idempotency_key LIKE '{run}-%' GROUP BY 1",
+    )
+    return dict(line.split("|") for line in found.splitlines())
+
+
+def wait(until: Callable[[], bool], seconds: float = 60) -> None:
+    """Ask again and again; too long is a failure."""
+    ends_at = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < ends_at
+        time.sleep(0.1)
+
+
+def shown(host: Host, name: str) -> str:
+    """Return a property of a host's worker."""
+    return str(host.check_output(f"systemctl show -p {name} --value {UNIT}"))
+
+
+@contextmanager
+def held(host: Host) -> Iterator[str]:
+    """Have a worker in the middle of a batch of 20, waiting for a lock that ends 3 s after the block began."""
+    LIVE.check_output(f"systemctl stop {UNIT}")
+    run = place(host, 20)
+    lock = "BEGIN; LOCK TABLE activity IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT;"
+    with ThreadPoolExecutor(1) as pool:
+        locked = pool.submit(sql, host, lock)
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_other' AND wait_event_type = 'Lock'"
+        LIVE.check_output(f"systemctl start {UNIT}")
+        wait(lambda: sql(host, waits) == "1", 2.5)
+        yield run
+        locked.result()
+
+
+@pytest.fixture(autouse=True)
+def afterwards(host: Host) -> Iterator[None]:
+    """Have the live host's worker at work and no other, whatever a test has done."""
+    yield
+    host.check_output(f"systemctl stop {UNIT}")
+    LIVE.check_output(f"systemctl start {UNIT}")
+
+
+def test_an_order_leads_to_an_activity(host: Host) -> None:
+    """Placed at one host, entered by the worker of the other; the trader finds it."""
+    run = place(host, 1)
+    wait(lambda: effects(host, run) == {"1": "1"}, 5)
+    (order,) = sql(host, f"SELECT id FROM orders WHERE idempotency_key = '{run}-1'").splitlines()
+    (item,) = json.loads(host.check_output(f"{CURL} {KEY} '{URL}/v1/activity?limit=1'"))["items"]
+    assert (item["kind"], item["order_id"]) == ("order.accepted", order)
+
+
+def test_only_the_host_that_is_told_to_takes_events(host: Host) -> None:
+    """systemd knows it when the host starts anew, too; without it events wait, and /readyz says for how long."""
+    states = [each.run(f"systemctl is-enabled {UNIT}").stdout.strip() for each in (host, LIVE)]
+    assert states == ["disabled", "enabled"]
+    LIVE.check_output(f"systemctl stop {UNIT}")
+    run = place(host, 3)
+    time.sleep(2)
+    assert effects(host, run) == {"0": "3"}
+    assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["outbox_seconds"] >= 1
+    LIVE.check_output(f"systemctl start {UNIT}")
+    wait(lambda: effects(host, run) == {"1": "3"}, 5)
+    assert sql(host, "SELECT count(*) FROM outbox") == "0"
+
+
+def test_a_killed_worker_loses_nothing_and_doubles_nothing(host: Host) -> None:
+    """In the middle of its batch; systemd starts another."""
+    with held(host) as run:
+        before = shown(LIVE, "MainPID")
+        LIVE.check_output(f"kill -9 {before}")
+    wait(lambda: effects(host, run) == {"1": "20"})
+    assert shown(LIVE, "MainPID") not in ("0", before)
+    assert sql(host, "SELECT count(*) FROM outbox") == "0"
+
+
+def test_a_worker_that_is_stopped_finishes_what_it_holds(host: Host) -> None:
+    """It ends by itself, well, and only after its batch is done."""
+    with held(host) as run:
+        began = time.monotonic()
+        LIVE.check_output(f"systemctl stop {UNIT}")
+        assert time.monotonic() - began > 0.3
+        assert effects(host, run) == {"1": "20"}
+    assert (shown(LIVE, "Result"), shown(LIVE, "ExecMainStatus")) == ("success", "0")
+
+
+def test_a_frozen_worker_holds_no_other_up(host: Host) -> None:
+    """Another one, behind a pooler, passes over what it has in hand; that has its effect once, when it goes on."""
+    with held(host) as run:
+        LIVE.check_output(f"systemctl kill -s STOP {UNIT}")
+    try:
+        host.check_output(f"systemctl start {UNIT}")
+        other = place(host, 5)
+        wait(lambda: effects(host, other) == {"1": "5"}, 5)
+        assert effects(host, run) == {"0": "20"}
+    finally:
+        LIVE.check_output(f"systemctl kill -s CONT {UNIT}")
+    wait(lambda: effects(host, run) == {"1": "20"})
+
+
+def test_it_waits_for_a_database_that_is_away(host: Host) -> None:
+    """The same process takes events again when the database is back."""
+    before = shown(LIVE, "MainPID")
+    host.check_output("systemctl restart postgresql@17-main")
+    run = place(host, 5)
+    wait(lambda: effects(host, run) == {"1": "5"})
+    assert shown(LIVE, "MainPID") == before
+
+
+def test_a_release_without_a_worker_is_left_alone() -> None:
+    """It is from before there were any: nothing starts, and nothing fails."""
+    LIVE.check_output(f"systemctl stop {UNIT} && mv {PROGRAM} {PROGRAM}.away")
+    try:
+        LIVE.check_output(f"systemctl enable --now {UNIT}")
+        assert shown(LIVE, "ActiveState") == "inactive"
+    finally:
+        LIVE.check_output(f"mv {PROGRAM}.away {PROGRAM}")
+
+
+def test_its_sandbox_is_that_of_the_api() -> None:
+    """No capability, no way to a new one, system calls filtered; no key of the host's."""
+    status = LIVE.check_output(f"cat /proc/{shown(LIVE, 'MainPID')}/status")
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+        assert line in status
+    assert LIVE.file(f"/run/credentials/{UNIT}.service").listdir() == ["database_password"]

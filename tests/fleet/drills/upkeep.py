@@ -1,0 +1,67 @@
+"""An operator's work on the databases while traffic flows, and a dead primary under another failover plan."""
+
+from faults import flows, off
+from health import postgres_healthy
+from lab import DATA, Meter, leader, on, play, traffic, wait
+
+# Nothing is restarted by it, as in an upgrade (playbooks/tasks/upgrade_install.yml).
+REINSTALL = """set -e
+trap 'rm /usr/sbin/policy-rc.d' EXIT
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+chmod 0755 /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet --quiet
+apt-get install --reinstall --yes --no-install-recommends \\
+  postgresql-17 postgresql-17-pgaudit postgresql-client-17 patroni
+"""
+
+
+def switchover(run: Meter) -> None:
+    """Have the primary hand over to the synchronous replica, as an operator would."""
+    play("switchover")
+    flows(run)
+
+
+def setting_rolled(run: Meter) -> None:
+    """Change a setting that needs a restart and change it back: two rolls through the cluster."""
+    play("site", postgresql_shared_buffers="136MB")
+    play("site")
+    flows(run)
+
+
+def minor_upgrade(run: Meter) -> None:
+    """Upgrade, with PostgreSQL's and Patroni's packages just installed once more under each running member."""
+    for host in DATA:
+        on(host, REINSTALL, seconds=300)
+    play("upgrade_postgresql")
+    flows(run)
+
+
+def password_rotated(run: Meter) -> None:
+    """Change the application's password on both colours: rotate, cut over, rotate, cut back."""
+    if not traffic()["release_green"]:
+        play("deploy", deploy_release=traffic()["release_blue"])
+    for _ in range(2):
+        play("rotate_db_password", user="app")
+        play("cutover")
+    flows(run)
+
+
+def primary_off_normal(run: Meter) -> None:
+    """Cut the power of the primary's host under the plan «normal»."""
+    _primary_off("normal", run)
+
+
+def primary_off_wide(run: Meter) -> None:
+    """Cut the power of the primary's host under the plan «wide»."""
+    _primary_off("wide", run)
+
+
+def _primary_off(plan: str, run: Meter) -> None:
+    members = ("site", "--limit", "postgres", "--tags", "postgresql")
+    play(*members, postgresql_failover_plan=plan)
+    try:
+        off(leader(), run, 180)
+        wait(postgres_healthy, 180, "the cluster is whole again")
+    finally:
+        play(*members)

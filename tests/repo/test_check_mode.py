@@ -1,0 +1,91 @@
+"""What `--check` needs to tell the truth.
+
+Ansible skips commands and requests in check mode. A question that is skipped has no answer, and what is decided by it
+is decided wrongly; a command that would change something must say «changed», not «skipping».
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from repository import PROJECT, load
+
+COMMAND, REQUEST, SCRIPT = "ansible.builtin.command", "ansible.builtin.uri", "ansible.builtin.script"
+# Files that check mode does not come to, and why.
+AWAY = {
+    "playbooks/tasks/cutover_soak.yml": "nothing was cut over to",
+    "playbooks/tasks/handover.yml": "nobody hands over",
+    "playbooks/tasks/handover_refuse.yml": "part of handover.yml",
+    "playbooks/tasks/judge.yml": "nobody was given to the candidate",
+    "playbooks/tasks/judge_look.yml": "part of judge.yml",
+    "playbooks/tasks/redis_load.yml": "redis_bring.yml ends the play",
+    "playbooks/tasks/release.yml": "its first task refuses",
+    "playbooks/tasks/release_layout.yml": "part of release.yml",
+    "roles/app/tasks/ready.yml": "activate.yml started nothing",
+}
+
+Task = dict[str, Any]
+
+
+def _tasks() -> Iterator[tuple[str, Task]]:
+    """Yield ("file: name", task) for each task; a task has the conditions of the blocks around it."""
+    for pattern in ("playbooks/*.yml", "playbooks/tasks/*.yml", "roles/*/tasks/*.yml", "roles/*/handlers/*.yml"):
+        for path in sorted(PROJECT.glob(pattern)):
+            name = str(path.relative_to(PROJECT))
+            for part in load(path) if name not in AWAY else []:
+                tasks = [part] if "hosts" not in part else part.get("pre_tasks", []) + part.get("tasks", [])
+                for task in tasks:
+                    yield from ((f"{name}: {found['name']}", found) for found in _flat(task, ""))
+
+
+def _flat(task: Task, around: str) -> Iterator[Task]:
+    condition = f"{around} {task.get('when', '')}"
+    inner = [each for key in ("block", "rescue", "always") for each in task.get(key, [])]
+    for each in inner:
+        yield from _flat(each, condition)
+    if not inner:
+        yield task | {"when": condition}
+
+
+def _changes(task: Task) -> bool:
+    """Return whether a task alters something: it says so itself, and a GET does not whatever it says."""
+    if REQUEST in task and (task[REQUEST] or {}).get("method", "GET") == "GET" and "body" not in task[REQUEST]:
+        return False
+    return task.get("changed_when", False) is not False
+
+
+def test_questions_are_asked_in_check_mode_too() -> None:
+    """Or the task says itself that it has no place there."""
+    unasked = [
+        where
+        for where, task in _tasks()
+        if {COMMAND, REQUEST} & set(task) and not _changes(task) and "creates" not in task.get(COMMAND, {})
+        if task.get("check_mode") is not False and "ansible_check_mode" not in task["when"]
+    ]
+    assert unasked == []
+
+
+def test_no_change_is_made_in_check_mode() -> None:
+    """What says that it changes something does not run there."""
+    assert [
+        where for where, task in _tasks() if task.get("check_mode") is False and task.get("changed_when") is True
+    ] == []
+
+
+def test_commands_that_would_change_something_say_so() -> None:
+    """With `creates` or `removes`, Ansible reports them as changed in check mode; without, as skipped."""
+    assert [
+        where
+        for where, task in _tasks()
+        for module in {COMMAND, SCRIPT} & set(task)
+        if _changes(task) and task.get("check_mode") is not False and "ansible_check_mode" not in task["when"]
+        if not {"creates", "removes"} & set(task[module])
+    ] == []
+
+
+def test_nobody_waits_in_check_mode_for_what_is_not_done() -> None:
+    """A pause is real there."""
+    assert [
+        where
+        for where, task in _tasks()
+        if "ansible.builtin.pause" in task and "ansible_check_mode" not in task["when"]
+    ] == []

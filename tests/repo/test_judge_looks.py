@@ -1,0 +1,113 @@
+"""The judge's looks, one after the other: the real ansible-playbook looks at the logs of two load balancers."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from repository import PROJECT, files, read
+
+PLAYBOOKS = PROJECT / "playbooks"
+
+
+class Edge:
+    """Two load balancers that are this machine, and what each has logged."""
+
+    def __init__(self, folder: Path) -> None:
+        """Log nothing yet."""
+        self.folder = folder
+        local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        hosts = dict.fromkeys(("lb1", "lb2"), local)
+        (folder / "hosts.yml").write_text(yaml.safe_dump({"edge": {"hosts": hosts}}))
+        for name in ("lb1", "lb2"):
+            (folder / f"{name}.log").touch()
+        (folder / "shadow.log").touch()
+
+    def log(self, color: str, requests: int, status: int = 200, age: float = 0) -> None:
+        """Have the first load balancer log so many requests at once."""
+        entry = {"epoch": time.time() - age, "request_id": "1", "uri": "/v1/orders", "status": status, "color": color}
+        text = json.dumps(entry | {"seconds": 0.01, "upstream": "10.203.0.21:8443"}) + "\n"
+        with (self.folder / "lb1.log").open("a") as log:
+            log.write(text * requests)
+
+    def judge(self, seconds: int, wait: int, before: int) -> tuple[int, str, int]:
+        """Judge green against blue; return exit status, the verdict or the reason, and how many looks there were."""
+        variables = {
+            "judge_candidate": "green",
+            "judge_other": "blue",
+            "judge_seconds": seconds,
+            "judge_wait_seconds": wait,
+            "judge_before_seconds": before,
+            "judge_every_seconds": 1,
+            "judge_minimum_requests": 200,
+        }
+        logs = {"log": f"{self.folder}/{{{{ inventory_hostname }}}}.log", "shadow_log": f"{self.folder}/shadow.log"}
+        play = {
+            "hosts": "edge",
+            "gather_facts": False,
+            "vars": variables,
+            "module_defaults": {"edge_log": logs},
+            "tasks": [
+                {"ansible.builtin.include_tasks": str(PLAYBOOKS / "tasks/judge.yml")},
+                {"ansible.builtin.debug": {"msg": "VERDICT {{ judge_verdict.verdict }}"}, "run_once": True},
+            ],
+        }
+        (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
+        own = {
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LIBRARY": str(PLAYBOOKS / "library"),
+            "ANSIBLE_FILTER_PLUGINS": str(PLAYBOOKS / "filter_plugins"),
+        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        argv = ["ansible-playbook", "-i", str(self.folder / "hosts.yml"), str(self.folder / "play.yml")]
+        done = subprocess.run(
+            argv, env=kept | own, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
+        )
+        said = re.search(r"VERDICT \w+|Colour green is worse: [^.]*", done.stdout)
+        assert said, done.stdout + done.stderr
+        return done.returncode, said[0], len(re.findall(r"TASK \[Judge \| Read", done.stdout))
+
+
+@pytest.fixture
+def edge(tmp_path: Path) -> Edge:
+    """Return load balancers that nobody has asked for anything."""
+    return Edge(tmp_path)
+
+
+def test_the_time_before_is_the_others(edge: Edge) -> None:
+    """What its former release has answered is not laid to its charge; too few requests end with the wait."""
+    edge.log("blue", 300, age=20)
+    edge.log("green", 300, status=500, age=20)
+    status, said, looks = edge.judge(seconds=1, wait=10, before=60)
+    assert (status, said) == (0, "VERDICT undecided")
+    # A look takes as long as it does.
+    assert 1 < looks <= 10
+
+
+def test_what_is_worse_ends_the_looks_at_once(edge: Edge) -> None:
+    """Seven requests are enough, if all of them fail."""
+    edge.log("blue", 300, age=20)
+    edge.log("green", 7, status=503, age=-30)
+    status, said, looks = edge.judge(seconds=60, wait=60, before=60)
+    assert (status, said, looks) == (2, "Colour green is worse: 100", 1)
+
+
+def test_enough_requests_end_the_wait(edge: Edge) -> None:
+    """What is fit is so when the time is up, however long there might have been too few."""
+    for color in ("blue", "green"):
+        edge.log(color, 300, age=-30)
+    status, said, looks = edge.judge(seconds=2, wait=60, before=0)
+    assert (status, said) == (0, "VERDICT fit")
+    assert looks <= 2
+
+
+def test_no_tasks_include_themselves() -> None:
+    """Ansible breaks off, without any rescue, at about 250 files within one another."""
+    tasks = [path for path in files(".yml") if path.parent.name == "tasks"]
+    assert tasks
+    assert [path for path in tasks if re.search(rf"_tasks: {re.escape(path.name)}$", read(path), re.MULTILINE)] == []

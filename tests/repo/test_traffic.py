@@ -1,0 +1,329 @@
+"""Who serves which clients after each verb that moves them: the real playbooks, with stand-ins for whom they ask."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from repository import PROJECT
+
+PLAYBOOKS = PROJECT / "playbooks"
+COPIED = ["canary.yml", "converge_releases.yml", "cutover.yml", "maintenance.yml", "rollback.yml", "shadow.yml"]
+# Stands in for what a load balancer answers: by the set of flags that it has, as nginx would, unless it is told to be
+# out of order, or for one that does not close. The address that moves is that of the first.
+ASK = """
+from pathlib import Path
+
+from ansible.plugins.action import ActionBase
+
+ROOT = Path("FOLDER")
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        given = self._task.args
+        edge = given["address"].replace("vip", "lb1")
+        with (ROOT / "asked").open("a") as asked:
+            asked.write(given["address"] + "\\n")
+        live, *shares = (ROOT / edge / "traffic").readlink().name.split("+")
+        headers = given.get("headers", {})
+        in_share = headers.get("Cookie") == "tradefleet_client=verify-88" and shares
+        color = shares[0].split("-")[0] if in_share else live
+        # Whoever asks is excepted from maintenance, like the load balancers' whole network.
+        closed = (ROOT / edge / "maintenance").exists() and "TradeFleet-As-Client" in headers
+        if (ROOT / edge / f"out-of-order-{color}").exists():
+            return {"status": 502, "failed": True, "msg": "no host answered"}
+        if closed and not (ROOT / edge / "never-closes").exists():
+            return {"status": 503, "retry_after": "30"}
+        return {"status": 200, "color": color, "json": {"color": color, "release": "0.1.0"}}
+"""
+NOTE = "{{ begin_verb }} {{ begin_target | default('') }} ({{ begin_words | default('') }})"
+
+
+class Fleet:
+    """Two load balancers with the role's own switch, in folders of this machine; blue is live."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make them."""
+        self.root = folder
+        self.file = folder / "group_vars/all/traffic.yml"
+        (folder / "group_vars/all").mkdir(parents=True)
+        (folder / "action_plugins").mkdir()
+        (folder / "action_plugins/edge_ask.py").write_text(ASK.replace("FOLDER", str(folder)))
+        for name in ("tasks", "templates", "filter_plugins", "library"):
+            shutil.copytree(PLAYBOOKS / name, folder / name)
+        (folder / "library/edge_ask.py").unlink()
+        for name in COPIED:
+            shutil.copy(PLAYBOOKS / name, folder)
+        for path in [*folder.glob("*.yml"), *folder.glob("tasks/*.yml")]:
+            path.write_text(self._here(path.read_text()))
+        # This one asks the load balancers from other hosts.
+        releases = folder / "converge_releases.yml"
+        releases.write_text(releases.read_text().replace("{{ inventory_hostname }}/traffic", "{{ item }}/traffic"))
+        # Roles of the same shape: the switch itself is real, a release notes whether its host is a live one.
+        shutil.copytree(PROJECT / "roles/nginx", folder / "roles/nginx")
+        switch = folder / "roles/nginx/tasks/traffic.yml"
+        switch.write_text(self._here(switch.read_text()))
+        self._tasks("roles/app/tasks/migrate.yml")
+        noted = {"msg": "{{ inventory_hostname }} is {{ 'live' if app_live else 'idle' }}"}
+        self._tasks("roles/app/tasks/activate.yml", {"name": "Note", "ansible.builtin.debug": noted})
+        self.fit(True)
+        self.judge("fit")
+        self._tasks("tasks/target_log.yml")
+        for name, hosts in (("preflight", "localhost"), ("reach", "localhost")):
+            self._play(f"{name}.yml", hosts)
+        note = {
+            "name": "Begin",
+            "ansible.builtin.lineinfile": {
+                "path": f"{folder}/begun",
+                "line": NOTE,
+                "create": True,
+                "insertafter": "EOF",
+            },
+            "when": "inventory_hostname == 'lb1'",
+        }
+        self._play("begin.yml", "edge", note)
+        for edge in ("lb1", "lb2"):
+            (folder / edge).mkdir()
+        self.state()
+        self._inventory()
+
+    def _here(self, text: str) -> str:
+        """Have a playbook work below the fleet's folder, without root and without waiting."""
+        text = text.replace("/etc/nginx", f"{self.root}/{{{{ inventory_hostname }}}}")
+        return re.sub(r"^ *(owner|group|become): (root|true)\n", "", text, flags=re.MULTILINE)
+
+    def _tasks(self, name: str, *tasks: dict[str, Any]) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(list(tasks)))
+
+    def _play(self, name: str, hosts: str, *tasks: dict[str, Any]) -> None:
+        self._tasks(name, {"name": name, "hosts": hosts, "gather_facts": False, "tasks": list(tasks)})
+
+    def _inventory(self) -> None:
+        """State who is in it, with the wiring that decides who serves."""
+        local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        colors = {f"app_{color}": {"hosts": {f"{color}1": {"app_color": color}}} for color in ("blue", "green")}
+        groups = {"edge": {"hosts": {"lb1": {}, "lb2": {}}}, "app": {"children": colors}}
+        wired = yaml.safe_load((PLAYBOOKS / "group_vars/all/wiring.yml").read_text())
+        kept = ("fleet_colors", "fleet_releases", "fleet_idle_color", "fleet_cutover_color", "fleet_canary_shares")
+        own = {name: wired[name] for name in (*kept, "rollback_sets", "fleet_rollback")}
+        own |= {
+            "app_live": yaml.safe_load((PLAYBOOKS / "group_vars/app/wiring.yml").read_text())["app_live"],
+            "app_release": "0.1.0",
+            "canary_steps": [10, 50, 100],
+            "canary_wait_seconds": 1,
+            "cutover_soak_seconds": 0,
+            "fleet_address": "{{ inventory_hostname }}",
+            "fleet_domain": "trade.example",
+            "fleet_edge_ca": "",
+            "fleet_inventory_dir": str(self.root),
+            "fleet_vip": "vip",
+            "nginx_server_name": "trade.example",
+            "nginx_live_color": "{{ traffic_live_color }}",
+            "nginx_upstreams": {"blue": [], "green": []},
+        }
+        (self.root / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": local | own}}))
+
+    def state(self, canary: int = 0, running: str = "blue") -> None:
+        """Write traffic.yml, and have the load balancers do something, which may be something else."""
+        content = {"traffic_live_color": "blue", "traffic_canary_percent": canary}
+        self.file.write_text(yaml.safe_dump(content | {"release_blue": "0.1.0", "release_green": "0.1.0"}))
+        for edge in ("lb1", "lb2"):
+            (self.root / edge / "traffic").unlink(missing_ok=True)
+            (self.root / edge / "traffic-sets" / running).mkdir(parents=True, exist_ok=True)
+            (self.root / edge / "traffic").symlink_to(f"traffic-sets/{running}")
+
+    def fit(self, *proofs: bool) -> None:
+        """Say how each proof of the other colour goes, one after the other; the last holds for all that follow."""
+        (self.root / "proofs").write_text(json.dumps(proofs))
+        script = (
+            "import json, pathlib, sys; file = pathlib.Path(sys.argv[1]); proofs = json.loads(file.read_text());"
+            "file.write_text(json.dumps(proofs[1:] or proofs)); sys.exit(not proofs[0])"
+        )
+        argv = ["{{ ansible_playbook_python }}", "-c", script, f"{self.root}/proofs"]
+        proof = {"name": "Prove", "ansible.builtin.command": {"argv": argv}, "register": "proof", "run_once": True}
+        refuse = {"that": "proof.rc == 0", "fail_msg": "Nothing has moved: colour green is not fit"}
+        judged = {"name": "Refuse", "ansible.builtin.assert": refuse}
+        self._tasks("tasks/cutover_prove.yml", proof | {"failed_when": False}, judged)
+
+    def judge(self, verdict: str) -> None:
+        """Say what the judge says."""
+        fact = {"judge_verdict": {"verdict": verdict, "reasons": ["so it is"], "figures": {}}}
+        self._tasks("tasks/judge.yml", {"name": "Judge", "ansible.builtin.set_fact": fact})
+
+    def play(self, verb: str, ok: bool = True, **extra: Any) -> str:
+        """Run a verb, and return all that it says in one line."""
+        for name in ("asked", "begun"):
+            (self.root / name).unlink(missing_ok=True)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        own = {
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_ROLES_PATH": str(self.root / "roles"),
+            "ANSIBLE_ACTION_PLUGINS": str(self.root / "action_plugins"),
+        }
+        argv = ["ansible-playbook", "-i", str(self.root / "hosts.yml"), "-e", json.dumps(extra)]
+        done = subprocess.run(
+            [*argv, str(self.root / f"{verb}.yml")],
+            cwd=PROJECT,
+            env=kept | own,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        said = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
+        assert (done.returncode == 0) == ok, said
+        return said
+
+    def sets(self) -> set[str]:
+        """Return what the load balancers do with clients."""
+        return {(self.root / edge / "traffic").readlink().name for edge in ("lb1", "lb2")}
+
+    def stated(self) -> tuple[str, int]:
+        """Return live colour and canary's share of traffic.yml."""
+        content = yaml.safe_load(self.file.read_text())
+        return content["traffic_live_color"], content["traffic_canary_percent"]
+
+    def begun(self) -> list[str]:
+        """Return what begin.yml was told, by each verb that was not skipped."""
+        file = self.root / "begun"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def asked(self) -> set[str]:
+        """Return which addresses were asked from outside."""
+        return set((self.root / "asked").read_text().split())
+
+    def closed(self) -> list[str]:
+        """Return the load balancers that are closed for maintenance."""
+        return [edge for edge in ("lb1", "lb2") if (self.root / edge / "maintenance").exists()]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    """Return a fleet that nobody has touched."""
+    return Fleet(tmp_path)
+
+
+def test_a_share_is_given_and_taken_back(fleet: Fleet) -> None:
+    """By both load balancers; who gives clients away is asked for words, who takes them back is not."""
+    fleet.play("canary", percent="10")
+    assert (fleet.sets(), fleet.stated()) == ({"blue+green-10"}, ("blue", 10))
+    assert fleet.begun() == ["canary green 0.1.0 10 % (green 0.1.0)"]
+    assert fleet.asked() == {"lb1", "lb2"}
+    fleet.fit(False)  # nothing is asked of whom they leave
+    fleet.play("canary", percent="0")
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert fleet.begun() == ["canary green 0.1.0 0 % ()"]
+
+
+def test_a_rollback_during_a_canary_takes_its_clients_back(fleet: Fleet) -> None:
+    """Also of one that was killed before it was written down, and whatever state the other colour is in."""
+    fleet.fit(False)
+    for canary, running in ((10, "blue+green-10"), (0, "blue+green-50"), (10, "blue")):
+        fleet.state(canary, running)
+        fleet.play("rollback")
+        assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+        assert fleet.begun() == ["rollback green 0.1.0 0 % ()"]
+
+
+def test_a_rollback_is_a_cutover_otherwise(fleet: Fleet) -> None:
+    """To the other colour; of an interrupted cutover, and of a canary before it, to the one that traffic.yml names."""
+    fleet.state(10, "green")
+    fleet.play("rollback")
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert fleet.begun() == ["rollback blue 0.1.0 (blue 0.1.0)"]
+    fleet.state(0, "blue+shadow-green-5")
+    fleet.play("rollback")
+    assert (fleet.sets(), fleet.stated()) == ({"green"}, ("green", 0))
+    assert fleet.begun() == ["rollback green 0.1.0 (green 0.1.0)"]
+    assert fleet.asked() == {"lb1", "lb2", "vip"}
+
+
+def test_a_whole_canary_goes_on_from_the_share_that_there_is(fleet: Fleet) -> None:
+    """Nobody is sent back in between."""
+    fleet.state(10, "blue+green-10")
+    said = fleet.play("canary")
+    assert "50 % on green" in said
+    assert "10 % on green" not in said
+    assert (fleet.sets(), fleet.stated()) == ({"green"}, ("green", 0))
+    assert fleet.begun() == ["canary green 0.1.0 50,100 % (green 0.1.0)"]
+
+
+@pytest.mark.parametrize("proofs", [[False], [True, False]])
+def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(fleet: Fleet, proofs: list[bool]) -> None:
+    """Before its first step, and before the last."""
+    fleet.state(10, "blue+green-10")
+    fleet.fit(*proofs)
+    said = fleet.play("canary", ok=False)
+    assert "All clients are back on blue. Nothing has moved: colour green is not fit" in said
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+
+
+def test_a_share_that_one_load_balancer_does_not_give_is_taken_back(fleet: Fleet) -> None:
+    """It says so, and its clients of the share are not answered."""
+    (fleet.root / "lb2/out-of-order-green").touch()
+    said = fleet.play("canary", ok=False, percent="10")
+    assert "All clients are back on blue. lb2: Verify | Ask as a client of the share" in said
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+
+
+def test_a_colour_that_is_worse_loses_its_clients(fleet: Fleet) -> None:
+    """Those that it had before this step, too."""
+    fleet.state(10, "blue+green-10")
+    fleet.judge("undecided")
+    assert "cannot be judged after 1 s" in fleet.play("canary", ok=False, percent="50")
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+
+
+def test_a_cutover_that_goes_back_ends_the_canary(fleet: Fleet) -> None:
+    """Or the next site.yml would send clients to the colour that has just failed."""
+    fleet.state(50, "blue+green-50")
+    (fleet.root / "lb2/out-of-order-green").touch()
+    said = fleet.play("cutover", ok=False)
+    assert "all traffic is back on blue, and traffic.yml says so. lb2: Verify" in said
+    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+
+
+def test_a_colour_with_clients_is_live(fleet: Fleet) -> None:
+    """With a canary's share in traffic.yml, or found at a load balancer; a shadow serves nobody."""
+    for canary, running, green in (
+        (0, "blue", "idle"),
+        (10, "blue", "live"),
+        (0, "blue+green-10", "live"),
+        (0, "green", "live"),
+        (0, "blue+shadow-green-5", "idle"),
+    ):
+        fleet.state(canary, running)
+        said = fleet.play("converge_releases")
+        assert f"green1 is {green}" in said
+        assert "blue1 is live" in said
+
+
+def test_maintenance_is_seen_by_one_who_is_excepted(fleet: Fleet) -> None:
+    """And asks for words before it closes."""
+    fleet.play("maintenance", maintenance="on")
+    assert fleet.closed() == ["lb1", "lb2"]
+    assert fleet.begun() == ["maintenance on (close trade.example)"]
+    fleet.play("maintenance", maintenance="off")
+    assert fleet.closed() == []
+    assert fleet.begun() == ["maintenance off ()"]
+
+
+def test_maintenance_that_does_not_close_is_undone(fleet: Fleet) -> None:
+    """On the load balancer where it did; one that was closed before stays so."""
+    (fleet.root / "lb2/never-closes").touch()
+    assert "lb2: Maintenance | Ask" in fleet.play("maintenance", ok=False, maintenance="on")
+    assert fleet.closed() == []
+    (fleet.root / "lb1/maintenance").touch()
+    fleet.play("maintenance", ok=False, maintenance="on")
+    assert fleet.closed() == ["lb1"]
