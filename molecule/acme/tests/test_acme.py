@@ -81,6 +81,20 @@ def curl(name: str, path: str) -> list[str]:
     return [*last.split(" "), body.strip()]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def timer_far_away() -> None:
+    """Put the timer's next time out of the tests' way: it stays active, and renews in the middle of none of them."""
+    assert "acme-renew.service" in ISSUER.check_output("systemctl list-timers --no-legend acme-renew.timer")
+    drop_in = "/run/systemd/system/acme-renew.timer.d"
+    ISSUER.check_output(
+        f"mkdir -p {drop_in} && printf '[Timer]\\nOnCalendar=\\nOnCalendar=2099-01-01\\n' > {drop_in}/far.conf"
+    )
+    ISSUER.check_output("systemctl daemon-reload && systemctl restart acme-renew.timer")
+    becomes(
+        lambda: ISSUER.run("systemctl is-active acme-renew").stdout.strip() == "inactive", 60, "no renewal is under way"
+    )
+
+
 def test_both_serve_one_certificate_of_the_acme_server() -> None:
     """Its CA's alone is believed; the fleet's own certificate is out of sight."""
     assert served() == dict.fromkeys(EDGES, issued())
