@@ -72,6 +72,7 @@ class Fleet:
         switch = folder / "roles/nginx/tasks/traffic.yml"
         switch.write_text(self._here(switch.read_text()))
         self._tasks("roles/app/tasks/migrate.yml")
+        self._tasks("roles/app/tasks/worker.yml")
         noted = {"msg": "{{ inventory_hostname }} is {{ 'live' if app_live else 'idle' }}"}
         self._tasks("roles/app/tasks/activate.yml", {"name": "Note", "ansible.builtin.debug": noted})
         self.fit(True)
@@ -97,6 +98,7 @@ class Fleet:
 
     def _here(self, text: str) -> str:
         """Have a playbook work below the fleet's folder, without root and without waiting."""
+        text = text.replace("'/etc/nginx", f"'{self.root}/' ~ inventory_hostname ~ '")  # in an expression
         text = text.replace("/etc/nginx", f"{self.root}/{{{{ inventory_hostname }}}}")
         return re.sub(r"^ *(owner|group|become): (root|true)\n", "", text, flags=re.MULTILINE)
 
