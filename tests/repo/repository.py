@@ -1,6 +1,7 @@
 """What the repository holds, for tests that look at it."""
 
 import functools
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -25,6 +26,27 @@ def files(*suffixes: str) -> tuple[Path, ...]:
 def read(path: str | Path) -> str:
     """Return a file's text; a relative path starts at the project."""
     return (PROJECT / path).read_text(encoding="utf-8")
+
+
+def environment(**own: str | Path) -> dict[str, str]:
+    """Return stock settings and one's own: no vault password or strategy, nothing that a caller brings along."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    stock = {"ANSIBLE_CONFIG": PROJECT / "ansible.cfg", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    return kept | {name: str(value) for name, value in (stock | own).items()}
+
+
+def ansible(*command: str | Path, **own: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs in the project, with more in its environment; nobody types anything."""
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=PROJECT,
+        env=environment(**own),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def load(path: str | Path) -> Any:

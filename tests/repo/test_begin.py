@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT, load
+from repository import PROJECT, ansible, environment, load
 
 # They look, or work on the controller alone, or are the lock itself.
 FREE = {"begin", "journal", "lock", "preflight", "reach", "release", "secrets", "status", "unlock"}
@@ -85,23 +85,12 @@ class Controller:
 
     def environment(self) -> dict[str, str]:
         """Return stock settings, and nothing that a caller's shell brings along."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        own = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        return kept | own | {"TRADEFLEET_OPERATIONS": str(self.folder)}
+        return environment(TRADEFLEET_OPERATIONS=self.folder)
 
     def run(self, *tasks: dict[str, Any], limit: str = "", **said: Any) -> subprocess.CompletedProcess[str]:
         """Run a verb; nobody is there to type anything."""
         argv = [*self.command(*tasks, **said), *(["--limit", limit] if limit else [])]
-        return subprocess.run(
-            argv,
-            cwd=PROJECT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return ansible(*argv, TRADEFLEET_OPERATIONS=self.folder)
 
     def kill(self, how: signal.Signals) -> None:
         """Start a verb that takes its time, and send it a signal once it is at work."""

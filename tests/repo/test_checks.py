@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from test_preflight import ansible
+from repository import ansible
 
 MEMBERS = {"data1": "192.0.2.41", "data2": "192.0.2.42", "data3": "192.0.2.43"}
 GOOD: dict[str, dict[str, Any]] = {

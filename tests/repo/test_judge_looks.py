@@ -1,15 +1,13 @@
 """The judge's looks, one after the other: the real ansible-playbook looks at the logs of two load balancers."""
 
 import json
-import os
 import re
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from repository import PROJECT, files, read
+from repository import PROJECT, ansible, files, read
 
 PLAYBOOKS = PROJECT / "playbooks"
 
@@ -57,17 +55,8 @@ class Edge:
             ],
         }
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
-        own = {
-            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LIBRARY": str(PLAYBOOKS / "library"),
-            "ANSIBLE_FILTER_PLUGINS": str(PLAYBOOKS / "filter_plugins"),
-        }
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        argv = ["ansible-playbook", "-i", str(self.folder / "hosts.yml"), str(self.folder / "play.yml")]
-        done = subprocess.run(
-            argv, env=kept | own, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
-        )
+        own = {"ANSIBLE_LIBRARY": PLAYBOOKS / "library", "ANSIBLE_FILTER_PLUGINS": PLAYBOOKS / "filter_plugins"}
+        done = ansible("ansible-playbook", "-i", self.folder / "hosts.yml", self.folder / "play.yml", **own)
         said = re.search(r"VERDICT \w+|Colour green is worse: [^.]*", done.stdout)
         assert said, done.stdout + done.stderr
         return done.returncode, said[0], len(re.findall(r"TASK \[Judge \| Read", done.stdout))

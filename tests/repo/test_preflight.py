@@ -2,32 +2,17 @@
 
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT, SECRETS
+from repository import PROJECT, SECRETS, ansible
 
 INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
-# Stock settings: no vault password, no strategy, and nothing that a caller's shell brings along.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")} | {
-    "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-    "ANSIBLE_FORCE_COLOR": "0",
-    "ANSIBLE_NOCOLOR": "1",
-}
-
-
-def ansible(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs in the project."""
-    return subprocess.run(
-        command, cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:

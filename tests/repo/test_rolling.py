@@ -1,14 +1,13 @@
 """Who is taken out when, and what is left where a roll stops: the real playbook, with stand-ins for hosts and role."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT
+from repository import PROJECT, ansible
 
 PLAYBOOKS = PROJECT / "playbooks"
 # Stands in for what the role does to a host, as far as a roll can see it, and for what is answered on the network. An
@@ -164,23 +163,9 @@ class Fleet:
     def roll(self, release: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the verb, with Ansible's own strategy."""
         (self.root / "journal").write_text("")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        own = {
-            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_ROLES_PATH": str(self.root / "roles"),
-            "ANSIBLE_ACTION_PLUGINS": str(self.root / "action_plugins"),
-        }
-        argv = ["ansible-playbook", "-i", str(self.root / "hosts.yml"), "-e", f"rolling_release={release}", *arguments]
-        return subprocess.run(
-            [*argv, str(self.root / "rolling.yml")],
-            cwd=PROJECT,
-            env=kept | own,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        own = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        given = ["-e", f"rolling_release={release}", *arguments]
+        return ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / "rolling.yml", **own)
 
     def journal(self) -> list[str]:
         """Return who was taken out, given the release, and let in again; with who served then."""

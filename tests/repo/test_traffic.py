@@ -1,16 +1,14 @@
 """Who serves which clients after each verb that moves them: the real playbooks, with stand-ins for whom they ask."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT
+from repository import PROJECT, ansible
 
 PLAYBOOKS = PROJECT / "playbooks"
 COPIED = ["canary.yml", "converge_releases.yml", "cutover.yml", "maintenance.yml", "rollback.yml", "shadow.yml"]
@@ -166,23 +164,9 @@ class Fleet:
         """Run a verb, and return all that it says in one line."""
         for name in ("asked", "begun"):
             (self.root / name).unlink(missing_ok=True)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        own = {
-            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_ROLES_PATH": str(self.root / "roles"),
-            "ANSIBLE_ACTION_PLUGINS": str(self.root / "action_plugins"),
-        }
-        argv = ["ansible-playbook", "-i", str(self.root / "hosts.yml"), "-e", json.dumps(extra)]
-        done = subprocess.run(
-            [*argv, str(self.root / f"{verb}.yml")],
-            cwd=PROJECT,
-            env=kept | own,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        own = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        given = ["-e", json.dumps(extra)]
+        done = ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / f"{verb}.yml", **own)
         said = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
         assert (done.returncode == 0) == ok, said
         return said
