@@ -57,6 +57,11 @@ def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> su
     return done
 
 
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a playbook run has said in one line: Ansible breaks long ones anywhere."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
 def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
     """Return what a playbook run has changed, "host: task" for each change."""
     found, task = [], ""

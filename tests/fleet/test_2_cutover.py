@@ -4,7 +4,22 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import QUIET, Api, leader, measured, meter, nginx_processes, on, play, play_until, sql, traffic, wait, workers
+from lab import (
+    QUIET,
+    Api,
+    leader,
+    measured,
+    meter,
+    nginx_processes,
+    on,
+    play,
+    play_until,
+    said,
+    sql,
+    traffic,
+    wait,
+    workers,
+)
 
 # Orders that did not lead to exactly one activity.
 WRONG = """
@@ -113,7 +128,7 @@ def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
     assert {color for color, _ in seen(api)} == {"green"}
     refused = play("deploy", check=False, deploy_release="0.1.0")
     assert refused.returncode != 0
-    assert "a cutover was interrupted" in refused.stdout
+    assert "a cutover was interrupted" in said(refused)
     play("rollback")
     assert {color for color, _ in seen(api)} == {"blue"}
     assert traffic()["traffic_live_color"] == "blue"
@@ -132,7 +147,7 @@ def refuses_cutover(api: Api, *words: str) -> None:
     refused = play("cutover", check=False, cutover_to="green")
     assert refused.returncode != 0
     for word in words:
-        assert word in refused.stdout
+        assert word in said(refused)
     assert {color for color, _ in seen(api)} == {"blue"}
     assert traffic()["traffic_live_color"] == "blue"
 

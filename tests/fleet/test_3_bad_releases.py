@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, QUIET, Meter, leader, meter, on, play, play_until, sql, sql_command, traffic
+from lab import ADDRESSES, QUIET, Meter, leader, meter, on, play, play_until, said, sql, sql_command, traffic
 
 GREEN = ("green1", "green2")
 
@@ -26,7 +26,7 @@ def refuses(version: str, *words: str) -> None:
     refused = play("deploy", check=False, deploy_release=version, app_start_timeout_seconds="15")
     assert refused.returncode != 0
     for word in words:
-        assert word in refused.stdout + refused.stderr
+        assert word in said(refused)
     assert (running(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()) == before
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from building import before_each_request
-from lab import EDGES, changes, measured, meter, on, play, play_until, traffic, workers
+from lab import EDGES, changes, measured, meter, on, play, play_until, said, traffic, workers
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -25,8 +25,8 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
     with meter(tmp_path, rate=RATE) as run:
         done = play("canary", canary_seconds="5", cutover_soak_seconds="5")
         assert link() == {"green"}
-    assert "10 % on green" in done.stdout
-    assert "50 % on green" in done.stdout
+    assert "10 % on green" in said(done)
+    assert "50 % on green" in said(done)
     assert traffic()["traffic_live_color"] == "green"
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert set(run.report["colours"]) == {"blue", "green"}
@@ -62,7 +62,7 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> No
     try:
         stopped = play("canary", check=False)
         assert stopped.returncode != 0
-        assert "All clients are back on blue." in stopped.stdout
+        assert "All clients are back on blue." in said(stopped)
         assert (link(), traffic()) == ({"blue"}, before)
         play("canary", percent="0")
     finally:
@@ -88,14 +88,15 @@ def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Pa
     play("deploy", deploy_release="0.4.0")
     before = traffic()
     with meter(tmp_path, rate=RATE) as run:
-        assert re.search(r"200\s+-> 500: [1-9]", play("shadow", percent="50", shadow_seconds="8").stdout)
+        told = said(play("shadow", percent="50", shadow_seconds="8"))
+        assert re.search(r"200 -> 500: [1-9]", told), told[-2000:]
         assert (link(), run.state()["failed"]) == ({"blue"}, 0)
         for verb, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
             withdrawn = play(verb, check=False, **extra)
             assert withdrawn.returncode != 0
-            assert "of its requests failed, against 0.00%" in withdrawn.stdout
-            assert "back on blue" in withdrawn.stdout
-            passed = re.search(r"After (\d+) s", withdrawn.stdout)
+            assert "of its requests failed, against 0.00%" in said(withdrawn)
+            assert "back on blue" in said(withdrawn)
+            passed = re.search(r"After (\d+) s", said(withdrawn))
             assert passed
             assert int(passed[1]) <= FOUND_WITHIN
             assert "of its requests failed" in on("ops1", "tradefleet-operations journal --last 1")

@@ -4,7 +4,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, EDGES, QUIET, Meter, changes, measured, meter, nginx_processes, on, play, play_until, traffic
+from lab import (
+    ADDRESSES,
+    EDGES,
+    QUIET,
+    Meter,
+    changes,
+    measured,
+    meter,
+    nginx_processes,
+    on,
+    play,
+    play_until,
+    said,
+    traffic,
+)
 
 BLUE = ("blue1", "blue2")
 FLAG = "/run/tradefleet-draining"
@@ -97,9 +111,8 @@ def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
     with meter(tmp_path, rate=QUIET) as run:
         stopped = play("rolling", check=False, rolling_release="0.5.1")
         assert stopped.returncode != 0
-        said = " ".join((stopped.stdout + stopped.stderr).split())
         for words in ("did not become ready on blue1", "never starts", f"blue1 runs {former}, blue2 runs {former}"):
-            assert words in said
+            assert words in said(stopped)
         assert (running(), drained(), traffic()) == ([former, former], [], before)
         assert on("blue2", "systemctl show -p MainPID --value tradefleet-api") == other
     unharmed(run)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, on, play, traffic
+from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, on, play, said, traffic
 
 
 def status() -> str:
@@ -127,7 +127,7 @@ def test_every_operation_is_in_the_journal() -> None:
     try:
         refused = play("cutover", check=False)
         assert refused.returncode != 0
-        assert "kim@laptop has held the lock for 0 min" in " ".join(refused.stdout.split())
+        assert "kim@laptop has held the lock for 0 min" in said(refused)
         assert "lock: kim@laptop" in status()
     finally:
         play("unlock", reason="'the switches are in'")

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from faults import flows
-from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, sql, wait
+from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, said, sql, wait
 from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"
@@ -71,7 +71,7 @@ def _refused(inventory: Path, alone: str) -> None:
     """No proxy knows it, and it must not come to lead."""
     refused = play("site", f"--inventory={inventory}", alone, check=False)
     assert refused.returncode != 0
-    assert "does not know it. Run the application hosts along" in refused.stdout
+    assert "does not know it. Run the application hosts along" in said(refused)
 
 
 def _serves() -> None:

@@ -9,7 +9,7 @@ from statistics import quantiles
 
 from building import before_each_request, build
 from judge import bounds
-from lab import BOTH, EDGES, Meter, api_key, measured, on, play, playing, traffic
+from lab import BOTH, EDGES, Meter, api_key, measured, on, play, playing, said, traffic
 from releases import other_has_a_release
 
 # Ten canaries in a row.
@@ -52,10 +52,10 @@ def _withdrawn(what: str, version: str, statement: str, reason: str) -> None:
     archive.unlink()
     withdrawn = play("canary", check=False, percent="10", canary_seconds="60")
     assert withdrawn.returncode != 0
-    verdict = re.search(r"is worse: (.*?) After (\d+) s:", withdrawn.stdout)
-    assert verdict, withdrawn.stdout[-3000:]
+    verdict = re.search(r"is worse: (.*?) After (\d+) s:", said(withdrawn))
+    assert verdict, said(withdrawn)[-3000:]
     assert reason in verdict[1]
-    assert "back on" in withdrawn.stdout
+    assert "back on" in said(withdrawn)
     assert traffic()["traffic_live_color"] == before["traffic_live_color"]
     # As it was, so that site.yml finds the archive of what it is to install.
     play("deploy", deploy_release=before["release_blue"] or before["release_green"])
