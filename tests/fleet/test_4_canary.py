@@ -39,15 +39,10 @@ def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
     stated = traffic()
     with meter(tmp_path, rate=RATE) as run:
         play("canary", percent="50", canary_seconds="5")
-        before = [on(host, "systemctl show -p MainPID --value tradefleet-api") for host in ("green1", "green2")]
         assert changes(play("site", "--tags", "app,nginx")) == []
         play("status", status_file=str(table))
         assert "blue+green-50" in table.read_text()
         assert "warning:" not in table.read_text()
-        # Other settings wait for their turn, and a release that serves clients is not replaced.
-        play("site", "--tags", "app", "--limit", "app_green", app_log_level="WARNING")
-        assert [on(host, "systemctl show -p MainPID --value tradefleet-api") for host in ("green1", "green2")] == before
-        play("site", "--tags", "app", "--limit", "app_green")
         play("rollback")
         assert (link(), traffic()) == ({"blue"}, stated)
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
