@@ -165,6 +165,7 @@ test-fleet: secrets ## the whole fleet under load
 	@rm -f dist/*.tar.gz && $(MAKE) release  # the hosts are new, so a version may have had other contents before
 	@git checkout --quiet -- $(LAB_TRAFFIC)
 	@.config/scenario fleet
+	@rm -f dist/*.tar.gz  # no host runs them any more, so their versions are free again
 
 .PHONY: drill
 drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
