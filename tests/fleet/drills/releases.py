@@ -144,7 +144,8 @@ def _http2_kept(requests: int = 1500) -> Iterator[None]:
             bad = [answer for answer in answers if answer[:2] != ["2", "200"]]
             connections = sum(int(answer[2]) for answer in answers)
             measured(f"HTTP/2 through {edge}: {len(bad)} of {requests} requests failed, over {connections} connections")
-            assert (len(answers), bad) == (requests, [])
+            assert bad == [], bad
+            assert len(answers) == requests
             assert connections > ROUNDS
     finally:
         for load in loads:
