@@ -40,9 +40,7 @@ def play(
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the scenario's hosts; with `check`, a failing run stops the test."""
     argv = command(playbook, *arguments, inventory=inventory)
-    # Molecule asks for colours; what failed is found, and told, without them.
-    environment = os.environ | {"ANSIBLE_FORCE_COLOR": "false"}
-    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
     failed = re.findall(r"^(?:fatal|failed): .*(?:\n {4}.*)*", done.stdout, re.MULTILINE)
     assert done.returncode == 0 or not check, "\n".join(failed)[-6000:] + done.stderr[-2000:]
     return done

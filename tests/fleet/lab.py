@@ -44,8 +44,6 @@ EDGES = ("lb1", "lb2")
 VIP = "10.203.0.10"
 BOTH = tuple(ADDRESSES[edge] for edge in EDGES)
 APPS = ("blue1", "blue2", "green1", "green2")
-# Molecule asks for colours, which would stand between the words of a line that Ansible has broken.
-PLAIN = os.environ | {"ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
 # Requests a second where playbooks, not requests, shall have most of this machine.
 QUIET = 25
 
@@ -53,7 +51,7 @@ QUIET = 25
 def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run a playbook as an operator would; with `check`, one that fails stops the test and shows its end."""
     argv = [*playbook_command(playbook, extra), *arguments]
-    done = subprocess.run(argv, cwd=PROJECT, env=PLAIN, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"{playbook} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
     return done
@@ -84,7 +82,6 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
     with subprocess.Popen(
         playbook_command(playbook, extra),
         cwd=PROJECT,
-        env=PLAIN,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -105,12 +102,7 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
 def playing(playbook: str, **extra: str) -> Iterator[str]:
     """Run a playbook and yield the lines of its output as they come; one that fails stops the test."""
     with subprocess.Popen(
-        playbook_command(playbook, extra),
-        cwd=PROJECT,
-        env=PLAIN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        playbook_command(playbook, extra), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
         seen = []
