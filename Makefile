@@ -182,7 +182,8 @@ test-role-%: venv
 	@.config/scenario $*
 
 .PHONY: test
-test: system ## everything
+test: export PYTEST_ADDOPTS = -m "not thorough"
+test: system ## everything but what is marked as thorough: test-role and test-fleet, called by name, run that too
 	@$(MAKE) venv
 	@$(MAKE) --jobs 2 --output-sync=target lint image
 	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-roles test-app || { cat .lab/log/*.failed; exit 1; }

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from lab import (
     QUIET,
     Api,
@@ -113,6 +114,7 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
+@pytest.mark.thorough
 def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, tmp_path: Path) -> None:
     """Traffic and traffic.yml agree, the same verb again finds nothing to do, and the way back is a cutover."""
     with meter(tmp_path, rate=QUIET) as run:
@@ -125,6 +127,7 @@ def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, 
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
+@pytest.mark.thorough
 def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
     """Traffic has moved, traffic.yml has not: back means to the colour that the file names, and a deploy refuses."""
     play_until("TASK [Traffic | Write", "cutover", cutover_to="green")
@@ -147,6 +150,7 @@ def refuses_cutover(api: Api, *words: str) -> None:
     assert traffic()["traffic_live_color"] == "blue"
 
 
+@pytest.mark.thorough
 def test_an_unfit_target_moves_nothing(api: Api, tmp_path: Path) -> None:
     """One idle host down; one load balancer whose configuration does not pass. The failing host's log is shown."""
     with meter(tmp_path, rate=QUIET) as run:

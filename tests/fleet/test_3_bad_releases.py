@@ -52,6 +52,7 @@ def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> Non
 
 
 @pytest.mark.usefixtures("traffic_meter")
+@pytest.mark.thorough
 def test_a_release_that_does_not_start(release: Callable[..., Path]) -> None:
     """It fails at import."""
 
@@ -117,6 +118,7 @@ def test_a_migration_that_does_not_get_its_lock(release: Callable[..., Path]) ->
 
 
 @pytest.mark.usefixtures("traffic_meter")
+@pytest.mark.thorough
 def test_a_killed_deploy_is_simply_run_again(release: Callable[..., Path]) -> None:
     """Killed in the middle of unpacking, installing and starting; the next run makes it whole."""
     release("0.1.3")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from building import before_each_request
 from lab import EDGES, changes, measured, meter, on, play, play_until, said, traffic, workers
 
@@ -48,6 +49,7 @@ def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
+@pytest.mark.thorough
 def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> None:
     """One of its hosts is down: the next step takes everybody back; to take a share back nothing is asked of it."""
     before = traffic()
@@ -64,6 +66,7 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> No
         on("green2", "systemctl start tradefleet-api")
 
 
+@pytest.mark.thorough
 def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
     """Its clients have moved, traffic.yml has not: the same share again is judged and written down; none ends it."""
     before = traffic()

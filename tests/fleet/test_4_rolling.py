@@ -79,6 +79,7 @@ def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
     """The way back, killed while a host is drained, stopped, changed, and in again: each run goes on from there."""
     with meter(tmp_path, rate=QUIET) as run:
@@ -118,6 +119,7 @@ def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
     unharmed(run)
 
 
+@pytest.mark.thorough
 def test_nobody_is_taken_out_beside_a_host_that_is_down(former: str) -> None:
     """It is repaired first, by the same run."""
     on("blue2", "systemctl stop tradefleet-api")

@@ -28,9 +28,9 @@ def test_a_further_run_changes_nothing() -> None:
         ("deploy", "deploy_release={release_green}"),
         ("cutover", "cutover_to=blue"),
         ("canary", "percent=0"),
-        ("shadow", "percent=0"),
-        ("maintenance", "maintenance=off"),
-        ("finalize", ""),
+        pytest.param("shadow", "percent=0", marks=pytest.mark.thorough),
+        pytest.param("maintenance", "maintenance=off", marks=pytest.mark.thorough),
+        pytest.param("finalize", "", marks=pytest.mark.thorough),
     ],
 )
 def test_a_verb_that_finds_it_done_changes_nothing(verb: str, extra: str) -> None:
@@ -53,15 +53,15 @@ def untouched() -> list[str]:
     ("verb", "extra", "told"),
     [
         ("site", "", None),
-        ("deploy", "deploy_release={release_green}", None),
-        ("finalize", "", None),
+        pytest.param("deploy", "deploy_release={release_green}", None, marks=pytest.mark.thorough),
+        pytest.param("finalize", "", None, marks=pytest.mark.thorough),
         ("cutover", "", "nginx : Traffic | Let it decide"),
-        ("canary", "percent=7", "nginx : Traffic | Let it decide"),
-        ("shadow", "percent=7", "nginx : Traffic | Let it decide"),
+        pytest.param("canary", "percent=7", "nginx : Traffic | Let it decide", marks=pytest.mark.thorough),
+        pytest.param("shadow", "percent=7", "nginx : Traffic | Let it decide", marks=pytest.mark.thorough),
         ("rolling", "rolling_release={release_blue}", "app : Drain | Put up the flag"),
         ("maintenance", "maintenance=on", "Maintenance | Close it"),
-        ("switchover", "", "Switchover | Say who would lead"),
-        ("redis_switchover", "", "Switch"),
+        pytest.param("switchover", "", "Switchover | Say who would lead", marks=pytest.mark.thorough),
+        pytest.param("redis_switchover", "", "Switch", marks=pytest.mark.thorough),
     ],
 )
 def test_check_mode_tells_the_truth(verb: str, extra: str, told: str | None) -> None:
