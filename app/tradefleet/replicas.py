@@ -20,6 +20,8 @@ from tradefleet.store import Store
 HEADER = "TradeFleet-Read"
 # What a replica may use of a request's budget; the rest is the primary's.
 REPLICA_SECONDS = 0.8
+# How long the primary is waited for where a replica will do: a connection may take that long.
+PRIMARY_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 # Longer than a request's whole budget, twice: for the write that is marked, and for a read that began before it.
 MARK_SECONDS = 15
@@ -82,21 +84,41 @@ class Replicas:
             return self._read_and_note(trader_id, work)
         if not _POSITION.fullmatch(position):
             return Answer(self._database.read(work), "primary")
-        return self._try(replica, position.decode(), work) or Answer(self._database.read(work), "primary")
+        found = self._try(replica, lambda session: _at(session, position.decode(), work))
+        return found or Answer(self._database.read(work), "primary")
 
-    def _try(self, replica: Engine, position: str, work: Callable[[Session], T]) -> Answer[T] | None:
+    def find(self, work: Callable[[Session], T | None]) -> T | None:
+        """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
+
+        Raises:
+            DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.
+
+        """
+        replica = self._database.replica
+        if replica is None:
+            return self._database.read(work)
+        try:
+            with deadline.budget(PRIMARY_SECONDS):
+                return self._database.read(work)
+        except DatabaseUnavailableError:
+            found = self._try(replica, work)
+            if found is None:
+                raise
+            return found
+
+    def _try(self, replica: Engine, work: Callable[[Session], T]) -> T | None:
         breaker: Breaker = current_app.extensions["replica_breaker"]
         if not breaker.allows():
             return None
         try:
             with deadline.budget(REPLICA_SECONDS):
-                answer = run(replica, lambda session: _at(session, position, work), commit=False)
+                answer = run(replica, work, commit=False)
         except _BehindError:
             breaker.succeeded()
             return None
         except (DatabaseUnavailableError, SQLAlchemyError) as error:
             breaker.failed()
-            log.warning("no replica answered; the primary is asked", exc_info=error)
+            log.warning("no replica answered", exc_info=error)
             return None
         except Exception:
             breaker.succeeded()  # the work's own: the replica did answer

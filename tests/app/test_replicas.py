@@ -4,15 +4,17 @@
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, delete, event
+from tradefleet.auth.models import ApiKey
 from tradefleet.database import make_engine, make_replica_engine
+from tradefleet.extensions import db
 from tradefleet.orders import services
 from tradefleet.replicas import HEADER, MARK_SECONDS
 from tradefleet.settings import Address, DatabaseSettings
@@ -202,6 +204,46 @@ def test_a_dead_replica_costs_one_read_a_moment(app: Flask, client: FlaskClient,
         began = time.monotonic()
         assert source(client, headers) == "primary"
         assert time.monotonic() - began < 0.2
+
+
+@pytest.fixture
+def no_primary(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the primary refuse from the call on."""
+
+    def stop() -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            address = Address("127.0.0.1", closed.getsockname()[1])
+        # Nothing secret is meant here.
+        settings = DatabaseSettings(hosts=(address,), ca_file="/nonexistent", password="x")  # noqa: S106
+        monkeypatch.setitem(app.extensions, "database", make_engine(settings, Path("/nonexistent")))
+
+    return stop
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_a_known_trader_reads_while_there_is_no_primary(
+    client: FlaskClient, headers: dict[str, str], no_primary: Callable[[], None]
+) -> None:
+    source(client, headers)
+    no_primary()
+    assert source(client, headers) == "replica"
+
+
+@pytest.mark.usefixtures("replica")
+def test_what_a_replica_does_not_find_is_not_refused(client: FlaskClient, no_primary: Callable[[], None]) -> None:
+    no_primary()
+    assert client.get("/v1/orders", headers={"Authorization": f"Bearer {'n' * 32}"}).status_code == 503
+
+
+@pytest.mark.usefixtures("replica")
+def test_a_key_that_was_removed_is_refused_though_a_replica_has_it(
+    app: Flask, client: FlaskClient, headers: dict[str, str]
+) -> None:
+    assert client.get("/v1/orders", headers=headers).status_code == 200
+    with app.app_context():
+        db.transact(lambda session: session.execute(delete(ApiKey)))
+    assert client.get("/v1/orders", headers=headers).status_code == 401
 
 
 def test_without_replicas_there_is_no_engine_for_them() -> None:

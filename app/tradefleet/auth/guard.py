@@ -6,7 +6,7 @@ from flask import Flask, g, request
 
 from tradefleet.auth import services
 from tradefleet.auth.services import Principal
-from tradefleet.extensions import cache, db
+from tradefleet.extensions import cache, replicas
 from tradefleet.problems import ProblemError
 
 PUBLIC_ENDPOINTS = frozenset(
@@ -43,7 +43,7 @@ def _authenticate() -> None:
     key_digest = services.digest(authorization.token)
     principal = services.recall(cache.current, key_digest)
     if principal is None:
-        principal = db.read(lambda session: services.find_principal(session, key_digest))
+        principal = replicas.find(lambda session: services.find_principal(session, key_digest))
         if principal is None:
             raise _refusal('Bearer error="invalid_token"')
         services.remember(cache.current, key_digest, principal)
