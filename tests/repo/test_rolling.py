@@ -195,6 +195,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
 
 
+@pytest.mark.thorough
 def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
     """The others serve meanwhile; what the colour runs is written down last, and a canary's share stays."""
     done = fleet.roll("0.2.0")

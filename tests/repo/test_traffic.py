@@ -200,6 +200,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_share_is_given_and_taken_back(fleet: Fleet) -> None:
     """By both load balancers; who gives clients away is asked for words, who takes them back is not."""
     fleet.play("canary", percent="10")
@@ -222,6 +223,7 @@ def test_a_rollback_during_a_canary_takes_its_clients_back(fleet: Fleet) -> None
         assert fleet.begun() == ["rollback green 0.1.0 0 % ()"]
 
 
+@pytest.mark.thorough
 def test_a_rollback_is_a_cutover_otherwise(fleet: Fleet) -> None:
     """To the other colour; of an interrupted cutover, and of a canary before it, to the one that traffic.yml names."""
     fleet.state(10, "green")
@@ -263,6 +265,7 @@ def test_a_share_that_one_load_balancer_does_not_give_is_taken_back(fleet: Fleet
     assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
 
 
+@pytest.mark.thorough
 def test_a_colour_that_is_worse_loses_its_clients(fleet: Fleet) -> None:
     """Those that it had before this step, too."""
     fleet.state(10, "blue+green-10")
