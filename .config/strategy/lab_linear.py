@@ -1,5 +1,8 @@
 """Mitogen's linear strategy for a controller with few cores; see docs/lab.md, «Speed», for what each part saves."""
 
+import gc
+from typing import Any
+
 import ansible_mitogen.affinity
 import ansible_mitogen.strategy
 from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
@@ -16,3 +19,8 @@ for loader in (filter_loader, test_loader):
 
 class StrategyModule(ansible_mitogen.strategy.StrategyMixin, strategy_loader.get("linear", class_only=True)):
     """As upstream's `mitogen_linear`."""
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        """Run a play; no process looks for garbage in what it has from before the fork, and copies it by looking."""
+        gc.freeze()
+        return super().run(*arguments, **options)

@@ -63,6 +63,7 @@ def test_a_release_that_does_not_start(release: Callable[..., Path]) -> None:
     refuses("0.2.1", "did not become ready", "never starts")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("traffic_meter")
 def test_a_release_with_a_corrupted_wheel(release: Callable[..., Path], tmp_path: Path) -> None:
     """One byte of one wheel differs from the manifest: refused before anything is installed."""
@@ -76,6 +77,7 @@ def test_a_release_with_a_corrupted_wheel(release: Callable[..., Path], tmp_path
     refuses("0.2.2", wheel.name, "FAILED")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("traffic_meter")
 def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None:
     """The migration fails in its middle: the first half of it is undone too."""

@@ -34,6 +34,7 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
     play("rollback")
 
 
+@pytest.mark.thorough
 def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
     """site.yml changes nothing on it, a status finds it as traffic.yml says, and a rollback takes the clients back."""
     table = tmp_path / "status.txt"

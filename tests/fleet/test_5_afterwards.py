@@ -52,7 +52,7 @@ def untouched() -> list[str]:
 @pytest.mark.parametrize(
     ("verb", "extra", "told"),
     [
-        ("site", "", None),
+        pytest.param("site", "", None, marks=pytest.mark.thorough),
         pytest.param("deploy", "deploy_release={release_green}", None, marks=pytest.mark.thorough),
         pytest.param("finalize", "", None, marks=pytest.mark.thorough),
         ("cutover", "", "nginx : Traffic | Let it decide"),

@@ -226,6 +226,7 @@ def test_a_renewal_that_fails_is_told_and_changes_nothing() -> None:
 
 
 # The last one: what it switches off stays off.
+@pytest.mark.thorough
 def test_without_a_directory_all_is_as_before() -> None:
     """Nothing renews, nothing listens, and clients see the fleet's own certificate."""
     off = {"acme_directory": "", "acme_email": "", "nginx_tls_delivered_dir": "", "nginx_challenge_server": ""}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, rest, roles, wait_until
 from scenario import verb
 
@@ -83,6 +84,7 @@ def paused(name: str) -> set[str]:
     )
 
 
+@pytest.mark.thorough
 def test_a_switchover_goes_on_where_another_was_cut_off() -> None:
     """The synchronous replica leads, and nothing is left of either run."""
     old, new = leader(SOME), replica("sync_standby")

@@ -52,6 +52,7 @@ def test_a_quorum_of_a_minority_or_of_nobody_is_refused(quorum: int) -> None:
     assert "changed=0" in said
 
 
+@pytest.mark.thorough
 def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> None:
     """As before there was a cache: no instance, nothing that Sentinel watches. What somebody changed is repaired."""
     for address in ADDRESSES:
