@@ -24,7 +24,7 @@ REPLICA_SECONDS = 0.8
 PRIMARY_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 # Longer than a request's whole budget, twice: for the write that is marked, and for a read that began before it.
-MARK_SECONDS = 15
+MARK_SECONDS = 20
 # How long a replica is asked for this trader before the primary is asked again.
 POSITION_SECONDS = 60
 _MARK = b"written"

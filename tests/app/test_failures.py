@@ -64,7 +64,7 @@ def test_dead_database_is_503_in_time(
     client = make_app(with_database(host, host, host)).test_client()
     began = time.monotonic()
     answer = client.post("/v1/orders", json=order, headers=headers)
-    assert time.monotonic() - began < 5.5
+    assert time.monotonic() - began < 8.5
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert "127.0.0.1" not in answer.text

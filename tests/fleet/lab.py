@@ -135,8 +135,17 @@ def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
     return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
+def in_network(host: str) -> list[str]:
+    """Return the start of a command that runs on this machine, as root, in a host's network."""
+    argv = ["podman", "inspect", "--format", "{{.State.Pid}}", f"tf-{host}"]
+    process = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return ["nsenter", f"--target={process}", "--net"]
+
+
 def power_off(host: str) -> None:
-    """Cut the power: nothing on the host gets to say goodbye."""
+    """Cut the power: nothing on the host gets to say goodbye, nor does its kernel close a connection for it."""
+    unplug = [*in_network(host), "ip", "link", "set", "eth0", "down"]
+    subprocess.run(unplug, check=True, capture_output=True, timeout=60)
     subprocess.run(["podman", "kill", f"tf-{host}"], check=True, capture_output=True, timeout=60)
 
 

@@ -78,6 +78,25 @@ def test_good_inputs_pass(tmp_path: Path, name: str) -> None:
         assert f"@{group}:" in graph.stdout
 
 
+def test_an_election_of_etcd_is_over_before_the_primary_steps_down(lab: Path) -> None:
+    """A slower one takes a slower plan."""
+
+    def change(groups: Any) -> None:
+        groups["etcd"]["vars"] = {"etcd_election_milliseconds": 2500}
+
+    children(lab, change)
+    said = refusal(lab, "preflight")
+    assert "etcd_election_milliseconds is 2500: when a host dies" in said
+    assert "Take 2000 at most, or a slower plan" in said
+
+    def slower(groups: Any) -> None:
+        groups["postgres"]["vars"] = {"postgresql_failover_plan": "normal"}
+
+    children(lab, slower)
+    traffic(lab, live="purple")
+    assert "etcd_election_milliseconds" not in refusal(lab, "preflight")
+
+
 def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     """Unknown live colour, missing secrets, a host with two colours, two hosts with one address, too few of a kind."""
 

@@ -145,7 +145,7 @@ def test_the_running_server_has_the_roles_own_settings(host: Host) -> None:
         "max_connections": "100",
         "shared_preload_libraries": "pg_stat_statements,pgaudit",
         "ssl_min_protocol_version": "TLSv1.3",
-        "wal_sender_timeout": "5s",
+        "wal_sender_timeout": "3s",
     }
     show = "SELECT name, current_setting(name), pending_restart FROM pg_settings ORDER BY name"
     found = local(host, show).splitlines()
@@ -169,7 +169,7 @@ def test_patroni_holds_the_failover_settings() -> None:
     for address in ADDRESSES.values():
         status, kept = rest(address, "/config")
         assert status == 200
-        wanted = {"ttl": 20, "loop_wait": 5, "retry_timeout": 5, "primary_start_timeout": 0, "synchronous_mode": True}
+        wanted = {"ttl": 20, "loop_wait": 2, "retry_timeout": 5, "primary_start_timeout": 0, "synchronous_mode": True}
         wanted |= {"failsafe_mode": True, "maximum_lag_on_failover": 1048576}
         assert {key: kept[key] for key in wanted} == wanted
 

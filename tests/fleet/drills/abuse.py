@@ -9,7 +9,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 
 from faults import flows
-from lab import ADDRESSES, Meter, measured, on, play
+from lab import ADDRESSES, Meter, in_network, measured, on, play
 
 TARGET = f"{ADDRESSES['lb1']}:443"
 # Where the attacks come from: a host that is no client otherwise.
@@ -81,13 +81,8 @@ def flood(_run: Meter) -> None:
 
 @contextmanager
 def _flooding() -> Iterator["subprocess.Popen[str]"]:
-    pid = subprocess.check_output(
-        ["podman", "inspect", "--format", "{{.State.Pid}}", f"tf-{ATTACKER}"], text=True
-    ).strip()
     argv = [
-        "nsenter",
-        f"--target={pid}",
-        "--net",
+        *in_network(ATTACKER),
         "h2load",
         "--h1",
         "--clients=20",

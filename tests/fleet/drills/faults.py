@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from health import postgres_healthy, ready, redis_healthy, replica
-from lab import ADDRESSES, DATA, Meter, leader, on, power_off, power_on, wait
+from lab import ADDRESSES, DATA, Meter, in_network, leader, on, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
 
@@ -47,11 +47,9 @@ def cut(host: str, others: Iterable[str], seconds: float = FROZEN_SECONDS) -> No
 
 
 def _firewall(host: str, change: str, addresses: list[str]) -> None:
-    argv = ["podman", "inspect", "--format", "{{.State.Pid}}", f"tf-{host}"]
-    process = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
     for chain, side in (("INPUT", "-s"), ("OUTPUT", "-d")):
         rule = ["iptables", "-w", change, chain, side, ",".join(addresses), "-j", "DROP"]
-        subprocess.run(["nsenter", "-t", process, "-n", *rule], check=True, capture_output=True, timeout=60)
+        subprocess.run([*in_network(host), *rule], check=True, capture_output=True, timeout=60)
 
 
 def others(*hosts: str) -> list[str]:
