@@ -182,10 +182,11 @@ test-role-%: venv
 	@.config/scenario $*
 
 .PHONY: test
-test: system ## everything but what is marked as thorough in roles and units: test-role and test-app, called by name, run that too
+test: export PYTEST_ADDOPTS := -m 'not thorough'
+test: system ## everything but what is marked as thorough: test-app, test-role and test-fleet, called by name, run that too
 	@$(MAKE) venv
 	@$(MAKE) --jobs 2 --output-sync=target lint image
-	@PYTEST_ADDOPTS="-m 'not thorough'" $(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || { cat .lab/log/*.failed; exit 1; }
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || { cat .lab/log/*.failed; exit 1; }
 	@$(MAKE) test-fleet
 
 .PHONY: bench

@@ -12,8 +12,8 @@ from flask import Flask, Response, g, request
 from tradefleet import deadline, drain
 from tradefleet.settings import Settings
 
-# All database work of a request together, enough to wait for the end of a planned switchover, and for another replica to
-# take the place of a synchronous one that died. The promise to the caller is 8.5 s.
+# All database work of a request together, enough to wait for the end of a planned switchover, and for another replica
+# to take the place of a synchronous one that died. The promise to the caller is 8.5 s.
 REQUEST_SECONDS = 8.0
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
