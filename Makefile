@@ -175,7 +175,7 @@ drill: venv ## break the lab under load, fault after fault (DRILL=name: that one
 	@DRILL=$(or $(DRILL),all) pytest tests/fleet/drills
 
 # The longest first (they come last in the alphabet), or the last one runs alone.
-ROLES := $(filter-out fleet shared,$(shell ls -r molecule))
+ROLES := $(filter-out fleet,$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml)))
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv

@@ -1,4 +1,4 @@
-"""How the tests of the Redis scenarios speak to their hosts: through podman as operators, over TLS as clients."""
+"""How the tests of the Redis scenarios speak to their hosts: from inside as operators, over TLS as clients."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
 import yaml
+from inside import into
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -48,7 +49,8 @@ def podman(*arguments: str) -> str:
 
 def on(address: str, *command: str) -> str:
     """Run a command on a host and return what it printed."""
-    return podman("exec", f"tf-{HOSTS[address]}", *command)
+    argv = [*into(f"tf-{HOSTS[address]}"), *command]
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 class Answer(NamedTuple):

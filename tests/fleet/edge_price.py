@@ -21,7 +21,8 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from statistics import median, quantiles
 
-from lab import ADDRESSES, api_key, on, play, wait
+from inside import on
+from lab import ADDRESSES, api_key, play, wait
 
 COMMAND = "`tests/fleet/edge_price.py`"
 EDGE = f"{ADDRESSES['lb1']}:443"

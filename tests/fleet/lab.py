@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from inside import on
 
 PROJECT = Path(__file__).resolve().parents[2]
 LAB = PROJECT / ".lab"
@@ -127,12 +128,6 @@ def traffic() -> dict[str, str]:
     """Return what traffic.yml states."""
     content: dict[str, str] = yaml.safe_load(TRAFFIC.read_text())
     return content
-
-
-def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
-    """Run a command as root on a host, past SSH, and return what it prints."""
-    argv = ["podman", "exec", f"tf-{host}", "sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
 def in_network(host: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from inside import on
 from lab import (
     QUIET,
     Api,
@@ -12,7 +13,6 @@ from lab import (
     measured,
     meter,
     nginx_processes,
-    on,
     play,
     play_until,
     said,

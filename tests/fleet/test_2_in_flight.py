@@ -5,7 +5,8 @@ import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from lab import EDGES, Answer, Api, leader, measured, on, play, playing
+from inside import on
+from lab import EDGES, Answer, Api, leader, measured, play, playing
 
 ORDERS = 8
 # How long they wait; the application gives up after five seconds.

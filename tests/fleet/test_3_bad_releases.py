@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, QUIET, Meter, leader, meter, on, play, play_until, said, sql, sql_command, traffic
+from inside import on
+from lab import ADDRESSES, QUIET, Meter, leader, meter, play, play_until, said, sql, sql_command, traffic
 
 GREEN = ("green1", "green2")
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import QUIET, leader, meter, on, play, said, sql, traffic
+from inside import on
+from lab import QUIET, leader, meter, play, said, sql, traffic
 
 MIGRATIONS = {
     "0004": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from inside import on
 from lab import (
     ADDRESSES,
     EDGES,
@@ -13,7 +14,6 @@ from lab import (
     measured,
     meter,
     nginx_processes,
-    on,
     play,
     play_until,
     said,

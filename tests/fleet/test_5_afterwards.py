@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, on, play, said, traffic
+from inside import on
+from lab import ADDRESSES, APPS, EDGES, PROJECT, TRAFFIC, Api, changes, play, said, traffic
 
 
 def status() -> str:

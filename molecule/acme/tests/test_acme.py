@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 import testinfra
+from inside import on
 from scenario import converge
 
 # No fixture: its tests would all come first, whatever stands between them.
@@ -18,12 +19,6 @@ NAME = "trade.scenario.test"
 EDGES = {"acme1": "10.203.0.181", "acme2": "10.203.0.182"}
 ORDER = f"/etc/letsencrypt/renewal/{NAME}.conf"
 CHALLENGE = "/.well-known/acme-challenge/"
-
-
-def on(name: str, command: str, check: bool = True) -> str:
-    """Run a shell command on a load balancer."""
-    argv = ["podman", "exec", f"tf-{name}", "sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
 
 
 def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from inside import into, on
 from scenario import converge
 from testinfra.host import Host
 
@@ -38,14 +39,9 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as ses
 """
 
 
-def on(name: str, command: str) -> str:
-    """Run a shell command on a host of this scenario."""
-    return subprocess.check_output(["podman", "exec", f"tf-{name}", "sh", "-c", command], text=True, timeout=60)
-
-
 def who(port: int, sessions: int = 12) -> set[str]:
     """Return who answers on a port of loopback, or how it fails, over some sessions."""
-    command = ["podman", "exec", "tf-hap1", "python3", "-c", SESSIONS, str(port), str(sessions)]
+    command = [*into("tf-hap1"), "python3", "-c", SESSIONS, str(port), str(sessions)]
     return set(subprocess.check_output(command, text=True, timeout=120).split())
 
 

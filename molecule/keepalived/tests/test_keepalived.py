@@ -5,8 +5,9 @@ import time
 from functools import partial
 
 import pytest
+from inside import on
 from scenario import converge
-from vip import HOSTS, VIP, answers, becomes, client, on, other, owner, owners, podman, whole
+from vip import HOSTS, VIP, answers, becomes, client, other, owner, owners, podman, whole
 
 
 @pytest.fixture(autouse=True)

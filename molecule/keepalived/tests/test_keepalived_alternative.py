@@ -1,6 +1,7 @@
 """Another pair in the same network, with other values than the defaults."""
 
-from vip import VIP, becomes, on, owners
+from inside import on
+from vip import VIP, becomes, owners
 
 PAIR = ("ka3", "ka4")
 OTHER_VIP = "10.203.0.175"

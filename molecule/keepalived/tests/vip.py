@@ -9,14 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from inside import on
+
 HOSTS = {"ka1": "10.203.0.171", "ka2": "10.203.0.172"}
 VIP = "10.203.0.170"
-
-
-def on(name: str, command: str, check: bool = True) -> str:
-    """Run a shell command on a host of this scenario."""
-    argv = ["podman", "exec", f"tf-{name}", "sh", "-c", command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=check).stdout
 
 
 def podman(*words: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from inside import on
 from testinfra.host import Host
 
 EDGE = "10.203.0.104"
@@ -35,22 +36,17 @@ def flip(host: Host, to: str) -> None:
     host.check_output(f"ln -s traffic-sets/{to} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic")
 
 
-def inside(name: str, command: str) -> str:
-    """Run a shell command on another host of the scenario."""
-    return subprocess.check_output(["podman", "exec", f"tf-{name}", "sh", "-c", command], text=True)
-
-
 def inside_status(name: str, path: str, *headers: str) -> tuple[int, str]:
     """Return what the edge answers another host of the scenario: status and body."""
     words = "".join(f" -H '{header}'" for header in headers)
     ask = f"curl -sk --max-time 5 --write-out '\\n%{{http_code}}'{words} https://{EDGE}{path}"
-    body, status = inside(name, ask).rsplit("\n", 1)
+    body, status = on(name, ask).rsplit("\n", 1)
     return int(status), body
 
 
 def requests(upstream: str) -> list[str]:
     """Return the paths that an upstream has been asked for."""
-    return inside(upstream, "curl -sk https://127.0.0.1:8443/requests").splitlines()
+    return on(upstream, "curl -sk https://127.0.0.1:8443/requests").splitlines()
 
 
 def told(host: Host, request_id: str) -> set[str]:
@@ -64,12 +60,12 @@ def told(host: Host, request_id: str) -> set[str]:
 def draining(*names: str) -> Iterator[None]:
     """Have these hosts refuse whatever comes."""
     for name in names:
-        inside(name, "touch /run/draining")
+        on(name, "touch /run/draining")
     try:
         yield
     finally:
         for name in names:
-            inside(name, "rm /run/draining")
+            on(name, "rm /run/draining")
         time.sleep(2.1)  # they have counted as failed for a second, and nginx' clock has whole ones
 
 

@@ -9,7 +9,8 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 
 from faults import flows
-from lab import ADDRESSES, Meter, in_network, measured, on, play
+from inside import on
+from lab import ADDRESSES, Meter, in_network, measured, play
 
 TARGET = f"{ADDRESSES['lb1']}:443"
 # Where the attacks come from: a host that is no client otherwise.

@@ -2,7 +2,8 @@
 
 from faults import flows, off
 from health import edges_healthy, has_vip, vip_owner
-from lab import EDGES, Meter, on, wait
+from inside import on
+from lab import EDGES, Meter, wait
 
 
 def nginx_killed(run: Meter) -> None:

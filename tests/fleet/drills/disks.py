@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from faults import flows
 from health import postgres_healthy, replica
-from lab import Meter, cluster, leader, on, play, wait
+from inside import on
+from lab import Meter, cluster, leader, play, wait
 
 DIRECTORY = "/var/lib/postgresql/17/tradefleet"
 MEGABYTES = 400

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 
 from health import postgres_healthy, ready, redis_healthy, replica
-from lab import ADDRESSES, DATA, Meter, in_network, leader, on, power_off, power_on, wait
+from inside import on
+from lab import ADDRESSES, DATA, Meter, in_network, leader, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
 

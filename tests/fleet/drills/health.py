@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable
 
-from lab import ADDRESSES, APPS, DATA, EDGES, VIP, cluster, on
+from inside import on
+from lab import ADDRESSES, APPS, DATA, EDGES, VIP, cluster
 
 REDIS = ("state", "cache")
 

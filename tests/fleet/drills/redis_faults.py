@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from faults import FROZEN_SECONDS, cut, flows, frozen, off, others
 from health import REDIS, postgres_healthy, redis_healthy, redis_primary, redis_role
-from lab import DATA, Meter, leader, on, wait
+from inside import on
+from lab import DATA, Meter, leader, wait
 
 
 def primaries_apart() -> list[str]:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lab import ADDRESSES, BOTH, EDGES, LAB, Meter, api_key, measured, on, play, reader_key, traffic, wait
+from inside import on
+from lab import ADDRESSES, BOTH, EDGES, LAB, Meter, api_key, measured, play, reader_key, traffic, wait
 
 ROUNDS = 20
 # Over HTTP/2, through each load balancer. For cutovers the meter sends the rest of the hundred thousand meanwhile.

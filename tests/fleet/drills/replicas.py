@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 from faults import flows
-from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, on, play, said, sql, wait
+from inside import on
+from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, play, said, sql, wait
 from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"

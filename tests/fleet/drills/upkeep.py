@@ -2,7 +2,8 @@
 
 from faults import flows, off
 from health import postgres_healthy
-from lab import DATA, Meter, leader, on, play, traffic, wait
+from inside import on
+from lab import DATA, Meter, leader, play, traffic, wait
 
 # Nothing is restarted by it, as in an upgrade (playbooks/tasks/upgrade_install.yml).
 REINSTALL = """set -e

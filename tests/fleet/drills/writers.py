@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from lab import DATA, leader, on, wait
+from inside import on
+from lab import DATA, leader, wait
 
 # On a replica the INSERT fails, and nothing is noted. A commit that waits is noted when it is acknowledged.
 SCRIPT = r"""#!/bin/sh
