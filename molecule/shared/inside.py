@@ -22,18 +22,23 @@ def _container(name: str) -> tuple[str, Path]:
 def into(name: str) -> list[str]:
     """Return the start of a command that runs as root in a container; where that is down, one that says so.
 
-    The command is no process of the container for podman: `podman pause` leaves it running.
+    Its root may do there what the host's may, and no more. For podman it is no process of the container: `podman pause`
+    leaves it running.
     """
     identity, pidfile = _container(name)
     try:
         process = pidfile.read_text()
         # A host that died leaves its process' number behind, and somebody else may have that by now.
         alive = identity in Path(f"/proc/{process}/cgroup").read_text()
+        status = Path(f"/proc/{process}/status").read_text()
     except OSError:
         alive = False
     if not alive:
         return ["podman", "exec", name]
-    return ["nsenter", f"--target={process}", "--mount", "--uts", "--ipc", "--net", "--pid", *ENVIRONMENT]
+    bounds = int(status.partition("CapBnd:")[2].split()[0], base=16)
+    bounding_set = ",".join(["-all", *(f"+cap_{bit}" for bit in range(bounds.bit_length()) if bounds >> bit & 1)])
+    enter = ["nsenter", f"--target={process}", "--mount", "--uts", "--ipc", "--net", "--pid"]
+    return [*enter, "setpriv", f"--bounding-set={bounding_set}", "--inh-caps=-all", *ENVIRONMENT]
 
 
 def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:

@@ -69,6 +69,7 @@ def test_it_moves_when_its_host_freezes_and_is_in_one_place_again_afterwards(for
     if owner() != former:
         on(owner(), "systemctl restart keepalived")
     becomes(lambda: owners() == [former], 5, "the host has it")
+    whole()
     try:
         with client() as gap:
             podman("pause", f"tf-{former}")

@@ -97,8 +97,11 @@ def client(address: str = VIP) -> Iterator[Gap]:
 
 
 def whole() -> None:
-    """Wait until both hosts serve and one of them has the address."""
+    """Wait until both hosts serve, one of them has the address, and the other would take it."""
     becomes(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
     units = "systemctl is-active nginx keepalived"
     becomes(lambda: all(on(name, units, check=False).split() == ["active"] * 2 for name in HOSTS), 30, "all units run")
+    # One that has just started has not yet asked whether nginx answers, and takes nothing over.
+    part = "journalctl --unit=keepalived --invocation=0 --output=cat --grep='Entering (BACKUP|MASTER) STATE'"
+    becomes(lambda: all(on(name, part, check=False) for name in HOSTS), 30, "both take part")
     becomes(lambda: len(owners()) == 1 and answers(VIP), 30, "one host has the address")

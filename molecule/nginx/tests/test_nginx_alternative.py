@@ -106,6 +106,7 @@ def test_a_host_that_is_too_slow_is_left_for_as_long_as_told(ca: Path) -> None:
     # On a busy machine an answer may take longer than this host's second, too: then it names nobody.
     while answer(ca)[2:] in ([first], []):
         assert time.monotonic() - failed < 4.5
+        time.sleep(0.1)  # more than sixty a second are too many
     assert time.monotonic() - failed > 1
 
 
