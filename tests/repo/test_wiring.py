@@ -10,6 +10,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from repository import PROJECT, SECRETS, files, load, read, where
 from tradefleet import settings
 from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
+from tradefleet.hooks import REQUEST_SECONDS
+from tradefleet.replicas import MARK_SECONDS
 
 # Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
 SOURCES = tuple(
@@ -135,3 +137,17 @@ def test_static_files_are_there_before_a_release_is_started(verb: str) -> None:
     assert "'any_errors_fatal': True" in plays[delivers]
     assert starts
     assert delivers < min(starts)
+
+
+def test_an_election_of_etcd_fits_each_failover_plan() -> None:
+    """Preflight's limits are what the role's plans give: an election takes up to twice its time."""
+    tasks = load("playbooks/tasks/preflight_inventory.yml")
+    (limits,) = [task["vars"]["longest_elections"] for task in tasks if "longest_elections" in task.get("vars", {})]
+    plans = load("roles/postgresql/vars/main.yml")["__postgresql_failover_plans"]
+    assert limits == {name: plan["retry_timeout"] * 1000 * 4 // 5 // 2 for name, plan in plans.items()}
+
+
+def test_whoever_waits_for_a_request_waits_longer_than_it_may_take() -> None:
+    """The edge for its answer; a trader's mark for the write that set it and for a read that began before that."""
+    assert load("roles/nginx/defaults/main.yml")["nginx_upstream_read_timeout_seconds"] > REQUEST_SECONDS + 0.5
+    assert MARK_SECONDS > 2 * REQUEST_SECONDS
