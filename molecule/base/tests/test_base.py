@@ -37,6 +37,23 @@ def test_passwords_are_not_asked_for() -> None:
     assert "Permission denied (publickey)" in refused.stderr
 
 
+def test_the_machine_keeps_its_address_on_the_labs_network(host: Host) -> None:
+    """Whoever is plugged in: hosts that know it would else wait for up to half a minute to be heard by it again."""
+
+    def ip(*words: str) -> str:
+        return subprocess.check_output(["ip", "-oneline", *words], text=True)
+
+    bridge = ip("route", "get", ADDRESS).partition(" dev ")[2].split()[0]
+    before = ip("link", "show", bridge).partition("link/ether ")[2]
+    ip("link", "add", "tf-lowest", "address", "02:00:00:00:00:01", "type", "veth", "peer", "tf-peer")
+    try:
+        ip("link", "set", "tf-lowest", "master", bridge)
+        assert ip("link", "show", bridge).partition("link/ether ")[2] == before
+    finally:
+        ip("link", "del", "tf-lowest")
+    assert before.split()[0] in host.check_output("ip neighbour show 10.203.0.1")
+
+
 def test_sshd_runs_with_this_scenarios_settings(host: Host) -> None:
     """Asked of sshd's own parser, which knows what wins."""
     effective = host.check_output("/usr/sbin/sshd -T -C user=alex,host=x,addr=10.203.0.1").splitlines()
