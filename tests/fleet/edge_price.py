@@ -28,6 +28,7 @@ COMMAND = "`tests/fleet/edge_price.py`"
 EDGE = f"{ADDRESSES['lb1']}:443"
 APPS = tuple(f"{ADDRESSES[host]}:8443" for host in ("blue1", "blue2"))
 ROUNDS = 5
+# Through nginx, and to both hosts together.
 REQUESTS = 6000
 # Families of the Core Rule Set's rules, by the numbers in the names of their files: all that the edge loads.
 FAMILIES = {
