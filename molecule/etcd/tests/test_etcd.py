@@ -18,16 +18,21 @@ TLS = "/etc/ssl/tradefleet"
 EVERY_MEMBER = ",".join(f"https://{address}:2379" for address in ADDRESSES.values())
 
 
+def member(host: Host) -> str:
+    """Return the host's own endpoint."""
+    return f"https://{ADDRESSES[host.check_output('hostname')]}:2379"
+
+
 def etcdctl(host: Host, command: str, endpoints: str = EVERY_MEMBER) -> CommandResult:
     """Run etcdctl as root."""
     return host.run(f"ETCDCTL_ENDPOINTS={endpoints} etcdctl-root {command}")
 
 
 def client(host: Host, user: str, command: str) -> CommandResult:
-    """Run etcdctl with the host's certificate, as a user or, if that is empty, as nobody."""
+    """Run etcdctl on a member, towards it, with its certificate, as a user or, if that is empty, as nobody."""
     login = f"ETCDCTL_USER={user} ETCDCTL_PASSWORD=molecule-patroni" if user else ""
     certificate = f"--cacert={TLS}/ca.crt --cert={TLS}/host.crt --key={TLS}/host.key"
-    return host.run(f"{login} etcdctl --command-timeout=5s {certificate} --endpoints={EVERY_MEMBER} {command}")
+    return host.run(f"{login} etcdctl --command-timeout=5s {certificate} --endpoints={member(host)} {command}")
 
 
 def healthy_members(host: Host) -> int:
@@ -71,8 +76,7 @@ def certificates(tmp_path: Path, stranger: ssl.SSLContext) -> ssl.SSLContext:
 
 def test_members_know_each_other_and_one_leads(host: Host) -> None:
     """Each member lists the same three, and all name the same leader."""
-    this = f"https://{ADDRESSES[host.check_output('hostname')]}:2379"
-    members = json.loads(etcdctl(host, "member list --write-out=json", this).stdout)["members"]
+    members = json.loads(etcdctl(host, "member list --write-out=json", member(host)).stdout)["members"]
     assert {member["name"]: member["clientURLs"] for member in members} == {
         name: [f"https://{address}:2379"] for name, address in ADDRESSES.items()
     }
@@ -84,7 +88,7 @@ def test_members_know_each_other_and_one_leads(host: Host) -> None:
 def test_what_one_member_takes_another_gives(host: Host) -> None:
     """A value that is put through one member is read through each other one."""
     name = host.check_output("hostname")
-    assert etcdctl(host, f"put /test/{name} {name}", f"https://{ADDRESSES[name]}:2379").stdout == "OK\n"
+    assert etcdctl(host, f"put /test/{name} {name}", member(host)).stdout == "OK\n"
     for address in ADDRESSES.values():
         read = etcdctl(host, f"get --print-value-only /test/{name}", f"https://{address}:2379")
         assert read.stdout == f"{name}\n"
@@ -139,7 +143,7 @@ def test_passwords_are_root_s_alone(host: Host) -> None:
 
 def test_a_snapshot_can_be_restored(host: Host) -> None:
     """The unit takes one; restored elsewhere and started alone it gives back what was written."""
-    assert etcdctl(host, "put /test/snapshot kept").rc == 0
+    assert etcdctl(host, "put /test/snapshot kept", member(host)).rc == 0
     host.check_output("rm -f /var/backups/etcd/*")
     host.check_output("systemctl start etcd-snapshot.service")
     names = host.check_output("ls /var/backups/etcd").splitlines()
