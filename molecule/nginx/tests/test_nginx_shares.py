@@ -12,7 +12,8 @@ from edge import Session, flip, requests, session
 from scenario import converge
 from testinfra.host import Host
 
-CLIENTS = 2000
+# Two points are more than four standard deviations of so many draws.
+CLIENTS = 4000
 
 
 @pytest.fixture(scope="module", autouse=True)

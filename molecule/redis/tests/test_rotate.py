@@ -1,44 +1,74 @@
-"""Is a password changed without a moment in which clients have the wrong one?"""
+"""Is a password changed without a moment in which somebody has the wrong one?"""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from redis_fleet import ADDRESSES, PASSWORDS, PORTS, client_line, together, writing
+from redis_fleet import (
+    ADDRESSES,
+    DOORS,
+    PORTS,
+    ask,
+    ask_sentinel,
+    client_line,
+    healthy,
+    on,
+    together,
+    writing,
+)
 from scenario import FLEET, PROJECT, SCENARIO, command, converge, verb
 
-# By the name of the application's password in the vault.
-PORT = {
-    "vault_redis_app_password": PORTS["state"],
-    "vault_redis_cache_app_password": PORTS["cache"],
-    "vault_sentinel_app_password": 26379,
+# The doors that each secret of a user opens, by its name in the vault.
+OPENS: dict[str, dict[str, list[str]]] = {
+    "admin": {"vault_redis_admin_password": list(PORTS), "vault_sentinel_admin_password": ["sentinel"]},
+    "app": {
+        "vault_redis_app_password": ["state"],
+        "vault_redis_cache_app_password": ["cache"],
+        "vault_sentinel_app_password": ["sentinel"],
+    },
+    "backup": {"vault_redis_backup_password": ["state"]},
+    "peer": {"vault_sentinel_peer_password": ["sentinel"]},
+    "replica": {"vault_redis_replica_password": list(PORTS)},
+    "sentinel": {"vault_redis_sentinel_password": list(PORTS)},
 }
-FORMER = dict(zip(PORT, (PASSWORDS["state"], PASSWORDS["cache"], "molecule-sentinel-app"), strict=True))
 
 
-def knock(passwords: dict[str, str]) -> set[str]:
-    """Return how the application is answered that shows these passwords on every host: let in, it may not PING."""
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a copy of the scenario's inventory, whose vault changes; afterwards the hosts have the scenario's again."""
+    copy = tmp_path_factory.mktemp("rotate") / "inventory"
+    shutil.copytree(SCENARIO / "inventory", copy)
+    yield copy
+    converge("--tags", "redis,sentinel")
+
+
+def knock(user: str, passwords: dict[str, str]) -> set[str]:
+    """Return how a user is answered that shows these passwords at every door; the application may not PING."""
     lines = {
-        (address, name): client_line(address, "PING", port=port, password=passwords[name])
+        (address, door): client_line(address, "PING", port=DOORS[door], user=user, password=passwords[name])
         for address in ADDRESSES
-        for name, port in PORT.items()
+        for name, doors in OPENS[user].items()
+        for door in doors
     }
     answers = together(ADDRESSES[0], lines).values()
-    return {
-        word for each in answers for word in re.findall("NOPERM|WRONGPASS", each.stdout + each.stderr) or [each.stderr]
-    }
+    said = "PONG|NOPERM|WRONGPASS"
+    return {word for each in answers for word in re.findall(said, each.stdout + each.stderr) or [each.stderr]}
 
 
 def vault(inventory: Path) -> dict[str, str]:
     """Return what the vault holds."""
-    argv = ["ansible-vault", "view", str(inventory / "group_vars/all/vault.yml")]
-    text = subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    found: dict[str, str] = yaml.safe_load(text)
+    first, now = (inventory / f"group_vars/all/{name}.yml" for name in ("secrets", "vault"))
+    argv = ["ansible-vault", "view", str(now)]
+    text = subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True, text=True).stdout if now.exists() else ""
+    found: dict[str, str] = yaml.safe_load(first.read_text()) | (yaml.safe_load(text) or {})
     return found
 
 
@@ -55,31 +85,6 @@ def run_until(marker: str, argv: list[str]) -> None:
     raise AssertionError("".join(seen)[-4000:])
 
 
-def test_a_rotation_that_is_killed_goes_on_and_nobody_is_refused_meanwhile(tmp_path: Path) -> None:
-    """Half-way both passwords open every door; afterwards the new one alone, and no write was lost on the way."""
-    inventory = tmp_path / "inventory"
-    shutil.copytree(SCENARIO / "inventory", inventory)
-    try:
-        with writing() as writer:
-            playbook = PROJECT / "playbooks/rotate_redis_password.yml"
-            run_until("PLAY [Withdraw the former", command(playbook, *FLEET, "-e", "user=app", inventory=inventory))
-            halfway = vault(inventory)
-            assert {name: halfway[f"{name}_previous"] for name in FORMER} == FORMER
-            assert knock(FORMER) == knock(halfway) == {"NOPERM"}
-        assert writer.lost() == []
-        assert writer.gap < 3
-
-        verb("rotate_redis_password", "-e", "user=app", inventory=inventory)
-        ended = vault(inventory)
-        for name in FORMER:
-            assert ended[name] == halfway[name] != FORMER[name]
-            assert ended[f"{name}_previous"] == ""
-        assert knock(ended) == {"NOPERM"}
-        assert knock(FORMER) == {"WRONGPASS"}
-    finally:
-        converge("--tags", "redis,sentinel")
-
-
 @pytest.mark.parametrize("extra", [[], ["-e", "user=nobody"]], ids=["nobody named", "unknown"])
 def test_a_user_that_there_is_not_is_refused(extra: list[str]) -> None:
     """With the names that there are."""
@@ -87,3 +92,70 @@ def test_a_user_that_there_is_not_is_refused(extra: list[str]) -> None:
     assert refused.returncode != 0
     assert "one of admin, app, backup, peer, replica, sentinel" in " ".join(refused.stdout.split())
     assert not re.search("changed=[1-9]", refused.stdout)
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["replica", "sentinel", *(pytest.param(each, marks=pytest.mark.thorough) for each in ("peer", "backup", "admin"))],
+)
+def test_the_fleets_own_users_get_new_passwords(user: str, inventory: Path) -> None:
+    """No write is lost, the former opens no door any more, and every link is up."""
+    former = vault(inventory)
+    with writing() as writer:
+        verb("rotate_redis_password", "-e", f"user={user}", inventory=inventory)
+    assert writer.lost() == []
+    assert writer.gap < 3
+    assert knock(user, former) == {"WRONGPASS"}
+    assert knock(user, vault(inventory)) == {"PONG"}
+    assert links() == {}
+
+
+def test_their_links_come_back_with_the_new_ones() -> None:
+    """Connections that are open stay open, whoever's password changes: they are cut."""
+    for address in ADDRESSES:
+        for user in ("replica", "sentinel"):
+            for service in PORTS:
+                ask(address, "CLIENT", "KILL", "USER", user, service=service)
+        on(address, "sentinel-cli-state", "CLIENT", "KILL", "USER", "peer")
+    # Whoever is not let in again is down after 3 s.
+    time.sleep(5)
+    assert links() == {}
+    for address in ADDRESSES:
+        on(address, "systemctl", "start", "redis-backup")
+
+
+def links() -> dict[str, str]:
+    """Return what is wrong: replicas without their primary, Sentinels without it or each other."""
+    wrong = {service: "replicas" for service in PORTS if not healthy(service)}
+    for address in ADDRESSES:
+        for service in PORTS:
+            watched = json.loads(on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", service))
+            if watched["flags"] != "master":
+                wrong[f"{address} {service}"] = watched["flags"]
+            if not (said := ask_sentinel(address, "CKQUORUM", service)).startswith("OK 3 "):
+                wrong[f"{address} {service} quorum"] = said
+    return wrong
+
+
+# The last, since the others write as the application.
+def test_a_rotation_that_is_killed_goes_on_and_nobody_is_refused_meanwhile(inventory: Path) -> None:
+    """Half-way both passwords open every door; afterwards the new one alone, and no write was lost on the way."""
+    former = vault(inventory)
+    with writing() as writer:
+        playbook = PROJECT / "playbooks/rotate_redis_password.yml"
+        run_until("PLAY [Withdraw the former", command(playbook, *FLEET, "-e", "user=app", inventory=inventory))
+        halfway = vault(inventory)
+        assert {name: halfway[f"{name}_previous"] for name in OPENS["app"]} == {
+            name: former[name] for name in OPENS["app"]
+        }
+        assert knock("app", former) == knock("app", halfway) == {"NOPERM"}
+    assert writer.lost() == []
+    assert writer.gap < 3
+
+    verb("rotate_redis_password", "-e", "user=app", inventory=inventory)
+    ended = vault(inventory)
+    for name in OPENS["app"]:
+        assert ended[name] == halfway[name] != former[name]
+        assert ended[f"{name}_previous"] == ""
+    assert knock("app", ended) == {"NOPERM"}
+    assert knock("app", former) == {"WRONGPASS"}
