@@ -1,5 +1,6 @@
 """An application on a SQLite file of its own, and two traders."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from flask.testing import FlaskClient
 from tradefleet import create_app
 from tradefleet.auth.services import ensure_key
 from tradefleet.extensions import db
-from tradefleet.settings import Settings
+from tradefleet.settings import Address, Settings
 
 KEYS = {"alice": "a" * 40, "bob": "b" * 40}
 MakeApp = Callable[[Settings], Flask]
@@ -58,3 +59,20 @@ def headers() -> dict[str, str]:
 def order() -> dict[str, str]:
     """A valid order."""
     return {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.50", "limit_price": "187.25"}
+
+
+@pytest.fixture
+def closed() -> Iterator[Address]:
+    """A port where nobody listens, nor can begin to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield Address("127.0.0.1", bound.getsockname()[1])
+
+
+@pytest.fixture
+def silent() -> Iterator[Address]:
+    """A port where connections are accepted by the kernel and nobody ever answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield Address("127.0.0.1", listener.getsockname()[1])

@@ -67,10 +67,10 @@ rm -f due
 """
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.create_server((EDGES[0], 0)) as listener:
-        return int(listener.getsockname()[1])
+def free_ports() -> tuple[int, int]:
+    """Return two ports on which nobody listens."""
+    with socket.create_server((EDGES[0], 0)) as one, socket.create_server((EDGES[0], 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 class Fleet:
@@ -80,7 +80,7 @@ class Fleet:
         """Lay everything out; nothing runs yet."""
         self.folder = folder
         self.own, self.public = Authority(folder / "own", "fleet"), Authority(folder / "public", "clients trust it")
-        self.https, self.delivery = free_port(), free_port()
+        self.https, self.delivery = free_ports()
         self.next("DNS:" + NAME)
         (folder / "certbot").write_text(CERTBOT.format(folder=folder, name=NAME))
         (folder / "certbot").chmod(0o755)

@@ -94,7 +94,9 @@ class Controller:
 
     def kill(self, how: signal.Signals) -> None:
         """Start a verb that takes its time, and send it a signal once it is at work."""
-        pause = {"name": "Take time", "ansible.builtin.command": {"argv": ["sleep", "60"]}}
+        at_work = self.folder / "at-work"
+        at_work.unlink(missing_ok=True)
+        pause = {"name": "Take time", "ansible.builtin.command": {"argv": ["sh", "-c", f"touch {at_work}; sleep 60"]}}
         argv, before = self.command(pause), len(self.entries())
         with subprocess.Popen(
             argv,
@@ -105,9 +107,9 @@ class Controller:
             start_new_session=True,
         ) as process:
             deadline = time.monotonic() + 60
-            while len(self.entries()) == before and time.monotonic() < deadline:
+            while not at_work.exists() and time.monotonic() < deadline:
                 time.sleep(0.1)
-            time.sleep(2)
+            assert len(self.entries()) > before
             # Ctrl-C reaches all of a terminal's processes, and so does what ends a machine.
             os.killpg(process.pid, how)
             process.wait(60)

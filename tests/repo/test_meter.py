@@ -20,7 +20,7 @@ def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
     """Nothing failed, all was compared, and the server saw exactly the requests that were counted."""
     bounds = ("max-failed", "max-failed-reads", "max-failed-writes", "max-lost", "max-duplicated")
     run = meter.run(
-        *("--database-command", meter.database(), "--min-rate", "50", "--max-gap", "2"),
+        *("--database-command", meter.database(), "--min-rate", "5", "--max-gap", "2"),
         *(word for name in bounds for word in (f"--{name}", "0")),
     )
     assert run.status == 0, run.text
@@ -56,8 +56,8 @@ def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
 )
 def test_each_fault_is_counted_once_under_its_kind(meter: Meter, fault: str, kind: str) -> None:
     """As many failures as faults, neither hidden by a retry nor counted twice."""
-    meter.api.fault, meter.api.times = fault, TIMES
-    run = meter.run("--max-failed", str(TIMES - 1), "--timeout", "0.5")
+    meter.api.fault, meter.api.times, meter.api.freeze = fault, TIMES, 6
+    run = meter.run("--max-failed", str(TIMES - 1), "--timeout", "2")
     assert meter.api.times == 0
     everything = run.report["groups"]["all"]
     assert everything["failed_by_kind"] == {kind: TIMES}, run.report["failures"]
@@ -117,25 +117,27 @@ def test_an_outage_is_a_gap_and_the_schedule_does_not_run_after_it(meter: Meter)
     """While the only client waits 1 s for an answer its requests are due; at most a second's worth is made up for."""
     meter.api.fault, meter.api.times = "freeze", 2
     run = meter.run(
-        *("--clients", "1", "--rate", "50", "--duration", "3", "--max-requests", "1000", "--timeout", "5"),
+        *("--clients", "1", "--rate", "50", "--duration", "6", "--max-requests", "1000", "--timeout", "5"),
         *("--max-gap", "1.5", "--min-rate", "45"),
     )
     assert run.status == 1
     assert all(not bound["held"] for bound in run.report["bounds"]), run.text
     gap = run.report["groups"]["all"]["longest_gap"]
-    assert 1.9 < gap["seconds"] < 2.9
+    assert 1.9 < gap["seconds"] < 4.5
     assert gap["start"] < run.report["failures"][0]["time"]
     assert run.report["skipped"] > 40
-    assert run.report["groups"]["all"]["sent"] + run.report["skipped"] == pytest.approx(150, abs=2)
+    assert run.report["groups"]["all"]["sent"] + run.report["skipped"] == pytest.approx(300, abs=2)
 
 
 def test_an_outage_without_an_end_is_a_gap_too(meter: Meter) -> None:
     """It has no success after it that would close it."""
     meter.api.fault, meter.api.times = "500", -1
-    run = meter.run("--rate", "50", "--duration", "1.6", "--max-gap", "0.8")
+    run = meter.run("--rate", "50", "--duration", "3", "--max-gap", "0.8")
     assert run.status == 1
     assert run.report["groups"]["all"]["ok"] == HEALTHY_REQUESTS
-    assert 0.9 < run.report["groups"]["all"]["longest_gap"]["seconds"] < 1.6
+    gap = run.report["groups"]["all"]["longest_gap"]
+    assert gap["seconds"] > 0.9
+    assert gap["start"] > run.report["started"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -107,7 +107,7 @@ def test_the_fleets_own_users_get_new_passwords(user: str, inventory: Path) -> N
     assert writer.gap < 3
     assert knock(user, former) == {"WRONGPASS"}
     assert knock(user, vault(inventory)) == {"PONG"}
-    assert links() == {}
+    assert_linked()
 
 
 def test_their_links_come_back_with_the_new_ones() -> None:
@@ -119,9 +119,18 @@ def test_their_links_come_back_with_the_new_ones() -> None:
         on(address, "sentinel-cli-state", "CLIENT", "KILL", "USER", "peer")
     # Whoever is not let in again is down after 3 s.
     time.sleep(5)
-    assert links() == {}
+    assert_linked()
     for address in ADDRESSES:
         on(address, "systemctl", "start", "redis-backup")
+
+
+def assert_linked() -> None:
+    """Within five seconds: now and then Sentinel connects anew, which takes it a moment."""
+    for _ in range(10):
+        if not (wrong := links()):
+            return
+        time.sleep(0.5)
+    raise AssertionError(wrong)
 
 
 def links() -> dict[str, str]:
