@@ -201,7 +201,7 @@ class Writer:
         while not self._stop.wait(0.005):
             number += 1
             try:
-                server.set(f"{self._prefix}{number}", number, ex=600)
+                server.set(f"{self._prefix}{number}", number, ex=3600)
             except (RedisError, OSError):
                 time.sleep(0.02)
             else:
@@ -225,11 +225,17 @@ class Writer:
 
     def lost(self) -> list[int]:
         """Return the acknowledged writes that the primary of now does not have."""
-        with client(self._service) as server:
-            pipeline = server.pipeline(transaction=False)
-            for number in self.acknowledged:
-                pipeline.get(f"{self._prefix}{number}")
-            found = pipeline.execute()
+        found: list[bytes | None] = []
+
+        def read() -> bool:
+            with client(self._service) as server:
+                pipeline = server.pipeline(transaction=False)
+                for number in self.acknowledged:
+                    pipeline.get(f"{self._prefix}{number}")
+                found[:] = pipeline.execute()
+            return True
+
+        wait(10, read)
         return [number for number, value in zip(self.acknowledged, found, strict=True) if value is None]
 
 

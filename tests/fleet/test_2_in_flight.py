@@ -28,7 +28,7 @@ def test_orders_in_flight_at_the_flip_are_answered(api: Api) -> None:
 
         for line in playing("cutover", cutover_to="green"):
             # Nothing needs the database from here to the flip, which the other line follows.
-            if "TASK [Prove | Test the load" in line:
+            if "TASK [Prove | Ask nginx" in line:
                 on(primary, "pgbouncer-cli --command 'PAUSE tradefleet'")
                 released = pool.submit(release, time.monotonic())
                 clients = [Api(edge, api.key) for edge in EDGES]

@@ -109,8 +109,9 @@ def test_either_is_asked_and_both_are_given_what_is_issued(name: str) -> None:
     before, asked_before = served(), {each: asked(each) for each in EDGES}
     with due():
         ISSUER.check_output("systemctl start acme-renew")
-    assert served() == dict.fromkeys(EDGES, issued())
-    assert set(served().values()).isdisjoint(before.values())
+    # A former worker of nginx may still answer, for a moment.
+    becomes(lambda: both_serve(issued()), 5, "both serve it")
+    assert issued() not in before.values()
     assert {each for each in EDGES if asked(each) > asked_before[each]} == {name}
 
 
@@ -144,11 +145,11 @@ def test_one_that_was_away_is_told_and_made_up_for() -> None:
         assert ISSUER.run("systemctl is-failed --quiet acme-renew").rc == 0
         said = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
         assert "10.203.0.182 has not taken the certificate" in said
-        assert served() == {"acme1": issued(), "acme2": before["acme2"]}
+        becomes(lambda: served() == {"acme1": issued(), "acme2": before["acme2"]}, 5, "one serves it")
     finally:
         on("acme2", "systemctl start acme-receive.socket")
     ISSUER.check_output("systemctl start acme-renew")
-    assert served() == dict.fromkeys(EDGES, issued())
+    becomes(lambda: both_serve(issued()), 5, "both serve it")
 
 
 def test_another_host_of_the_fleet_delivers_nothing() -> None:

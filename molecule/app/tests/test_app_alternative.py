@@ -49,6 +49,7 @@ def test_each_request_is_logged(host: Host) -> None:
     """At its level; the first host's keeps quiet."""
     for each, url, logged in ((OTHER, URL, 0), (host, "https://10.203.0.108:8443", 1)):
         host.check_output(f"{CURL} -H 'X-Request-Id: seen' {url}/healthz")
+        each.check_output("journalctl --sync")
         assert each.run('journalctl -o cat -u tradefleet-api | grep -F \'"request_id": "seen"\'').rc == logged
 
 

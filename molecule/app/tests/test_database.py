@@ -3,8 +3,8 @@
 import json
 import time
 import uuid
-from collections.abc import Callable
 
+from locks import wait
 from testinfra.host import Host
 from tradefleet.replicas import MARK_SECONDS
 
@@ -49,14 +49,6 @@ def settle(host: Host) -> None:
     for key in redis(host, "state", "KEYS 'tradefleet:position:*'"):
         redis(host, "state", f"DEL {key}")
     read(host)
-
-
-def wait(until: Callable[[], bool], seconds: float = 20) -> None:
-    """Ask again and again; too long is a failure."""
-    ends_at = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < ends_at
-        time.sleep(0.1)
 
 
 def health(host: Host) -> dict[str, str]:
@@ -183,7 +175,7 @@ def test_a_server_without_the_name_is_not_trusted(host: Host) -> None:
     try:
         answer = f"for n in $(seq 60); do {CURL} {URL}/readyz && exit 0; sleep 0.5; done; exit 1"
         assert '"database":"down"' in host.check_output(answer)
-        assert "other.test" in host.check_output("journalctl -o cat -u tradefleet-api | tail -20")
+        assert "other.test" in host.check_output("journalctl --sync; journalctl -o cat -u tradefleet-api | tail -20")
     finally:
         host.check_output(f"cp /root/settings.env {settings} && systemctl restart tradefleet-api")
     host.check_output(f"for n in $(seq 60); do sleep 0.5; {CURL} -f {URL}/readyz && exit 0; done; exit 1")

@@ -3,12 +3,12 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import testinfra
+from locks import locked, sql, wait, waits
 from testinfra.host import Host
 
 LIVE = testinfra.get_host("podman://tf-app2")
@@ -18,11 +18,6 @@ KEY = "-H 'Authorization: Bearer molecule-molecule-molecule-molecule-1'"
 ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
 UNIT = "tradefleet-worker"
 PROGRAM = "/opt/tradefleet/current/venv/bin/tradefleet-worker"
-
-
-def sql(host: Host, query: str) -> str:
-    """Ask the primary as its superuser."""
-    return str(host.check_output(f'runuser -u postgres -- psql -AtX -d tradefleet -c "{query}"'))
 
 
 def place(host: Host, count: int) -> str:
@@ -45,14 +40,6 @@ def effects(host: Host, run: str) -> dict[str, str]:
     return dict(line.split("|") for line in found.splitlines())
 
 
-def wait(until: Callable[[], bool], seconds: float = 60) -> None:
-    """Ask again and again; too long is a failure."""
-    ends_at = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < ends_at
-        time.sleep(0.1)
-
-
 def shown(host: Host, name: str) -> str:
     """Return a property of a host's worker."""
     return str(host.check_output(f"systemctl show -p {name} --value {UNIT}"))
@@ -60,17 +47,14 @@ def shown(host: Host, name: str) -> str:
 
 @contextmanager
 def held(host: Host) -> Iterator[str]:
-    """Have a worker in the middle of a batch of 20, waiting for a lock that ends 3 s after the block began."""
-    LIVE.check_output(f"systemctl stop {UNIT}")
+    """Have a worker in the middle of a batch of 20, waiting for a lock that ends some 3 s after the block began."""
+    # Frozen it leaves the orders alone; to go on takes it no time, as a start would.
+    LIVE.check_output(f"systemctl kill -s STOP {UNIT}")
     run = place(host, 20)
-    lock = "BEGIN; LOCK TABLE activity IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT;"
-    with ThreadPoolExecutor(1) as pool:
-        locked = pool.submit(sql, host, lock)
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_other' AND wait_event_type = 'Lock'"
-        LIVE.check_output(f"systemctl start {UNIT}")
-        wait(lambda: sql(host, waits) == "1", 2.5)
+    with locked(host, "activity", 4):
+        LIVE.check_output(f"systemctl kill -s CONT {UNIT}")
+        wait(lambda: waits(host, "tradefleet_other"), 3.5)
         yield run
-        locked.result()
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +62,7 @@ def afterwards(host: Host) -> Iterator[None]:
     """Have the live host's worker at work and no other, whatever a test has done."""
     yield
     host.check_output(f"systemctl stop {UNIT}")
-    LIVE.check_output(f"systemctl start {UNIT}")
+    LIVE.check_output(f"systemctl start {UNIT} && systemctl kill -s CONT {UNIT}")
 
 
 def test_an_order_leads_to_an_activity(host: Host) -> None:

@@ -154,10 +154,10 @@ def test_a_changed_setting_is_loaded_and_the_address_stays() -> None:
 
 def _known(name: str) -> str:
     """Return what the running keepalived says of itself."""
-    on(name, "rm -f /tmp/keepalived.data; systemctl kill --signal=USR1 keepalived")
-    folder = "/proc/$(systemctl show -p MainPID --value keepalived)/root/tmp"
-    becomes(lambda: "VRRP Instance" in on(name, f"cat {folder}/keepalived*.data", check=False), 5, "keepalived tells")
-    return on(name, f"cat {folder}/keepalived*.data")
+    told = "/proc/$(systemctl show -p MainPID --value keepalived)/root/tmp/keepalived*.data"
+    on(name, f"rm -f {told}; systemctl kill --signal=USR1 keepalived")
+    becomes(lambda: "Advert interval" in on(name, f"cat {told}", check=False), 5, "keepalived tells")
+    return on(name, f"cat {told}")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Stand-in for the application: it tells who answers.
 
-/die closes the connection; /slow, /work and whatever ends with «pause» take time.
+/die closes the connection; whatever ends with «/slow», «/work», «long» or «pause» takes time.
 While the file /run/draining is there it refuses everything but /requests, as a host that is being taken out does; /down
 is a 503 for another reason.
 
@@ -40,12 +40,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        if self.path == "/slow":
-            time.sleep(5)
-        if self.path == "/work":
-            time.sleep(3)
-        if self.path.endswith("pause"):
-            time.sleep(0.5)
+        for end, seconds in (("/slow", 8), ("/work", 4), ("long", 2), ("pause", 0.5)):
+            if self.path.endswith(end):
+                time.sleep(seconds)
         seen = self.path == "/requests"
         said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode()]
         body = "\n".join(self.requests if seen else said).encode()

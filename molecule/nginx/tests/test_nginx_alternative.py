@@ -103,8 +103,7 @@ def test_a_host_that_is_too_slow_is_left_for_as_long_as_told(ca: Path) -> None:
     assert answer(ca, "-X", "POST", path="/slow") == ["504"]
     failed = time.monotonic()
     first = answer(ca)[2]
-    # On a busy machine an answer may take longer than this host's second, too: then it names nobody.
-    while answer(ca)[2:] in ([first], []):
+    while answer(ca)[2] == first:
         assert time.monotonic() - failed < 4.5
         time.sleep(0.1)  # more than sixty a second are too many
     assert time.monotonic() - failed > 1
@@ -141,7 +140,7 @@ def test_an_address_may_ask_so_often_and_no_more(ca: Path) -> None:
 def test_an_address_may_have_so_many_requests_open_and_no_more(ca: Path) -> None:
     """Twelve at once."""
     with ThreadPoolExecutor(20) as pool:
-        statuses = Counter(one[0] for one in pool.map(lambda _: answer(ca, path="/pause"), range(20)))
+        statuses = Counter(one[0] for one in pool.map(lambda _: answer(ca, path="/work"), range(20)))
     time.sleep(1.1)
     assert set(statuses) == {"200", "429"}
     assert 12 <= statuses["200"] < 20
@@ -177,14 +176,20 @@ def test_no_more_connections_than_told(workers: int) -> None:
     """The workers close the oldest idle ones for those that come."""
     with ExitStack() as opened:
         sessions = [opened.enter_context(socket.create_connection((ADDRESS, HTTP), 5)) for _ in range(100 * workers)]
-        time.sleep(0.5)
-        still_open = 0
-        for session in sessions:
-            session.setblocking(False)
-            try:
-                session.recv(1)
-            except BlockingIOError:
-                still_open += 1
-            except ConnectionResetError:
-                pass
-    assert 0 < still_open <= 64 * workers
+        deadline = time.monotonic() + 5
+        while (open_still := sum(map(is_open, sessions))) > 64 * workers:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert open_still > 0
+
+
+def is_open(session: socket.socket) -> bool:
+    """Tell whether the other side has closed it."""
+    session.setblocking(False)
+    try:
+        session.recv(1)
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        pass
+    return False

@@ -198,7 +198,7 @@ def test_changes_of_tables_and_roles_are_audited_and_statements_counted() -> Non
     primary = member(leader(SOME_ADDRESS))
     assert psql(primary, "trading_owner", "CREATE TABLE audited (); DROP TABLE audited").rc == 0
     local(primary, "CREATE ROLE passing PASSWORD 'molecule-passing'; DROP ROLE passing")
-    journal = primary.check_output("journalctl --no-pager --since=-60s --unit=patroni")
+    journal = primary.check_output("sleep 1; journalctl --sync; journalctl --no-pager --since=-60s --unit=patroni")
     for statement in ("CREATE TABLE,TABLE,public.audited", "DROP TABLE,TABLE,public.audited", "ROLE,CREATE ROLE"):
         assert statement in journal
     assert "molecule-passing" not in journal

@@ -100,7 +100,7 @@ def test_forty_clients_share_five_connections_and_their_prepared_statements() ->
         ["podman", "exec", *options, "tf-pg1", "bash", "-c", bench], stdout=subprocess.PIPE, text=True
     ) as running:
         connections = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'desk'"
-        wait_until(lambda: local(member(leader(SOME)), connections) == "5", 5)
+        wait_until(lambda: local(member(leader(SOME)), connections) == "5", 15)
         refused = pooled("SELECT 1")
         output, _ = running.communicate(timeout=30)
     assert "number of failed transactions: 0 (0.000%)" in output, output

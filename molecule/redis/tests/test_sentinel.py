@@ -7,6 +7,7 @@ from redis_fleet import (
     ADDRESSES,
     HOSTS,
     PORTS,
+    ask,
     ask_sentinel,
     healthy,
     on,
@@ -89,6 +90,7 @@ def test_a_switch_right_after_the_replicas_restart_waits_for_sentinel() -> None:
     for address in ADDRESSES:
         if address != leads:
             on(address, "systemctl", "restart", "redis-server@cache")
+    wait(10, lambda: "state=online" in ask(leads, "INFO", "replication", service="cache"))
     said = on(leads, "redis-maintain", "switch", "cache")
     assert f"cache: {leads} -> " in said
     wait(20, lambda: healthy("cache"))

@@ -1,0 +1,40 @@
+"""What the tests of this scenario ask PostgreSQL, and how they have its clients wait."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from testinfra.host import Host
+
+
+def sql(host: Host, query: str) -> str:
+    """Ask the primary as its superuser."""
+    return str(host.check_output(f'runuser -u postgres -- psql -AtX -d tradefleet -c "{query}"'))
+
+
+def wait(until: Callable[[], bool], seconds: float = 60) -> None:
+    """Ask again and again; too long is a failure."""
+    ends_at = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < ends_at
+        time.sleep(0.1)
+
+
+@contextmanager
+def locked(host: Host, table: str, seconds: int) -> Iterator[None]:
+    """Keep everybody from a table for so long, from before the block begins; the block ends with the lock."""
+    lock = f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds}); COMMIT;"
+    found = f"relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND granted"
+    granted = f"SELECT count(*) FROM pg_locks WHERE {found}"
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(sql, host, lock)
+        wait(lambda: sql(host, granted) == "1", seconds)
+        yield
+        held.result()
+
+
+def waits(host: Host, user: str) -> bool:
+    """Tell whether a session of this user waits for a lock."""
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' AND wait_event_type = 'Lock'"
+    return sql(host, waiting) == "1"
