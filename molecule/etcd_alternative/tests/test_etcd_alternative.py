@@ -119,10 +119,10 @@ def test_new_hosts_join_one_after_the_other() -> None:
 
 
 def leads() -> str:
-    """Return the name of the member that leads; members are asked one by one, so in a handover two may claim it."""
+    """Return the name of the member that leads. Asked one by one, two may claim it in a handover, or one not answer."""
     deadline = time.monotonic() + 10
     while True:
-        status = json.loads(ALT1.check_output("etcdctl-root endpoint status --write-out=json"))
+        status = json.loads(ALT1.run("etcdctl-root endpoint status --write-out=json").stdout)
         leaders = [
             each["Endpoint"] for each in status if each["Status"]["leader"] == each["Status"]["header"]["member_id"]
         ]
