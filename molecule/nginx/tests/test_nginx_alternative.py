@@ -184,7 +184,7 @@ def test_no_more_connections_than_told(workers: int) -> None:
 
 
 def is_open(session: socket.socket) -> bool:
-    """Tell whether the other side has closed it."""
+    """Tell whether the other side has left it open."""
     session.setblocking(False)
     try:
         session.recv(1)
