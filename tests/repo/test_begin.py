@@ -96,7 +96,10 @@ class Controller:
         """Start a verb that takes its time, and send it a signal once it is at work."""
         at_work = self.folder / "at-work"
         at_work.unlink(missing_ok=True)
-        pause = {"name": "Take time", "ansible.builtin.command": {"argv": ["sh", "-c", f"touch {at_work}; exec sleep 60"]}}
+        pause = {
+            "name": "Take time",
+            "ansible.builtin.command": {"argv": ["sh", "-c", f"touch {at_work}; exec sleep 60"]},
+        }
         argv, before = self.command(pause), len(self.entries())
         with subprocess.Popen(
             argv,
