@@ -30,15 +30,14 @@ description:
 CHARACTERS = 300
 
 
-def reason(result: CallbackTaskResult) -> str:
-    """Return in one line why a task failed; of one whose words are secret, no word."""
+def reason(result: CallbackTaskResult, item: dict[str, Any] | None = None) -> str:
+    """Return in one line why a task failed, by its first item that did; of one whose words are secret, no word."""
     found, where = result.result, f"{result.host.name}: {result.task.get_name()}: "
     if "censored" in found:
         said = f"{where}what it says is hidden"
     else:
-        items = [item for item in found.get("results", []) if isinstance(item, dict)]
-        # The first item that failed says more than «One or more items failed».
-        found = next((item for item in items if item.get("failed") or item.get("unreachable")), found)
+        # The task itself has nothing but "One or more items failed".
+        found = item or found
         said = str(found.get("msg", ""))
         if found.get("stderr"):
             said += f": {found['stderr'].strip().splitlines()[-1]}"
@@ -61,6 +60,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         super().__init__()
         self._command: list[str] | None = None
         self._reasons: dict[str, str] = {}
+        self._items: dict[str, dict[str, Any]] = {}
 
     def set_play_context(self, play_context: PlayContext) -> None:
         """Keep the passwords that the operator has typed (-k, -K)."""
@@ -72,18 +72,25 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """See whether that was the beginning of an operation."""
-        if result.task.register != "begin_operation" or not str(result.result.get("stdout", "")).startswith("{"):
+        # ansible-core before 2.21 has the name here, later ones a dict with the name as its key.
+        registered = "begin_operation" in (result.task.register or ())
+        if not registered or not str(result.result.get("stdout", "")).startswith("{"):
             return
         program, number = result.result["cmd"][0], json.loads(result.result["stdout"])["number"]
         self._command = [program, "end", f"--number={number}"]
         self._host = result.task.delegate_to
         self._hear_of_interrupts()
 
+    def v2_runner_item_on_failed(self, result: CallbackTaskResult) -> None:
+        """Keep the first item of a host's loop that failed."""
+        self._items.setdefault(result.host.name, result.result)
+
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Keep why a host failed: what it says last, after a rescue that has failed in the end."""
+        item = self._items.pop(result.host.name, None)
         if not ignore_errors:
             self._reasons.pop(result.host.name, None)
-            self._reasons[result.host.name] = reason(result)
+            self._reasons[result.host.name] = reason(result, item)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Keep why a host is away."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,9 @@ def test_pins_name_no_place() -> None:
     assert where(r"index-url.*|\[\[tool\.uv\.index.*", (PROJECT / "pyproject.toml",)) == []
 
 
+@pytest.mark.skipif(version("ansible-core") < "2.21", reason="an older core gets an older package, pinned as well")
 def test_collections_are_those_that_the_ansible_package_carries() -> None:
-    """Either way of installing gives the same modules."""
+    """With the current core either way of installing gives the same modules."""
     wanted = {each["name"]: each["version"] for each in load("requirements.yml")["collections"]}
     carried = {
         name: json.loads((COLLECTIONS / name.replace(".", "/") / "MANIFEST.json").read_text())["collection_info"][

@@ -38,6 +38,23 @@ def test_redis_has_no_plain_port() -> None:
     assert not [line for line in said if line.startswith(("requirepass", "protected-mode no", "bind *"))]
 
 
+@pytest.mark.parametrize(
+    ("size", "meaning"),
+    [
+        ("2gb", 2 << 30),
+        ("2GB", 2 << 30),
+        ("2g", 2_000_000_000),
+        ("64Mb", 64 << 20),
+        ("100k", 100_000),
+        (1048576, 1 << 20),
+    ],
+)
+def test_sizes_are_read_as_redis_reads_them(size: str | int, meaning: int) -> None:
+    """In upper and lower case, with and without the b that makes it a power of two."""
+    assert f"maxmemory {meaning}" in lines(render("redis", "redis.conf.j2", **REDIS | {"redis_maxmemory": size}))
+    assert f"maxmemory {meaning}" in lines(render("redis", "redis.conf.j2", **CACHE | {"redis_cache_maxmemory": size}))
+
+
 def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -> None:
     """The inventory decides only where nobody runs."""
     assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis.conf.j2", **REDIS))

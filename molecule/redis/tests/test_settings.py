@@ -24,11 +24,11 @@ ROLES = ("--tags", "redis,sentinel")
 
 def test_limits_that_the_host_cannot_hold_are_refused() -> None:
     """Before anything is changed, with what to do about it."""
-    refused = converge("-e", "redis_cache_maxmemory=4TB", "--limit", HOSTS[ADDRESSES[0]], *ROLES, check=False)
+    refused = converge("-e", "redis_cache_maxmemory=4096GB", "--limit", HOSTS[ADDRESSES[0]], *ROLES, check=False)
     said = " ".join(refused.stdout.split())
     assert refused.returncode != 0
     assert "Check | Refuse limits that the host cannot hold" in said
-    assert "redis_cache_maxmemory (4TB) make" in said
+    assert "redis_cache_maxmemory (4096GB) make" in said
     assert "Lower them in the inventory's group_vars" in said
     assert "changed=0" in said
     assert settings(ADDRESSES[0], "maxmemory", service="cache")["maxmemory"] == str(128 * 1024**2)

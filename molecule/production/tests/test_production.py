@@ -1,0 +1,149 @@
+"""docs/install.md, followed word by word on a bare Debian 13 controller, gives a fleet of production's shape.
+
+The tests run in the order of the page; each needs those before it.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from scenario import PROJECT, SCENARIO
+
+PAGE = (PROJECT / "docs/install.md").read_text()
+# Where the hosts of inventories/production are in the lab's network (inventory/hosts.yml).
+HOSTS = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["children"]["fleet"]["hosts"]
+VIP, NAME = "10.203.0.200", "trade.example.com"
+CLONE = "/home/alex/tradefleet"
+INVENTORY = f"{CLONE}/inventories/production"
+# What a later command inherits from an earlier one: where the operator is, and what they exported.
+# release.yml needs no host.
+NO_INVENTORY = {"No inventory was parsed", "provided hosts list is empty"}
+LASTING = ("cd ", "export ")
+TRADER = """
+app_api_keys:
+  - {trader: demo, key: "{{ vault_demo_api_key }}"}
+"""
+MOVE = f"""
+import re
+from pathlib import Path
+for path in Path("{INVENTORY}").rglob("*.yml"):
+    text = re.sub(r"192[.]0[.]2[.]([0-9]+)", lambda found: f"10.203.0.{{int(found[1]) + 190}}", path.read_text())
+    path.write_text(text)
+"""
+# What nobody is there to type, and what a name server would answer.
+CONFIRM = """-e "confirm='green 0.1.0'\""""
+RESOLVE = f"--resolve {NAME}:443:{VIP}"
+
+
+def controller(script: str, user: str = "alex", seconds: float = 900, stdin: bytes | None = None) -> str:
+    """Run a script on the controller as the operator, who has a login's environment; return what it prints."""
+    argv = ["podman", "exec", "--interactive", "--user", user, "--workdir", f"/home/{user}", "tf-controller"]
+    argv += ["env", "-i", f"HOME=/home/{user}", f"USER={user}", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c"]
+    done = subprocess.run(
+        [*argv, f"set -euo pipefail\n{script}"],
+        input=stdin or b"",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=seconds,
+        check=False,
+    )
+    output = done.stdout.decode()
+    assert done.returncode == 0, f"{script}\n{output[-6000:]}"
+    return output
+
+
+class Session:
+    """What the operator has typed so far."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.typed: list[str] = []
+
+    def follow(self, section: str, **changes: str) -> str:
+        """Type the commands of a section of the page, one after the other; return what they print.
+
+        `changes` has more arguments for a command that needs them here, by a word of the command.
+        """
+        [text] = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+        output = ""
+        for line in "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines():
+            command = re.sub(r"\s+# .*", "", line).replace("URL", "/home/alex/tradefleet.git")
+            command += "".join(f" {more}" for word, more in changes.items() if word in command)
+            output += self.type(command)
+        return output
+
+    def type(self, command: str) -> str:
+        """Run one command after all that lasts."""
+        output = controller("\n".join([*self.typed, command]))
+        if command.startswith(LASTING):
+            self.typed.append(command)
+        assert set(re.findall(r"\[WARNING\]: ([^,.]*)", output)) <= NO_INVENTORY, output[-6000:]
+        return output
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    """Return the operator's session, the same for all tests."""
+    return Session()
+
+
+@contextmanager
+def meter(ca: Path, key: str, seconds: int) -> Iterator[None]:
+    """Send reads and orders through the VIP meanwhile; none may fail."""
+    argv = [sys.executable, "tests/fleet/meter.py", f"--target={VIP}:443", f"--name={NAME}", f"--ca={ca}"]
+    argv += [f"--duration={seconds}", "--rate=30", "--max-failed=0"]
+    environment = os.environ | {"TRADEFLEET_API_KEY": key}
+    with subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as load:
+        try:
+            yield
+            output, _ = load.communicate(timeout=seconds + 60)
+        finally:
+            load.terminate()
+    assert load.returncode == 0, output.decode()
+
+
+def recap(output: str) -> dict[str, str]:
+    """Return the result of the last play for each host."""
+    return dict(re.findall(r"^(\S+) +: (ok=.*)$", output[output.rindex("PLAY RECAP") :], re.MULTILINE))
+
+
+def test_controller(session: Session, tmp_path: Path) -> None:
+    """The clone of the present sources, uncommitted changes included, and a virtualenv with the newest core."""
+    git = ["git", "-C", str(PROJECT)]
+    changes = subprocess.run([*git, "stash", "create"], check=True, capture_output=True, text=True).stdout.strip()
+    bare = tmp_path / "tradefleet.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", bare], check=True)
+    subprocess.run(
+        [*git, "push", "--quiet", bare, f"{changes or 'HEAD'}:refs/heads/main"], check=True, capture_output=True
+    )
+    tar = subprocess.run(["tar", "-C", tmp_path, "-c", bare.name], check=True, capture_output=True).stdout
+    controller("tar -x", stdin=tar)
+    session.follow("The controller")
+    assert re.search(r"core 2\.21\.\d+", session.type("ansible --version"))
+
+
+def test_inventory(session: Session) -> None:
+    """The shipped one with this network's addresses in it, and a trader; every other value is the shipped one."""
+    session.type(f"python3 -c {shlex.quote(MOVE)}")
+    session.type(f"echo {shlex.quote(TRADER)} >> {INVENTORY}/group_vars/all/fleet.yml")
+    for host in HOSTS.values():
+        session.type(f"ssh -o StrictHostKeyChecking=accept-new deploy@{host['ansible_host']} true")
+    assert session.follow("The inventory").count("uid=0(root)") == len(HOSTS)
+
+
+def test_secrets(session: Session) -> None:
+    """A vault of its own, which only its password opens."""
+    assert "vault_demo_api_key" in session.follow("Secrets")
+
+
+def test_first_run(session: Session, tmp_path: Path) -> None:
+    """With the stock strategy, soak and approval: hosts, release, cutover under load; status shows who serves."""
+    output = session.follow("The first run", **{"deploy.yml": CONFIRM, "cutover.yml": CONFIRM, "curl": RESOLVE})
+    assert re.search(r"^green-1 .*green", output, re.MULTILINE)
