@@ -20,6 +20,9 @@ def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:
     copy = folder / name
     shutil.copytree(PROJECT / "inventories" / name, copy, ignore=shutil.ignore_patterns("vault.yml"))
     write(copy / "group_vars/all/vault.yml", dict.fromkeys(secrets, "not-a-secret"))
+    # What docs/install.md has the operator put there.
+    (copy / "files").mkdir(exist_ok=True)
+    (copy / "files/deploy.pub").write_text("ssh-ed25519 AAAA operator\n")
     return copy
 
 

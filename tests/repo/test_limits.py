@@ -1,0 +1,190 @@
+"""Each documented variable is tried at its edges; what no role could use is refused before the first change."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from limits import KINDS, specs, wired, wrong
+from repository import PROJECT, ansible
+from test_preflight import inventory, refusal, write
+
+KNOWN, FIXED = specs(PROJECT), wired(PROJECT)
+# Those that an inventory may set, without secrets.
+FREE = {name: spec for name, spec in KNOWN.items() if name not in FIXED and not spec.get("no_log")}
+# PostgreSQL alone knows its parameters; Patroni reports those that it refuses.
+OPEN = {"postgresql_parameters"}
+# Rules that several variables have together refuse these beside others (test_preflight.py).
+TOGETHER = {"acme_directory", "acme_email", "nginx_tls_certificate_file", "etcd_election_milliseconds"}
+# Kind: values that can be used, and values that cannot.
+SAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
+    "account": (["adm", "_x", "ssl-cert"], ["", "Adm", "a b", "9a", "a" * 32]),
+    "calendar": (
+        ["hourly", "*:0/5", "*-*-* 03:30", "Mon..Fri 22:00:00", "Sat *-*-01 4:00"],
+        ["often", "25 o'clock", "03:61", "* * * * *", "hourly; reboot"],
+    ),
+    "common_name": (["Fleet CA", "x" * 64], ["", "x" * 65, "a/b", "a\nb"]),
+    "domain": (["trade.example.com", "a.b"], ["trade", "Trade.example", "-a.b", "a..b", "a_b.c", "a.b."]),
+    "duration": (["30day", "12h", "3600"], ["", "30 fortnights", "-1day", "1.5d"]),
+    "email": (["ops@example.com", ""], ["ops", "a b@c", "@"]),
+    "header": (["default-src 'self'", ""], ['a "b"', "$x", "a\nb", "a\\"]),
+    "local_path": (["/srv/my ca", "/x"], ["srv", ""]),
+    "name": (["tradefleet", "x" * 63], ["", "x" * 64, "a b", "a/b"]),
+    "network": (["192.0.2.1", "192.0.2.0/24", "2001:db8::/32"], ["192.0.2.1/24", "lan", "192.0.2.256", ""]),
+    "package": (["curl", "g++"], ["", "Curl", "curl; rm", "-x"]),
+    "path": (["/etc/ssl/x.crt"], ["x.crt", "/a b", "/a;b", "/$x", ""]),
+    "port": ([1, 65535, "22"], [0, 65536, -1, "ssh"]),
+    "timezone": (["Etc/UTC", "Europe/Berlin"], ["", "Mars/Olympus", "../../etc/passwd"]),
+    "url": (["https://acme.example/dir", ""], ["http://acme.example", "acme.example", "https://a b"]),
+    "url_path": (["/v1/x", "/"], ["v1", "/a b", "/a;", "/a{", "/$x", ""]),
+    "nginx_size": (["64k", "1M", "65536"], ["64kb", "1.5m", "", "-1", "1t"]),
+    "postgresql_size": (["64MB", "1GB", "1TB"], ["64mb", "64M", "65536", "", "1.5GB"]),
+    "redis_size": (["2gb", "256MB", "64m", 16777216], ["2tb", "1.5gb", "", "-1", "gb"]),
+    "systemd_size": (["1G", "512M", 536870912], ["1GB", "1g", "", "-1", "1.5G"]),
+}
+
+
+def edges(spec: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Return the values at both ends of what a variable may be, and those just beyond them."""
+    good: list[Any] = []
+    bad: list[Any] = []
+    if "kind" in spec:
+        good, bad = (list(part) for part in SAMPLES[spec["kind"]])
+    if "choices" in spec:
+        good, bad = list(spec["choices"]), ["neither"]
+    if spec.get("type") == "bool":
+        good, bad = [True, "no"], ["perhaps", 2]
+    if "min" in spec and "kind" not in spec:
+        low, high = spec["min"], spec["max"]
+        good, bad = [low, high], [low - 1, high + 1, "many", ""]
+    elif "min" in spec:
+        good = [value for value in (spec["min"], spec.get("max")) if value]
+        bad.append(0)
+    if spec.get("type") == "list" and "options" not in spec:
+        good, bad = [[value] for value in good], [[good[0], value] for value in bad] + [{"a": 1}]
+    if "options" in spec:
+        good, bad = [[]], [[{"no such option": 1}], "text"]
+    return good, bad
+
+
+def test_every_documented_variable_has_limits() -> None:
+    """Choices, a kind, both ends, or options; and no limit is for a variable that there is not."""
+    bounded = {"choices", "kind", "min", "options"}
+    bare = {name for name, spec in FREE.items() if spec.get("type") != "bool" and not bounded & spec.keys()}
+    assert bare == OPEN
+    for path in PROJECT.glob("roles/*/meta/limits.yml"):
+        options = yaml.safe_load(path.with_name("argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+        assert set(yaml.safe_load(path.read_text())) <= set(options) - set(FIXED), path
+    assert set(SAMPLES) == set(KINDS)
+
+
+@pytest.mark.parametrize("name", sorted(FREE.keys() - OPEN))
+def test_a_variable_is_tried_at_its_edges(name: str) -> None:
+    """What is within is used, what is just beyond is refused in words."""
+    good, bad = edges(FREE[name])
+    assert good
+    assert bad
+    assert {str(value): wrong(name, value, FREE[name]) for value in good} == {str(value): "" for value in good}
+    assert [value for value in bad if not wrong(name, value, FREE[name])] == []
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_all_variables_at_one_end_pass_preflight(tmp_path: Path, end: int) -> None:
+    """Every variable at the same time."""
+    copy = inventory(tmp_path, "production")
+    values = {name: edges(spec)[0][end] for name, spec in FREE.items() if name not in OPEN | TOGETHER}
+    write(copy / "group_vars/all/zz_edges.yml", values | {"base_operators": []})
+    done = ansible("ansible-playbook", "-i", copy, f"-epreflight_release_dir={tmp_path}", "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_all_variables_beyond_their_edges_are_refused_at_once(tmp_path: Path) -> None:
+    """Each in a sentence that names variable and file; nothing was asked of any host."""
+    copy = inventory(tmp_path, "production")
+    wrongs = {name: edges(spec)[1][0] for name, spec in FREE.items() if name not in OPEN}
+    path = copy / "group_vars/all/zz_edges.yml"
+    write(path, wrongs)
+    for name in set(wrongs) & set(yaml.safe_load((copy / "group_vars/all/fleet.yml").read_text())):
+        _drop(copy / "group_vars/all/fleet.yml", name)
+    for name in set(wrongs) & set(yaml.safe_load((copy / "group_vars/all/releases.yml").read_text())):
+        _drop(copy / "group_vars/all/releases.yml", name)
+    said = refusal(copy, "preflight")
+    assert [name for name in wrongs if not _named(said, name, path)] == []
+
+
+def _drop(path: Path, name: str) -> None:
+    content = yaml.safe_load(path.read_text())
+    del content[name]
+    write(path, content)
+
+
+def _named(said: str, name: str, path: Path) -> bool:
+    return (
+        any(each.startswith("is ") and "must be" in each for each in said.split(f"{name} ")[1:]) and str(path) in said
+    )
+
+
+def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(tmp_path: Path) -> None:
+    """With the file, and with the name that was probably meant; a secret is not repeated."""
+    copy = inventory(tmp_path, "production")
+    path = copy / "group_vars/edge/nginx.yml"
+    path.parent.mkdir(exist_ok=True)
+    write(
+        path,
+        {"nginx_https_port": 8444, "nginx_upstream_port": 1, "nginx_rate_per_adress": 5, "app_api_keys": "hunter2"},
+    )
+    said = refusal(copy, "preflight")
+    assert (
+        f"nginx_https_port cannot be set: clients, keepalived and every verification expect 443. Take it out of {path}."
+        in said
+    )
+    assert (
+        f"nginx_upstream_port cannot be set: playbooks/group_vars/edge/wiring.yml sets it. Take it out of {path}."
+        in said
+    )
+    assert f"nginx_rate_per_adress is no variable of any role. In {path}, write nginx_rate_per_address." in said
+    assert "hunter2" not in said
+    assert "redis_key_prefix cannot be set" not in said
+
+
+def test_a_value_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A key file that the operator has not written, with the file's name."""
+    copy = inventory(tmp_path, "production")
+    (copy / "files/deploy.pub").unlink()
+    said = refusal(copy, "preflight")
+    assert "base_operators cannot be read: " in said
+    assert f"Unable to access the file '{copy}/files/deploy.pub'" in said
+    assert f"Correct it in {copy}/group_vars/all/fleet.yml." in said
+
+
+@pytest.mark.parametrize("version", ["1.2.3+fix", "../1"])
+def test_a_release_that_no_host_could_hold_is_refused(tmp_path: Path, version: str) -> None:
+    """Wherever it is named, before anything is built or changed."""
+    done = ansible("ansible-playbook", "playbooks/release.yml", "-e", json.dumps({"release_version": version}))
+    assert done.returncode == 2
+    assert f'release_version is "{version}"; it must look like 1.2.3' in " ".join(done.stdout.split())
+    copy = inventory(tmp_path, "production")
+    write(
+        copy / "group_vars/all/traffic.yml",
+        {"traffic_live_color": "blue", "release_blue": version, "release_green": ""},
+    )
+    assert f'Release "{version}" has a name that no release can have' in refusal(copy, "preflight")
+
+
+def test_a_host_that_others_cannot_find_is_refused(tmp_path: Path) -> None:
+    """A name or an IPv6 address where the others need an IPv4 address; names that no certificate can carry."""
+    copy = inventory(tmp_path, "production")
+    hosts = yaml.safe_load((copy / "hosts.yml").read_text())
+    edge = hosts["all"]["children"]["edge"]["hosts"]
+    edge["lb-1"] = {"ansible_host": "lb-1.lan"}
+    edge["lb-2"] = {"ansible_host": "2001:db8::12"}
+    edge["lb_3"] = {"ansible_host": "192.0.2.13"}
+    edge["l" * 50] = {"ansible_host": "jump.example", "fleet_address": "192.0.2.14"}
+    write(copy / "hosts.yml", hosts)
+    said = refusal(copy, "preflight")
+    for host, address in (("lb-1", "lb-1.lan"), ("lb-2", "2001:db8::12")):
+        assert f'Host {host} has the address "{address}"; the others need an IPv4 address.' in said
+    assert 'Host "lb_3": use lower-case letters' in said
+    assert f"{'l' * 50}.trade.example.com has 68 characters, a certificate's name at most 64." in said
+    assert f"Host {'l' * 50} has the address" not in said
