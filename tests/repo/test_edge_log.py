@@ -215,7 +215,7 @@ def test_a_rotation_while_the_logs_are_read_loses_nothing(
     written(log, range(100, 200))
     written(rotated, range(50, 100))
     read: Callable[[Path, float], list[bytes]] = edge_log.tail
-    done = []
+    done: list[Path] = []
 
     def tail(path: Path, since: float) -> list[bytes]:
         if not done:

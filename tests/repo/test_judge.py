@@ -194,10 +194,25 @@ def test_an_equal_canary_survives_all_its_looks(failing: float) -> None:
     """A minute of a tenth of 50 requests a second, looked at every 5 s: fewer than one in a hundred is withdrawn."""
     withdrawn = 0
     for _ in range(500):
-        asked, failed = (25, 225), [0, 0]
+        asked = [{"reads": 18, "writes": 7}, {"reads": 160, "writes": 65}]
+        failed = [dict.fromkeys(each, 0) for each in asked]
         for look in range(1, 13):
-            failed = [before + drawn(more, failing) for before, more in zip(failed, asked, strict=True)]
-            if worse((failed[0], look * asked[0]), (failed[1], look * asked[1])):
+            for more, so_far in zip(asked, failed, strict=True):
+                for group, requests in more.items():
+                    so_far[group] += drawn(requests, failing)
+            candidate, other = (
+                grouped(
+                    {
+                        "requests": look * sum(more.values()),
+                        "errors": sum(found.values()),
+                        "refusals": 0,
+                        "seconds": [],
+                    },
+                    **{group: (found[group], look * requests) for group, requests in more.items()},
+                )
+                for more, found in zip(asked, failed, strict=True)
+            )
+            if judge(candidate, other, minimum=1_000_000)["verdict"] == "worse":
                 withdrawn += 1
                 break
     assert withdrawn <= 5
