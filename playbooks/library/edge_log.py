@@ -99,7 +99,8 @@ def lines(path: Path, since: float) -> Iterable[bytes]:
     while True:
         before, found = files(path), Counter[bytes]()
         try:
-            for each in before:
+            # The log itself comes first: once it is truncated, its copy is complete.
+            for each in sorted(before):
                 # A file's time is that of its last line; only the log itself may have got one since it was listed.
                 if each == path or each.stat().st_mtime >= since - DISORDER_SECONDS:
                     read = unpacked if each.suffix == ".gz" else tail

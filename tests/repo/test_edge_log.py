@@ -230,3 +230,22 @@ def test_a_rotation_while_the_logs_are_read_loses_nothing(
 
     monkeypatch.setattr(edge_log, "tail", tail)
     assert moments(edge_log, log, 60) == list(range(60, 210))
+
+
+def test_a_log_that_is_truncated_while_the_logs_are_read_loses_nothing(
+    edge_log: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied to a file that exists already; both keep their inodes."""
+    log, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
+    written(log, range(100, 200))
+    written(rotated, range(100, 150))
+    read: Callable[[Path, float], list[bytes]] = edge_log.tail
+
+    def tail(path: Path, since: float) -> list[bytes]:
+        found = read(path, since)
+        written(rotated, range(100, 200))
+        log.write_text("")
+        return found
+
+    monkeypatch.setattr(edge_log, "tail", tail)
+    assert moments(edge_log, log, 60) == list(range(100, 200))
