@@ -1,6 +1,8 @@
 """Compares two colours by what the load balancers measured, and says whether one of them is worse beyond noise.
 
-The rule, for a candidate and the colour that serves:
+Judged are requests with an accepted API key: whoever has none can neither add refusals or slow requests, nor hide
+failures among thousands of cheap answers (edge_log says what counts). The rule, for a candidate and the colour that
+serves:
 
 - **Failures** (5xx). Worse, if it fails at least `error_tolerance` more often *and* Fisher's exact test rejects,
   one-sided at 99.9 %, that requests fail on it no more often than on the other. The test is exact for samples of any
@@ -13,11 +15,15 @@ The rule, for a candidate and the colour that serves:
   order statistics: between the ranks n·q ± 3.29·√(n·q·(1-q)), 99.9 % for both sides together. Worse, if the candidate's
   interval lies above the other's by more than `latency_tolerance` seconds. No distribution is assumed. A rank that the
   sample does not have bounds nothing: p99 needs about 1,300 requests of the other.
+- **Failures within a group**, 99.9 % for all groups together: reads, writes, and for each public path the requests
+  without an accepted key. What many ask for hides no failures of what few ask for. Refusals and times of requests
+  without a key are not judged: anybody can cause those, on a color of their choice.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,9 +44,11 @@ def judge(
     """Return the verdict on a candidate.
 
     Args:
-        candidate: `requests`, `errors` and `refusals` (counts), `seconds` (how long each request took, in any order).
+        candidate: `requests`, `errors` and `refusals` (counts), `seconds` (how long each request took, in any order),
+            `groups` (for each group the counts `requests` and `errors`).
         other: the same of the colour that serves.
-        minimum: requests that each must have answered before the candidate can be fit, or too slow.
+        minimum: requests with an accepted key that each must have answered before the candidate can be fit, or too
+            slow.
         error_tolerance: share of requests by which the candidate may fail more often.
         refusal_tolerance: share of requests by which it may refuse more often.
         latency_tolerance: seconds by which it may be slower.
@@ -51,15 +59,20 @@ def judge(
 
     """
     figures = {"candidate": _figures(candidate), "other": _figures(other)}
-    reasons = _more("failed", "errors", candidate, other, error_tolerance)
-    reasons += _more("were refused (4xx)", "refusals", candidate, other, refusal_tolerance)
+    reasons = _more("its requests failed", "errors", candidate, other, error_tolerance)
+    reasons += _more("its requests were refused (4xx)", "refusals", candidate, other, refusal_tolerance)
+    groups = sorted(set(candidate["groups"]) & set(other["groups"]))
+    for group in groups:
+        both = candidate["groups"][group], other["groups"][group]
+        reasons += _more(f"its {group} failed", "errors", *both, error_tolerance, CHANCE / len(groups))
     few = [name for name, found in figures.items() if found["requests"] < minimum]
     if not few:
         for quantile in (0.5, 0.99):
             reasons += _slower(candidate["seconds"], other["seconds"], quantile, latency_tolerance)
     if few and not reasons:
         counts = ", ".join(f"{name} {figures[name]['requests']}" for name in few)
-        return {"verdict": "undecided", "reasons": [f"fewer than {minimum} requests: {counts}"], "figures": figures}
+        small = f"fewer than {minimum} requests with a valid key: {counts}"
+        return {"verdict": "undecided", "reasons": [small], "figures": figures}
     return {"verdict": "worse" if reasons else "fit", "reasons": reasons, "figures": figures}
 
 
@@ -73,15 +86,22 @@ def _quantile(ordered: Sequence[float], quantile: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * quantile))], 4) if ordered else None
 
 
-def _more(said: str, what: str, candidate: Mapping[str, Any], other: Mapping[str, Any], tolerance: float) -> list[str]:
+def _more(
+    said: str,
+    what: str,
+    candidate: Mapping[str, Any],
+    other: Mapping[str, Any],
+    tolerance: float,
+    limit: float = CHANCE,
+) -> list[str]:
     if not candidate["requests"] or not other["requests"]:
         return []
     shares = [found[what] / found["requests"] for found in (candidate, other)]
     if shares[0] - shares[1] < tolerance:
         return []
-    if chance(candidate[what], candidate["requests"], other[what], other["requests"]) > CHANCE:
+    if chance(candidate[what], candidate["requests"], other[what], other["requests"]) > limit:
         return []
-    return [f"{shares[0]:.2%} of its requests {said}, against {shares[1]:.2%}"]
+    return [f"{shares[0]:.2%} of {said}, against {shares[1]:.2%}"]
 
 
 def chance(hits: int, size: int, other_hits: int, other_size: int) -> float:
@@ -123,7 +143,10 @@ def merged(samples: Sequence[Mapping[str, Any]], color: str) -> dict[str, Any]:
     found = [sample[color] for sample in samples]
     counts = {name: sum(one[name] for one in found) for name in ("requests", "errors", "refusals")}
     times = [times for one in found for times in one["seconds"].items()]
-    return counts | {"seconds": [float(took) for took, requests in times for _ in range(requests)]}
+    groups: dict[str, Counter[str]] = {}
+    for name, asked in (item for one in found for item in one["groups"].items()):
+        groups.setdefault(name, Counter()).update(asked)
+    return counts | {"seconds": [float(took) for took, requests in times for _ in range(requests)], "groups": groups}
 
 
 def judge_samples(

@@ -15,9 +15,11 @@ def table(samples: Sequence[dict[str, Any]]) -> list[str]:
 
     Returns:
         A header, then for each route: reads compared, how many statuses differ, p50 and p99 of both colours in
-        milliseconds, and the pairs of statuses that differ.
+        milliseconds, and the pairs of statuses that differ. Without any reads, a line that says so.
 
     """
+    if not any(samples):
+        return ["Nothing was compared: no read with a valid key or for a public route was copied. Try a larger share."]
     routes: dict[str, dict[str, Any]] = {}
     for sample in samples:
         for route, found in sample.items():

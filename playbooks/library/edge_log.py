@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -16,9 +20,13 @@ module: edge_log
 short_description: Reads what each colour has answered since a moment from nginx's logs
 description:
   - Changes nothing. Lines that are no JSON, and requests that no colour has answered, do not count.
+  - Only evidence counts, so that nobody without an API key decides what the judge finds. Evidence is a request whose
+    key the application has accepted in the same time or shortly before, whatever the answer is, and a request for a
+    public route. The application marks both in its answers (C(X-Guard)); the log has a class of the key (C(key)).
   - Of what a colour has answered, C(/healthz), C(/readyz) and C(/version) do not count. The edge sends them to the
     colour that serves, whoever asks; quick as they are, a busy monitor would have the other colour look slow.
   - A read that was copied, and its copy, carry the same request id in the two logs.
+  - Rotated logs are read as well, compressed by gzip or not, as far back as needed.
 options:
   log:
     description: The access log, one JSON object a line.
@@ -39,13 +47,15 @@ RETURN = r"""
 colors:
   description: >-
     For each colour C(requests), C(errors) (5xx), C(refusals) (4xx, but neither 429, too many requests, nor 499, the
-    client hung up) and C(seconds), how many requests took how long (nginx counts milliseconds).
+    client hung up) and C(seconds), how many requests took how long (nginx counts milliseconds), all of requests with an
+    accepted key; and C(groups), the C(requests) and C(errors) of reads and of writes among them, and of requests
+    without an accepted key for each public path.
   returned: success
   type: dict
 routes:
   description: >-
-    Of reads that were copied, for each route (numbers and ids in a path are one) C(live_seconds) and C(shadow_seconds),
-    how long each answer took, and C(statuses), how often which pair of statuses came, as "200 500".
+    Of copied reads that are evidence, for each route (numbers and ids in a path are one) C(live_seconds) and
+    C(shadow_seconds), how long each answer took, and C(statuses), how often which pair of statuses came, as "200 500".
   returned: success
   type: dict
 now:
@@ -59,13 +69,57 @@ IDENTIFIER = re.compile(r"/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0
 
 # To the colour that serves, whatever the client's (nginx.conf.j2).
 PINNED = {"/healthz", "/readyz", "/version"}
+READS = {"GET", "HEAD", "OPTIONS"}
 # Not for the colour to answer for.
 CLIENTS_DOING = {429, 499}
+
+# For so long before the first answer that counts, an accepted key is evidence: a client whose first request meets a
+# colour that refuses every key has been accepted by the other one before.
+KNOWN_SECONDS = 60
+# Workers write their lines within a second, each its own.
+DISORDER_SECONDS = 5
+EPOCH = re.compile(rb'"epoch": ?([0-9.]+)')
 
 Entry = dict[str, Any]
 
 
-def tail(path: Path, since: float) -> list[str]:
+def files(path: Path) -> dict[Path, int]:
+    """Return a log and its rotated files, whatever logrotate calls them, each with its inode."""
+    found = {}
+    for each in path.parent.glob(f"{path.name}*"):
+        try:
+            found[each] = each.stat().st_ino
+        except FileNotFoundError:  # renamed or compressed since it was listed
+            continue
+    return found
+
+
+def lines(path: Path, since: float) -> Iterable[bytes]:
+    """Return the lines that may be younger than `since` from a log and its rotated files."""
+    while True:
+        before, found = files(path), Counter[bytes]()
+        try:
+            # The log itself comes first: once it is truncated, its copy is complete.
+            for each in sorted(before):
+                # A file's time is that of its last line; only the log itself may have got one since it was listed.
+                if each == path or each.stat().st_mtime >= since - DISORDER_SECONDS:
+                    read = unpacked if each.suffix == ".gz" else tail
+                    # While logrotate copies a log (copytruncate) or compresses it, two files have the same lines.
+                    found |= Counter(read(each, since))
+        except FileNotFoundError:
+            continue
+        # Otherwise they were rotated meanwhile, and a file may have been missed under both of its names.
+        if files(path) == before:
+            return found.elements()
+
+
+def young(line: bytes, since: float) -> bool:
+    """Return whether a line may be younger than `since`; one without a time is no reason to stop."""
+    found = EPOCH.search(line)
+    return found is None or float(found[1]) >= since - DISORDER_SECONDS
+
+
+def tail(path: Path, since: float) -> list[bytes]:
     """Return the log's last lines, as many as may be younger than `since`; the file is read from its end."""
     with path.open("rb") as log:
         size, block, text = log.seek(0, 2), 1 << 20, b""
@@ -75,20 +129,27 @@ def tail(path: Path, since: float) -> list[str]:
             text = log.read(size - start) + text
             size = start
             first = text.split(b"\n", 2)[1:2]
-            try:
-                if first and float(json.loads(first[0])["epoch"]) < since - 5:  # workers write theirs within a second
-                    break
-            except (ValueError, KeyError):
-                continue
-    return text.decode(errors="replace").splitlines()
+            if first and not young(first[0], since):
+                break
+    return text.splitlines()
 
 
-def entries(lines: list[str], since: float) -> list[Entry]:
+def unpacked(path: Path, since: float) -> list[bytes]:
+    """Return the lines of a compressed log that may be younger than `since`."""
+    try:
+        with gzip.open(path) as log:
+            return [line.rstrip(b"\n") for line in log if young(line, since)]
+    except EOFError:
+        # It is being written; until it is complete the file that it is made of exists.
+        return []
+
+
+def entries(log: Iterable[bytes], since: float) -> list[Entry]:
     """Return the requests since a moment that a colour has answered."""
     found = []
-    for line in lines:
+    for line in log:
         try:
-            entry = json.loads(line)
+            entry = json.loads(line.decode(errors="replace"))
             if float(entry["epoch"]) >= since and entry["upstream"]:
                 found.append(entry)
         except (ValueError, KeyError, TypeError):
@@ -96,19 +157,48 @@ def entries(lines: list[str], since: float) -> list[Entry]:
     return found
 
 
+def path_of(entry: Entry) -> str:
+    """Return the path that a request is for, as the application understands it: `/%76ersion` is `/version`."""
+    return unquote(str(entry["uri"]).partition("?")[0])
+
+
+def evidence(log: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Return requests with accepted keys, and those of everybody else for public routes.
+
+    A key or a path counts if an answer to it was marked as accepted or public. The release under test may have lost its
+    marks, its keys or its routes: then the marks of the other colour, or of the time before, make its answers count.
+    """
+    keys = {entry.get("key") for entry in log if entry.get("guard") == "key"} - {"", None}
+    public = {path_of(entry) for entry in log if entry.get("guard") == "public"}
+    known = [entry for entry in log if entry.get("key") in keys]
+    return known, [entry for entry in log if entry.get("key") not in keys and path_of(entry) in public]
+
+
 def by_color(log: list[Entry], since: dict[str, float]) -> dict[str, Entry]:
-    """Return requests, errors, refusals and seconds of each colour."""
-    found: dict[str, Entry] = {color: {"requests": 0, "errors": 0, "refusals": 0, "seconds": {}} for color in since}
-    for entry in log:
-        color, status = entry["color"], int(entry["status"])
-        if color not in since or float(entry["epoch"]) < since[color] or entry["uri"].partition("?")[0] in PINNED:
-            continue
-        one = found[color]
+    """Return requests, errors, refusals and seconds of each colour, and requests and errors of each group."""
+    found: dict[str, Entry] = {
+        color: {"requests": 0, "errors": 0, "refusals": 0, "seconds": {}, "groups": {}} for color in since
+    }
+
+    def group(name: str, entry: Entry) -> None:
+        one = found[entry["color"]]["groups"].setdefault(name, {"requests": 0, "errors": 0})
+        one["requests"] += 1
+        one["errors"] += int(entry["status"]) >= 500
+
+    def counts(entry: Entry) -> bool:
+        color = entry["color"]
+        return color in since and float(entry["epoch"]) >= since[color] and path_of(entry) not in PINNED
+
+    known, others = evidence(log)
+    for entry in filter(counts, known):
+        one, status, seconds = found[entry["color"]], int(entry["status"]), str(entry["seconds"])
         one["requests"] += 1
         one["errors"] += status >= 500
         one["refusals"] += 400 <= status < 500 and status not in CLIENTS_DOING
-        seconds = str(entry["seconds"])
         one["seconds"][seconds] = one["seconds"].get(seconds, 0) + 1
+        group("reads" if entry.get("method", "GET") in READS else "writes", entry)
+    for entry in filter(counts, others):
+        group(f"requests for {path_of(entry)} without a valid key", entry)
     return found
 
 
@@ -118,8 +208,8 @@ def route(uri: str) -> str:
 
 
 def by_route(log: list[Entry], copies: list[Entry]) -> dict[str, Entry]:
-    """Return, route by route, what is known of the requests that are in both logs."""
-    originals = {entry["request_id"]: entry for entry in log}
+    """Return, route by route, what is known of the requests that are evidence and in both logs."""
+    originals = {entry["request_id"]: entry for group in evidence(log) for entry in group}
     found: dict[str, Entry] = {}
     for copy in copies:
         original = originals.get(copy["request_id"])
@@ -146,10 +236,12 @@ def main() -> None:
     first = min(since.values())
     for name in ("log", "shadow_log"):
         path = Path(module.params[name])
-        if not path.exists():
+        # Between two steps of a rotation there is a rotated one alone.
+        if not files(path):
             module.fail_json(msg=f"{path} does not exist on this host: does nginx run as the role nginx sets it up?")
-        both.append(entries(tail(path, first), first))
+        both.append(entries(lines(path, first - KNOWN_SECONDS), first - KNOWN_SECONDS))
     log, copies = both
+    copies = [copy for copy in copies if float(copy["epoch"]) >= first]
     module.exit_json(changed=False, colors=by_color(log, since), routes=by_route(log, copies), now=time.time())
 
 

@@ -73,6 +73,18 @@ def test_public_list_is_what_we_mean() -> None:
     } == PUBLIC_ENDPOINTS
 
 
+def test_answers_say_to_the_edge_who_asked(client: FlaskClient, headers: dict[str, str]) -> None:
+    def guard(path: str, **headers: str) -> str | None:
+        return client.get(path, headers=headers).headers.get("X-Guard")
+
+    assert (
+        guard("/v1/orders", **headers) == guard("/v1/orders/00000000-0000-0000-0000-000000000000", **headers) == "key"
+    )
+    assert guard("/v1/instruments") == guard("/v1/instruments", **headers) == guard("/?x") == "public"
+    for path in ("/v1/orders", "/v1/nothing", "/v1//instruments", "/v1/orders/7"):
+        assert guard(path, Authorization="Bearer wrong") is guard(path) is None
+
+
 def test_only_a_digest_is_stored(app: Flask) -> None:
     with app.app_context():
         stored = db.read(lambda session: {key.digest for key in session.query(ApiKey)})

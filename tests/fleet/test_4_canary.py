@@ -1,13 +1,16 @@
 """Does a share of the clients find out what is wrong with a release, and are they taken back at once?"""
 
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from building import before_each_request
 from inside import on
-from lab import EDGES, changes, measured, meter, play, play_until, said, traffic, workers
+from lab import BOTH, EDGES, changes, measured, meter, play, play_until, said, traffic, wait, workers
 
 # Enough for the judge's sample in half a minute.
 RATE = 100
@@ -21,10 +24,31 @@ def link() -> set[str]:
     return {on(edge, "basename $(readlink /etc/nginx/traffic)").strip() for edge in EDGES}
 
 
+@contextmanager
+def strangers() -> Iterator[None]:
+    """Send requests without a valid key during the block, all of them to the canary: 401, 404, and a cheap 200."""
+    load = ["h2load", "--h1", "--clients=2", "--rps=15", "--duration=600", f"--connect-to={BOTH[0]}:443"]
+    load += ["--header=Cookie: tradefleet_client=verify-88", "--header=Authorization: Bearer guessed"]
+    load += [f"https://tradefleet.test/{path}" for path in ("v1/orders", "guess", "")]
+    with subprocess.Popen(load, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+            assert process.poll() is None
+        finally:
+            process.terminate()
+
+
+def rotate_after_the_flip() -> None:
+    """Rotate the logs of both load balancers once the other color serves."""
+    wait(lambda: link() == {"green"}, 120, "green serves")
+    for edge in EDGES:
+        on(edge, "logrotate --force /etc/logrotate.d/nginx")
+
+
 def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
-    """A tenth, half, everybody: no request fails, and clients of each step are served by both colours."""
+    """A tenth, half, everybody: no request fails, clients of each step are served by both colours, strangers by one."""
     assert traffic()["traffic_live_color"] == "blue"
-    with meter(tmp_path, rate=RATE) as run:
+    with meter(tmp_path, rate=RATE) as run, strangers():
         done = play("canary", canary_seconds="5", cutover_soak_seconds="5")
         assert link() == {"green"}
     assert "10 % on green" in said(done)
@@ -83,16 +107,22 @@ def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
-    """One request in twenty fails: found by a shadow, a tenth of the clients, and the watch that follows a cutover."""
+    """One request in twenty fails: found by a shadow, a tenth of the clients, and the watch that follows a cutover.
+
+    Requests without a key that it answers well hide nothing, nor does a rotation of the logs after the flip.
+    """
     release("0.4.0", before_each_request("assert random.random() >= 0.05"))
     play("deploy", deploy_release="0.4.0")
     before = traffic()
-    with meter(tmp_path, rate=RATE) as run:
+    with meter(tmp_path, rate=RATE) as run, strangers(), ThreadPoolExecutor() as beside:
         told = said(play("shadow", percent="50", shadow_seconds="8"))
         assert re.search(r"200 -> 500: [1-9]", told), told[-2000:]
         assert (link(), run.state()["failed"]) == ({"blue"}, 0)
         for verb, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
+            rotation = beside.submit(rotate_after_the_flip) if verb == "cutover" else None
             withdrawn = play(verb, check=False, **extra)
+            if rotation:
+                rotation.result()
             assert withdrawn.returncode != 0
             assert "of its requests failed, against 0.00%" in said(withdrawn)
             assert "back on blue" in said(withdrawn)

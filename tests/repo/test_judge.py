@@ -22,6 +22,7 @@ def sample(requests: int, errors: float = 0.0, slower: float = 0.0, refusals: fl
         "errors": drawn(requests, errors),
         "refusals": drawn(requests, refusals),
         "seconds": [RANDOM.lognormvariate(-3.9, 0.7) + slower for _ in range(requests)],
+        "groups": {},
     }
 
 
@@ -87,13 +88,16 @@ def test_failures_are_found_on_as_few_requests_as_they_are_certain_of() -> None:
         judge(counted(0), counted(50)),
     ):
         assert undecided["verdict"] == "undecided"
-    assert undecided["reasons"] == ["fewer than 200 requests: candidate 0, other 50"]
+    assert undecided["reasons"] == ["fewer than 200 requests with a valid key: candidate 0, other 50"]
 
 
 def test_slowness_waits_for_the_minimum() -> None:
     """However bad it looks."""
     found = judge(sample(199, slower=1.0), sample(5000))
-    assert (found["verdict"], found["reasons"]) == ("undecided", ["fewer than 200 requests: candidate 199"])
+    assert (found["verdict"], found["reasons"]) == (
+        "undecided",
+        ["fewer than 200 requests with a valid key: candidate 199"],
+    )
     assert judge(sample(200, slower=1.0), sample(5000))["verdict"] == "worse"
 
 
@@ -120,17 +124,39 @@ def test_a_better_candidate_is_fit() -> None:
 
 def test_what_all_load_balancers_measured_counts_together() -> None:
     """Each says how many requests took how long."""
-    one = {"requests": 3, "errors": 1, "refusals": 0, "seconds": {"0.01": 2, "0.2": 1}}
-    two = {"requests": 1, "errors": 0, "refusals": 1, "seconds": {"0.01": 1}}
+    groups = {"reads": {"requests": 1, "errors": 1}}
+    one = {"requests": 3, "errors": 1, "refusals": 0, "seconds": {"0.01": 2, "0.2": 1}, "groups": groups}
+    two = {"requests": 1, "errors": 0, "refusals": 1, "seconds": {"0.01": 1}, "groups": groups}
     found = merged([{"blue": one}, {"blue": two}], "blue")
     assert (found["requests"], found["errors"], found["refusals"]) == (4, 1, 1)
     assert sorted(found["seconds"]) == [0.01, 0.01, 0.01, 0.2]
+    assert found["groups"] == {"reads": {"requests": 2, "errors": 2}}
+
+
+def grouped(found: dict[str, Any], **groups: tuple[int, int]) -> dict[str, Any]:
+    """Return a sample with groups of so many errors and requests."""
+    return found | {"groups": {name: {"errors": errors, "requests": asked} for name, (errors, asked) in groups.items()}}
+
+
+def test_a_group_that_fails_is_not_hidden_by_the_others() -> None:
+    """A tenth of the writes, one request in twenty, are half a point of all; public answers are not even among them."""
+    other = grouped(counted(4000), reads=(0, 3800), writes=(0, 200), public=(0, 100))
+    found = judge(grouped(counted(4000, errors=20), reads=(0, 3800), writes=(20, 200), public=(0, 9000)), other)
+    assert (found["verdict"], found["reasons"]) == ("worse", ["10.00% of its writes failed, against 0.00%"])
+    found = judge(grouped(counted(0), public=(25, 100)), other)
+    assert (found["verdict"], found["reasons"]) == ("worse", ["25.00% of its public failed, against 0.00%"])
+
+
+def test_without_keys_nothing_is_fit() -> None:
+    """However many answers the public routes give."""
+    public = {"public": (0, 90_000)}
+    assert judge(grouped(counted(0), **public), grouped(counted(5000), **public))["verdict"] == "undecided"
 
 
 def worse(candidate: tuple[int, int], other: tuple[int, int]) -> bool:
     """Say whether the judge condemns so many failures of so many requests, against those of the other."""
     both = [
-        {"requests": requests, "errors": errors, "refusals": 0, "seconds": []}
+        {"requests": requests, "errors": errors, "refusals": 0, "seconds": [], "groups": {}}
         for errors, requests in (candidate, other)
     ]
     return bool(judge(both[0], both[1], minimum=1_000_000)["verdict"] == "worse")
@@ -168,10 +194,25 @@ def test_an_equal_canary_survives_all_its_looks(failing: float) -> None:
     """A minute of a tenth of 50 requests a second, looked at every 5 s: fewer than one in a hundred is withdrawn."""
     withdrawn = 0
     for _ in range(500):
-        asked, failed = (25, 225), [0, 0]
+        asked = [{"reads": 18, "writes": 7}, {"reads": 160, "writes": 65}]
+        failed = [dict.fromkeys(each, 0) for each in asked]
         for look in range(1, 13):
-            failed = [before + drawn(more, failing) for before, more in zip(failed, asked, strict=True)]
-            if worse((failed[0], look * asked[0]), (failed[1], look * asked[1])):
+            for more, so_far in zip(asked, failed, strict=True):
+                for group, requests in more.items():
+                    so_far[group] += drawn(requests, failing)
+            candidate, other = (
+                grouped(
+                    {
+                        "requests": look * sum(more.values()),
+                        "errors": sum(found.values()),
+                        "refusals": 0,
+                        "seconds": [],
+                    },
+                    **{group: (found[group], look * requests) for group, requests in more.items()},
+                )
+                for more, found in zip(asked, failed, strict=True)
+            )
+            if judge(candidate, other, minimum=1_000_000)["verdict"] == "worse":
                 withdrawn += 1
                 break
     assert withdrawn <= 5

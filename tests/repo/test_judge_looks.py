@@ -10,6 +10,7 @@ import yaml
 from repository import PROJECT, ansible, files, read
 
 PLAYBOOKS = PROJECT / "playbooks"
+TRADER, STRANGER = "000001", "999999"
 
 
 class Edge:
@@ -25,9 +26,10 @@ class Edge:
             (folder / f"{name}.log").touch()
         (folder / "shadow.log").touch()
 
-    def log(self, color: str, requests: int, status: int = 200, age: float = 0) -> None:
+    def log(self, color: str, requests: int, status: int = 200, age: float = 0, key: str = TRADER) -> None:
         """Have the first load balancer log so many requests at once."""
         entry = {"epoch": time.time() - age, "request_id": "1", "uri": "/v1/orders", "status": status, "color": color}
+        entry |= {"key": key, "guard": "key" if key == TRADER else "", "method": "GET"}
         text = json.dumps(entry | {"seconds": 0.01, "upstream": "10.203.0.21:8443"}) + "\n"
         with (self.folder / "lb1.log").open("a") as log:
             log.write(text * requests)
@@ -79,9 +81,12 @@ def test_the_time_before_is_the_others(edge: Edge) -> None:
 
 
 def test_what_is_worse_ends_the_looks_at_once(edge: Edge) -> None:
-    """Seven requests are enough, if all of them fail."""
+    """Seven requests are enough, if all of them fail; in a log that was rotated, too, and whatever strangers send."""
     edge.log("blue", 300, age=20)
     edge.log("green", 7, status=503, age=-30)
+    (edge.folder / "lb1.log").rename(edge.folder / "lb1.log.1")
+    for color, status in (("blue", 401), ("green", 200)):
+        edge.log(color, 3000, status=status, age=-30, key=STRANGER)
     status, said, looks = edge.judge(seconds=60, wait=60, before=60)
     assert (status, said, looks) == (2, "Colour green is worse: 100", 1)
 
@@ -90,6 +95,8 @@ def test_enough_requests_end_the_wait(edge: Edge) -> None:
     """What is fit is so when the time is up, however long there might have been too few."""
     for color in ("blue", "green"):
         edge.log(color, 300, age=-30)
+    # Strangers who choose the new release have no say.
+    edge.log("green", 3000, status=404, age=-30, key=STRANGER)
     status, said, looks = edge.judge(seconds=2, wait=60, before=0)
     assert (status, said) == (0, "VERDICT fit")
     assert looks <= 2

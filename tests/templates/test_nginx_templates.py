@@ -164,6 +164,18 @@ def test_a_client_belongs_to_one_of_a_hundred_buckets() -> None:
         assert f"if (-f /etc/nginx/traffic/{color}-$bucket) {{ set $color {color}; }}" in lines(text)
 
 
+def test_the_judge_finds_in_the_log_which_requests_are_evidence() -> None:
+    """The class of the key and the application's mark, which clients do not get; without a key there is no class."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    assert '"key":"$key_class","guard":"$upstream_http_x_guard"' in text
+    assert "proxy_hide_header X-Guard;" in lines(text)
+    (key,) = _blocks(text, "map $http_authorization $key_class {")
+    assert lines(key) == ['default "$key_class_a$key_class_b$key_class_c";', '"" "";']
+    for part in "abc":
+        (classes,) = _blocks(text, f'split_clients "$http_authorization {part}" $key_class_{part} {{')
+        assert lines(classes) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
+
+
 def test_webhooks_come_from_whom_the_inventory_names() -> None:
     """And from nobody, if it names nobody."""
 

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from flask import Flask, g, request
+from flask import Flask, Response, g, request
 
 from tradefleet.auth import services
 from tradefleet.auth.services import Principal
@@ -25,6 +25,7 @@ PUBLIC_ENDPOINTS = frozenset(
 def init_app(app: Flask) -> None:
     """Ask for a key on every request of `app`."""
     app.before_request(_authenticate)
+    app.after_request(_mark)
 
 
 def current_principal() -> Principal:
@@ -35,7 +36,10 @@ def current_principal() -> Principal:
 
 def _authenticate() -> None:
     # No endpoint means that no route matched: the answer is 404 or 405, and there is nothing to guard.
-    if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
+    if request.endpoint is None:
+        return
+    if request.endpoint in PUBLIC_ENDPOINTS:
+        g.guard = "public"
         return
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
@@ -48,6 +52,14 @@ def _authenticate() -> None:
             raise _refusal('Bearer error="invalid_token"')
         services.remember(cache.current, key_digest, principal)
     g.principal = principal
+    g.guard = "key"
+
+
+def _mark(response: Response) -> Response:
+    # The edge logs it and hides it from clients. A release is judged by such requests, not by those of strangers.
+    if guard := g.get("guard"):
+        response.headers["X-Guard"] = guard
+    return response
 
 
 def _refusal(challenge: str) -> ProblemError:
