@@ -104,8 +104,8 @@ def test_a_migration_that_does_not_get_its_lock(release: Callable[..., Path]) ->
 
     def change(package: Path) -> None:
         (package / "migrations/versions/waits.py").write_text(
-            f'"""Waits."""\n\nfrom alembic import op\n\nrevision = "waits"\ndown_revision = "{HEAD}"\nkind = "expand"\n\n\n'
-            'def upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
+            f'"""Waits."""\n\nfrom alembic import op\n\nrevision = "waits"\ndown_revision = "{HEAD}"\n'
+            'kind = "expand"\n\n\ndef upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
             '    op.execute("ALTER TABLE orders ADD COLUMN venue text")\n'
         )
 
