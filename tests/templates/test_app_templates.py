@@ -144,7 +144,8 @@ def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() 
     """As the API is, and as a user of its own. A secret stands on no command line."""
     text = render("app", "tradefleet.j2", **APP)
     command = shlex.split(text, comments=True)
-    assert command[:3] == ["set", "-eu", "exec"]
+    assert command[:5] == ["set", "-eu", "export", "SUDO_USER=${SUDO_USER:-$(id -un)}", "exec"]
+    assert "--setenv=SUDO_USER" in command
     assert command[-2:] == ["/opt/tradefleet/current/venv/bin/tradefleet", "$@"]
     properties = [word.removeprefix("--property=") for word in command if word.startswith("--property=")]
     assert "User=tradefleet-owner" in properties
