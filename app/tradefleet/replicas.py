@@ -23,6 +23,8 @@ REPLICA_SECONDS = 0.8
 # How long the primary is waited for where a replica will do: a connection may take that long.
 PRIMARY_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
+# For so long a primary that did not answer is left alone where a replica will do.
+PRIMARY_PAUSE_SECONDS = 2.0
 # Longer than a request's whole budget, twice: for the write that is marked, and for a read that began before it.
 MARK_SECONDS = 20
 # How long a replica is asked for this trader before the primary is asked again.
@@ -61,8 +63,9 @@ class Replicas:
         self._store = store
 
     def init_app(self, app: Flask) -> None:
-        """Give `app` a breaker for its replicas."""
+        """Give `app` a breaker for its replicas, and one for its primary where a replica will do."""
         app.extensions["replica_breaker"] = Breaker(PAUSE_SECONDS)
+        app.extensions["primary_breaker"] = Breaker(PRIMARY_PAUSE_SECONDS)
 
     def will_write(self, trader_id: uuid.UUID) -> None:
         """Have the trader's reads answered by the primary for a while. To be called before the write is committed."""
@@ -90,6 +93,8 @@ class Replicas:
     def find(self, work: Callable[[Session], T | None]) -> T | None:
         """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
 
+        After a failure the replica comes first for a moment: else each request would wait for the primary.
+
         Raises:
             DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.
 
@@ -97,14 +102,20 @@ class Replicas:
         replica = self._database.replica
         if replica is None:
             return self._database.read(work)
+        breaker: Breaker = current_app.extensions["primary_breaker"]
+        if not breaker.allows() and (found := self._try(replica, work)) is not None:
+            return found
         try:
             with deadline.budget(PRIMARY_SECONDS):
-                return self._database.read(work)
+                answer = self._database.read(work)
         except DatabaseUnavailableError:
+            breaker.failed()
             found = self._try(replica, work)
             if found is None:
                 raise
             return found
+        breaker.succeeded()
+        return answer
 
     def _try(self, replica: Engine, work: Callable[[Session], T]) -> T | None:
         breaker: Breaker = current_app.extensions["replica_breaker"]

@@ -108,9 +108,10 @@ class RedisStore:
         value = self._call(lambda client: client.get(key), None)
         return value if isinstance(value, bytes) else None
 
-    def put(self, key: str, value: bytes, seconds: int, *, only_if_new: bool = False) -> None:
+    def put(self, key: str, value: bytes, seconds: float, *, only_if_new: bool = False) -> None:
         """Keep the value for so many seconds, if Redis can; `only_if_new` leaves a value that is there alone."""
-        self._call(lambda client: client.set(key, value, ex=seconds, nx=only_if_new), None)
+        milliseconds = max(1, round(seconds * 1000))
+        self._call(lambda client: client.set(key, value, px=milliseconds, nx=only_if_new), None)
 
     def health(self) -> Health:
         """Say whether Redis takes writes; while it is left alone it counts as down.
@@ -119,7 +120,7 @@ class RedisStore:
         """
         if self._client is None:
             return "disabled"
-        return "ok" if self._call(lambda client: bool(client.set(HEALTH_KEY, b"", ex=1)), False) else "down"
+        return "ok" if self._call(lambda client: bool(client.set(HEALTH_KEY, b"", px=1000)), False) else "down"
 
     def _call(self, use: Callable[[Redis], T], otherwise: T) -> T:
         # A call that may not take its time would fail, and Redis would be blamed.

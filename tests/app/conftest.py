@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from tradefleet import create_app
-from tradefleet.auth.services import ensure_key
+from tradefleet.auth import keys
 from tradefleet.extensions import db
 from tradefleet.settings import Address, Settings
 
@@ -39,7 +39,7 @@ def app(make_app: MakeApp) -> Flask:
     with app.app_context():
         for name, key in KEYS.items():
             # mypy cannot tell the types of a lambda's defaults
-            db.transact(lambda session, name=name, key=key: ensure_key(session, name, key))  # type: ignore[misc]
+            db.transact(lambda session, name=name, key=key: keys.add(session, name, key))  # type: ignore[misc]
     return app
 
 

@@ -2,11 +2,13 @@
 """Who is let in."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from tradefleet.auth import keys, services
 from tradefleet.auth.guard import PUBLIC_ENDPOINTS
 from tradefleet.auth.models import ApiKey
 from tradefleet.auth.services import digest
@@ -21,15 +23,15 @@ class Memory:
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
-        self.seconds: int | None = None
+        self.seconds: float | None = None
 
     def get(self, key: str) -> bytes | None:
         return self.values.get(key)
 
-    def set(self, key: str, value: bytes, ex: int, nx: bool = False) -> bool | None:
+    def set(self, key: str, value: bytes, px: int, nx: bool = False) -> bool | None:
         if nx and key in self.values:
             return None
-        self.values[key], self.seconds = value, ex
+        self.values[key], self.seconds = value, px / 1000
         return True
 
 
@@ -43,13 +45,56 @@ def memory(app: Flask) -> Memory:
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic YTpi", f"Token {KEYS['alice']}", "Bearer é", "Bearer a b"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic YTpi",
+        f"Token {KEYS['alice']}",
+        "Bearer é",
+        "Bearer a b",
+        f"Bearer\t{KEYS['alice']}",
+        f"Bearer \t{KEYS['alice']}",
+        f"Bearer\xa0{KEYS['alice']}",
+        f"Bearer{KEYS['alice']}",
+        f"Bearer {KEYS['alice']} x",
+        f"Bearer {KEYS['alice']},Bearer {KEYS['alice']}",
+        f"Bearer token={KEYS['alice']}",
+        f'Bearer "{KEYS["alice"]}"',
+        f"Bearer {KEYS['alice']}=",
+    ],
 )
 def test_no_or_wrong_key_is_refused(client: FlaskClient, authorization: str | None) -> None:
     answer = client.get("/v1/orders", headers={"Authorization": authorization} if authorization is not None else {})
     assert answer.status_code == 401
     assert answer.mimetype == "application/problem+json"
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("before", ["Bearer ", "bearer ", "BEARER ", "bEaReR   ", " Bearer "])
+def test_scheme_has_any_case_and_any_number_of_spaces_after_it(client: FlaskClient, before: str) -> None:
+    assert client.get("/v1/orders", headers={"Authorization": f"{before}{KEYS['alice']}"}).status_code == 200
+
+
+KEYS_AT_THE_EDGE = ["k" * 32, "k" * 256, "-._~+/" * 6, f"{'k' * 32}=", f"{'k' * 32}=="]
+
+
+@pytest.mark.parametrize("key", KEYS_AT_THE_EDGE)
+def test_each_key_that_can_be_stored_is_accepted(app: Flask, key: str) -> None:
+    with app.app_context():
+        assert db.transact(lambda session: keys.add(session, "alice", key)) is not None
+    assert app.test_client().get("/v1/orders", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["k" * 31, "k" * 257, f"{'k' * 20}={'k' * 20}", "=" * 40, f"{'k' * 32} ", f"{'k' * 32}\n", "é" * 32, "!" * 32],
+)
+def test_key_that_could_not_be_accepted_is_not_stored(app: Flask, key: str) -> None:
+    with app.app_context(), pytest.raises(keys.InvalidKeyError, match="openssl rand -hex 32"):
+        db.transact(lambda session: keys.add(session, "alice", key))
 
 
 def test_every_route_needs_a_key_or_is_public(app: Flask) -> None:
@@ -93,7 +138,8 @@ def test_only_a_digest_is_stored(app: Flask) -> None:
 
 def test_principal_comes_from_the_cache(app: Flask, memory: Memory, headers: dict[str, str]) -> None:
     assert app.test_client().get("/v1/orders", headers=headers).status_code == 200
-    assert memory.seconds == 30
+    assert memory.seconds is not None
+    assert 0 < memory.seconds <= 0.5
     ((name, value),) = memory.values.items()
     assert KEYS["alice"] not in name
     memory.values[name] = json.dumps(json.loads(value) | {"trader_id": "00000000-0000-0000-0000-000000000000"}).encode()
@@ -104,5 +150,42 @@ def test_principal_comes_from_the_cache(app: Flask, memory: Memory, headers: dic
 
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"[]", b"null", b'{"trader_id": "x", "name": "y"}', b'"text"'])
 def test_junk_in_the_cache_is_a_miss(app: Flask, memory: Memory, headers: dict[str, str], junk: bytes) -> None:
-    memory.values[f"tradefleet:principal:{digest(KEYS['alice'])}"] = junk
+    memory.values[f"tradefleet:principal:2:{digest(KEYS['alice'])}"] = junk
     assert app.test_client().get("/v1/orders", headers=headers).status_code == 200
+
+
+def test_answer_is_kept_no_longer_than_it_is_true(
+    app: Flask, memory: Memory, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = services.find_principal
+
+    def slow(*arguments: Any) -> Any:
+        found = find(*arguments)
+        time.sleep(0.6)
+        return found
+
+    monkeypatch.setattr(services, "find_principal", slow)
+    assert app.test_client().get("/v1/orders", headers=headers).status_code == 200
+    assert memory.values == {}
+
+
+def test_revoked_key_is_rejected_once_the_cache_has_forgotten_it(
+    app: Flask, memory: Memory, headers: dict[str, str]
+) -> None:
+    client = app.test_client()
+    assert client.get("/v1/orders", headers=headers).status_code == 200
+    with app.app_context():
+        db.transact(lambda session: keys.revoke_key(session, KEYS["alice"], "test"))
+    memory.values.clear()
+    answer = client.get("/v1/orders", headers=headers)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer error="invalid_token"')
+    assert memory.values == {}
+
+
+def test_what_an_older_release_keeps_for_longer_is_not_read(
+    app: Flask, memory: Memory, headers: dict[str, str]
+) -> None:
+    content = {"trader_id": "00000000-0000-0000-0000-000000000000", "name": "alice"}
+    memory.values[f"tradefleet:principal:{digest('r' * 32)}"] = json.dumps(content).encode()
+    headers["Authorization"] = f"Bearer {'r' * 32}"
+    assert app.test_client().get("/v1/orders", headers=headers).status_code == 401

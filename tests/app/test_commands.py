@@ -2,8 +2,10 @@
 """The schema, and the commands that manage it and the keys."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,7 +13,8 @@ from alembic.migration import MigrationContext
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import Engine, text
-from tradefleet import schema
+from tradefleet import cli, schema
+from tradefleet.auth.services import digest
 from tradefleet.cli import main
 from tradefleet.database import Base, make_engine
 from tradefleet.settings import DatabaseSettings
@@ -53,25 +56,222 @@ def test_migrate_says_what_it_did() -> None:
     assert json.loads(run("migrate").stdout) == {"from": head, "to": head, "changed": False, "waiting": []}
 
 
-@pytest.mark.usefixtures("_own_folder")
+K, L, M = "k" * 32, "l" * 32, "m" * 32
+
+
+@pytest.fixture
+def _migrated(_own_folder: None) -> None:
+    run("migrate")
+
+
+def key(*arguments: str, standard_input: str = "") -> dict[str, Any]:
+    """Run an api-key command that succeeds; return what it prints."""
+    result = run("api-key", *arguments, standard_input=standard_input)
+    assert result.exit_code == 0, result.stderr
+    printed: dict[str, Any] = json.loads(result.stdout)
+    return printed
+
+
+def sync(*wanted: tuple[str, str]) -> Result:
+    """Run `api-key sync` with these pairs of trader and key."""
+    content = json.dumps([{"trader": trader, "key": key} for trader, key in wanted])
+    return run("api-key", "sync", standard_input=content)
+
+
+def synced(*wanted: tuple[str, str]) -> dict[str, list[str]]:
+    """Run `api-key sync`; return the traders whose keys changed, and how."""
+    result = sync(*wanted)
+    assert result.exit_code == 0, result.stderr
+    done = json.loads(result.stdout)
+    assert done.pop("changed") is any(done.values())
+    return {what: [change["trader"] for change in changes] for what, changes in done.items() if changes}
+
+
+def accepted() -> set[tuple[str, str]]:
+    """Return trader and id of each key that is accepted."""
+    lines = [json.loads(line) for line in run("api-key", "list").stdout.splitlines()]
+    return {(line["trader"], line["id"]) for line in lines if "revoked_at" not in line}
+
+
+def of(trader: str, *keys: str) -> set[tuple[str, str]]:
+    return {(trader, digest(key)[:12]) for key in keys}
+
+
+@pytest.mark.usefixtures("_migrated")
 def test_api_key_is_stored_once() -> None:
-    run("migrate")
-    assert json.loads(run("api-key", "--trader", "alice", standard_input="k" * 32 + "\n").stdout) == {"changed": True}
-    assert json.loads(run("api-key", "--trader", "alice", standard_input="k" * 32).stdout) == {"changed": False}
-    assert json.loads(run("api-key", "--trader", "alice", standard_input="l" * 32).stdout) == {"changed": True}
+    assert key("add", "--trader", "alice", standard_input=K + "\n") == {"changed": True}
+    assert key("add", "--trader", "alice", standard_input=K) == {"changed": False}
+    assert key("add", "--trader", "alice", standard_input=L) == {"changed": True}
 
 
-@pytest.mark.usefixtures("_own_folder")
-@pytest.mark.parametrize(("trader", "key"), [("alice", ""), ("alice", "short"), ("a b", "k" * 32), ("bob", "x" * 32)])
-def test_unusable_key_is_refused(trader: str, key: str) -> None:
-    run("migrate")
-    run("api-key", "--trader", "alice", standard_input="x" * 32)
-    result = run("api-key", "--trader", trader, standard_input=key)
+@pytest.mark.usefixtures("_migrated")
+@pytest.mark.parametrize(
+    ("trader", "unusable"), [("alice", ""), ("alice", "short"), ("a b", K), ("bob", "x" * 32), ("alice", "k=" * 20)]
+)
+def test_unusable_key_is_refused(trader: str, unusable: str) -> None:
+    key("add", "--trader", "alice", standard_input="x" * 32)
+    result = run("api-key", "add", "--trader", trader, standard_input=unusable)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
 
 
-@pytest.mark.parametrize("command", [["migrate"], ["api-key", "--trader", "alice"]])
+@pytest.mark.usefixtures("_migrated")
+@pytest.mark.parametrize(
+    ("selector", "standard_input", "left"),
+    [
+        ([], K + "\n", of("alice", L) | of("bob", M)),
+        (["--id", digest(K)[:12]], "", of("alice", L) | of("bob", M)),
+        (["--trader", "alice"], "", of("bob", M)),
+    ],
+)
+def test_revoked_keys_are_gone_for_good(selector: list[str], standard_input: str, left: set[tuple[str, str]]) -> None:
+    for trader, each in (("alice", K), ("alice", L), ("bob", M)):
+        key("add", "--trader", trader, standard_input=each)
+    done = key("revoke", *selector, standard_input=standard_input)
+    assert done["changed"] is True
+    assert {"trader": "alice", "id": digest(K)[:12]} in done["revoked"]
+    assert accepted() == left
+    assert key("revoke", *selector, standard_input=standard_input) == {"changed": False, "revoked": []}
+    again = run("api-key", "add", "--trader", "alice", standard_input=K)
+    assert again.exit_code == 1
+    assert "this key was revoked at " in again.stderr
+    assert accepted() == left
+
+
+@pytest.mark.usefixtures("_migrated")
+@pytest.mark.parametrize(
+    ("selector", "status", "words"),
+    [
+        ([], 1, "no such key"),
+        (["--id", "0" * 12], 1, "no such key"),
+        (["--id", "%"], 1, "12 hexadecimal digits"),
+        (["--trader", "nobody"], 1, "no such key"),
+        (["--trader", "alice", "--id", "0" * 12], 2, "not both"),
+    ],
+)
+def test_revoking_what_is_not_there_fails(selector: list[str], status: int, words: str) -> None:
+    key("add", "--trader", "alice", standard_input=K)
+    result = run("api-key", "revoke", *selector, standard_input=L)
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert words in result.stderr
+    assert accepted() == of("alice", K)
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_list_names_who_revoked_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "sasha")
+    key("add", "--trader", "alice", standard_input=K)
+    key("add", "--trader", "alice", standard_input=L)
+    key("revoke", standard_input=L)
+    printed = run("api-key", "list").stdout
+    first, second = (json.loads(line) for line in printed.splitlines())
+    assert set(first) == {"trader", "id", "from_inventory", "created_at"}
+    assert (second["id"], second["revoked_by"]) == (digest(L)[:12], "sasha")
+    assert K not in printed
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_keys_follow_the_inventory() -> None:
+    assert synced(("alice", K), ("bob", M)) == {"added": ["alice", "bob"]}
+    assert synced(("alice", K), ("bob", M)) == {}
+    # Rotation: both keys of alice are accepted until the inventory no longer lists the first.
+    assert synced(("alice", K), ("alice", L), ("bob", M)) == {"added": ["alice"]}
+    assert accepted() == of("alice", K, L) | of("bob", M)
+    assert synced(("alice", L), ("bob", M)) == {"revoked": ["alice"]}
+    assert synced(("alice", L)) == {"revoked": ["bob"]}
+    assert accepted() == of("alice", L)
+    (line,) = [line for line in run("api-key", "list").stdout.splitlines() if digest(M)[:12] in line]
+    assert json.loads(line)["revoked_by"].endswith(" (inventory)")
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_keys_of_the_command_line_are_left_alone_until_the_inventory_lists_them() -> None:
+    key("add", "--trader", "alice", standard_input=K)
+    assert synced(("bob", M)) == {"added": ["bob"]}
+    assert accepted() == of("alice", K) | of("bob", M)
+    assert synced(("bob", M), ("alice", K)) == {"adopted": ["alice"]}
+    assert synced(("bob", M), ("alice", K)) == {}
+    assert synced(("bob", M)) == {"revoked": ["alice"]}
+
+
+@pytest.mark.usefixtures("_migrated")
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ([("alice", K), ("carol", L)], "entry 2 (trader carol): this key was revoked at "),
+        ([("alice", K), ("bob", K)], "entry 2 (trader bob): this key belongs to another trader"),
+        ([("alice", K), ("alice", K)], "entry 2 (trader alice): entry 1 has the same key"),
+        ([("alice", K), ("alice", M), ("alice", M)], "entry 3 (trader alice): entry 2 has the same key"),
+        ([("alice", "short")], "entry 1 (trader alice): a key is 32 to 256 characters"),
+        ([], "the list is empty, and all 1 keys of the inventory would be revoked"),
+    ],
+)
+def test_mistake_in_the_inventory_changes_nothing(wanted: list[tuple[str, str]], words: str) -> None:
+    synced(("alice", K))
+    key("add", "--trader", "carol", standard_input=L)
+    key("revoke", standard_input=L)
+    result = sync(*wanted)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert words in result.stderr
+    assert not [each for each in (K, L, M, "short") if each in result.stderr]
+    assert accepted() == of("alice", K)
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_empty_inventory_is_fine_where_it_has_no_keys() -> None:
+    key("add", "--trader", "alice", standard_input=K)
+    assert synced() == {}
+    assert accepted() == of("alice", K)
+
+
+@pytest.mark.usefixtures("_migrated")
+@pytest.mark.parametrize("junk", ["", "[", "{}x", '["k"]', '[{"trader": "alice"}]', f'"{K}"', f'[{{"key": "{K}"}}]'])
+def test_junk_is_no_list_of_keys(junk: str) -> None:
+    result = run("api-key", "sync", standard_input=junk)
+    assert result.exit_code == 1
+    assert "write the list as" in result.stderr
+    assert K not in result.stderr
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "sasha")
+    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(tmp_path / "log"))
+        log.setblocking(False)
+
+        def logged() -> tuple[str, str, str, str]:
+            line = log.recv(4096).decode()
+            assert K not in line
+            content = json.loads(line[line.index("tradefleet: ") + len("tradefleet: ") :])
+            return content["message"], content["trader"], content["key_id"], content["operator"]
+
+        key("add", "--trader", "alice", standard_input=K)
+        assert logged() == ("api key added", "alice", digest(K)[:12], "sasha")
+        synced(("alice", K), ("bob", M))
+        assert logged()[:2] == ("api key added", "bob")
+        assert logged()[:2] == ("api key adopted by the inventory", "alice")
+        synced(("bob", M))
+        assert logged() == ("api key revoked", "alice", digest(K)[:12], "sasha")
+        key("revoke", standard_input=M)
+        assert logged() == ("api key revoked", "bob", digest(M)[:12], "sasha")
+        key("revoke", standard_input=M)
+        with pytest.raises(BlockingIOError):
+            log.recv(4096)
+
+
+@pytest.mark.usefixtures("_migrated")
+def test_key_is_revoked_where_the_host_has_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "nothing"))
+    key("add", "--trader", "alice", standard_input=K)
+    result = run("api-key", "revoke", standard_input=K)
+    assert result.exit_code == 0
+    assert "not written to the host's log" in result.stderr
+    assert accepted() == set()
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["api-key", "add", "--trader", "alice"]])
 def test_commands_say_why_they_failed(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "database_password").write_text("x")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

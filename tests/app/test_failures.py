@@ -60,7 +60,7 @@ def test_dead_database_is_503_in_time(
         "dependencies": {"database": "down", "schema": "unknown", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": None,
     }
-    assert client.get("/version").get_json()["migration"] == {"code": "0003", "database": None}
+    assert client.get("/version").get_json()["migration"] == {"code": "0004", "database": None}
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
 

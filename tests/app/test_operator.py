@@ -56,7 +56,7 @@ def test_ready_and_version(blue: FlaskClient) -> None:
         "release": "1.2.3",
         "commit": "abc",
         "color": "blue",
-        "migration": {"code": "0003", "database": "0003"},
+        "migration": {"code": "0004", "database": "0004"},
     }
 
 

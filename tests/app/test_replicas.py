@@ -245,6 +245,36 @@ def test_a_key_that_was_removed_is_refused_though_a_replica_has_it(
     assert client.get("/v1/orders", headers=headers).status_code == 401
 
 
+@pytest.mark.usefixtures("memory", "replica")
+def test_known_keys_wait_once_for_a_primary_that_is_silent(
+    app: Flask, client: FlaskClient, headers: dict[str, str], silent: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source(client, headers)
+    # Nothing secret is meant here.
+    settings = DatabaseSettings(hosts=(silent,), ca_file="/nonexistent", password="x")  # noqa: S106
+    monkeypatch.setitem(app.extensions, "database", make_engine(settings, Path("/nonexistent")))
+    began = time.monotonic()
+    assert source(client, headers) == "replica"
+    assert 1.9 < time.monotonic() - began < 3
+    began = time.monotonic()
+    assert [source(client, headers) for _ in range(3)] == ["replica"] * 3
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_primary_decides_about_keys_again_when_it_is_back(
+    app: Flask, client: FlaskClient, headers: dict[str, str]
+) -> None:
+    source(client, headers)
+    breaker = app.extensions["primary_breaker"] = Breaker(0.2)
+    breaker.failed()
+    with app.app_context():
+        db.transact(lambda session: session.execute(delete(ApiKey)))
+    assert source(client, headers) == "replica"
+    time.sleep(0.2)
+    assert client.get("/v1/orders", headers=headers).status_code == 401
+
+
 def test_without_replicas_there_is_no_engine_for_them() -> None:
     address = Address("127.0.0.1", 1)
     assert make_replica_engine(DatabaseSettings()) is None

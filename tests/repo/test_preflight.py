@@ -12,6 +12,8 @@ import pytest
 import yaml
 from repository import PROJECT, SECRETS, ansible
 
+# As long as a key has to be.
+FILLER = "not-a-secret-not-a-secret-not-a-secret"
 INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
 
 
@@ -19,10 +21,10 @@ def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:
     """Copy an environment, with a vault in plain instead of its own."""
     copy = folder / name
     shutil.copytree(PROJECT / "inventories" / name, copy, ignore=shutil.ignore_patterns("vault.yml"))
-    write(copy / "group_vars/all/vault.yml", dict.fromkeys(secrets, "not-a-secret"))
     # What docs/install.md has the operator put there.
     (copy / "files").mkdir(exist_ok=True)
     (copy / "files/deploy.pub").write_text("ssh-ed25519 AAAA operator\n")
+    write(copy / "group_vars/all/vault.yml", dict.fromkeys(secrets, FILLER))
     return copy
 
 
@@ -114,7 +116,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     children(lab, change)
     traffic(lab, live="purple")
     kept = [name for name in SECRETS if name not in ("vault_redis_app_password", "vault_demo_api_key")]
-    write(lab / "group_vars/all/vault.yml", dict.fromkeys(kept, "not-a-secret"))
+    write(lab / "group_vars/all/vault.yml", dict.fromkeys(kept, FILLER))
 
     said = refusal(lab, "preflight")
     files = f"{lab}/group_vars/all"
@@ -130,6 +132,42 @@ def test_all_mistakes_of_an_inventory_are_told_at_once(lab: Path) -> None:
     assert "odd number of etcd hosts (have 2) and at least three redis hosts (have 2)" in said
     assert "group postgres needs two or more (have 1)" in said
     assert "data1 cannot be in postgres and in postgres_retired" in said
+
+
+def test_api_keys_that_could_not_be_accepted_are_refused(lab: Path) -> None:
+    """Form, names, duplicates, one key for two traders, hosts that disagree; without one word of a key."""
+    sound = [{"trader": "alice", "key": "a" * 32}, {"trader": "alice", "key": "A-._~+/9" * 32}]
+    sound.append({"trader": "bob", "key": f"{'b' * 32}=="})
+    fleet = lab / "group_vars/all/fleet.yml"
+    stated = yaml.safe_load(fleet.read_text())
+    files = f"{lab}/group_vars/all"
+
+    def said(*more: Any) -> str:
+        write(fleet, stated | {"app_api_keys": [*sound, *more]})
+        # One mistake that is always there: what is right can be seen in a refusal.
+        traffic(lab, live="purple")
+        return refusal(lab, "preflight")
+
+    assert "app_api_keys" not in said()
+    keys = ["k" * 31, "k" * 257, f"{'k' * 20}={'k' * 20}", f"{'k' * 32}!", f"{'k' * 32} ", f"{'k' * 32}\n", 0]
+    answer = said(
+        *({"trader": f"t{number}", "key": key} for number, key in enumerate(keys)),
+        {"trader": "none"},
+        {"trader": "a b", "key": "c" * 32},
+        {"key": "d" * 32},
+        {"trader": "alice", "key": "e" * 32},
+        {"trader": "bob", "key": "e" * 32},
+    )
+    assert "a key of t0, t1, t2, t3, t4, t5, t6, none that the API would reject" in answer
+    assert f"made by `openssl rand -hex 32` to {files}/vault.yml." in answer
+    assert "contains the trader `a b`, ``; a name is 1 to 64 letters, digits, dots, underscores or hyphens" in answer
+    assert f"hyphens. Correct it in {files}/fleet.yml." in answer
+    assert "app_api_keys contains one key twice, for alice and bob. Give each entry a key of its own" in answer
+    assert not re.search(r"k{9}|e{9}", answer)
+
+    (lab / "group_vars/app_green").mkdir()
+    write(lab / "group_vars/app_green/keys.yml", {"app_api_keys": []})
+    assert "app_api_keys differs between the hosts of group app: each color would revoke" in said()
 
 
 def test_half_a_wish_for_an_acme_server_is_refused(lab: Path) -> None:

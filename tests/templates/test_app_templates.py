@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,13 +126,36 @@ def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(second
 
 
 def test_the_worker_runs_as_the_api_does() -> None:
-    """The same sandbox and secrets, but no key of the host's: it serves nobody. An old release has none to start."""
+    """The same sandbox and secrets, but no key of the host's: it serves nobody. An old release has none to start.
+
+    As another user: what runs as one user can read each other's credentials, through /proc/PID/root.
+    """
     api = lines(render("app", "tradefleet-api.service.j2", **APP))
     unit = lines(render("app", "tradefleet-worker.service.j2", **APP))
     assert "ConditionFileIsExecutable=/opt/tradefleet/current/venv/bin/tradefleet-worker" in unit
-    assert set(api) - set(unit) == {
-        line for line in api if line.startswith(("Description", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop"))
-    } | {"LoadCredential=tls_key:/etc/ssl/tradefleet/host.key"}
+    different = ("Description", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop", "User=")
+    assert set(api) - set(unit) == {line for line in api if line.startswith(different)} | {
+        "LoadCredential=tls_key:/etc/ssl/tradefleet/host.key"
+    }
+    assert "User=tradefleet-worker" in unit
+
+
+def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() -> None:
+    """As the API is, and as a user of its own. A secret stands on no command line."""
+    text = render("app", "tradefleet.j2", **APP)
+    command = shlex.split(text, comments=True)
+    assert command[:5] == ["set", "-eu", "export", "SUDO_USER=${SUDO_USER:-$(id -un)}", "exec"]
+    assert "--setenv=SUDO_USER" in command
+    assert command[-2:] == ["/opt/tradefleet/current/venv/bin/tradefleet", "$@"]
+    properties = [word.removeprefix("--property=") for word in command if word.startswith("--property=")]
+    assert "User=tradefleet-owner" in properties
+    assert [each for each in properties if each.startswith("LoadCredential=")] == [
+        "LoadCredential=database_password:/etc/tradefleet/credentials/owner_password"
+    ]
+    sandbox = lines(render("app", "parts/sandbox.j2", **APP))
+    assert "ProtectProc=invisible" in sandbox
+    assert set(sandbox) <= set(properties)
+    assert not [value for name, value in APP.items() if name.endswith("_password") and value in text]
 
 
 def test_a_worker_has_time_for_the_batch_that_it_holds() -> None:

@@ -1,5 +1,6 @@
 """The hook that lets a request in: every route needs a key unless it is listed here."""
 
+import time
 from http import HTTPStatus
 
 from flask import Flask, Response, g, request
@@ -41,16 +42,17 @@ def _authenticate() -> None:
     if request.endpoint in PUBLIC_ENDPOINTS:
         g.guard = "public"
         return
-    authorization = request.authorization
-    if authorization is None or authorization.type != "bearer" or not authorization.token:
+    key = services.key_in(request.headers.get("Authorization", ""))
+    if key is None:
         raise _refusal("Bearer")
-    key_digest = services.digest(authorization.token)
+    key_digest = services.digest(key)
     principal = services.recall(cache.current, key_digest)
     if principal is None:
+        asked_at = time.monotonic()
         principal = replicas.find(lambda session: services.find_principal(session, key_digest))
         if principal is None:
             raise _refusal('Bearer error="invalid_token"')
-        services.remember(cache.current, key_digest, principal)
+        services.remember(cache.current, key_digest, principal, asked_at)
     g.principal = principal
     g.guard = "key"
 

@@ -3,7 +3,7 @@
 import uuid
 from datetime import UTC, datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from tradefleet.columns import UtcDateTime
@@ -25,7 +25,10 @@ class Trader(Base):
 
 
 class ApiKey(Base):
-    """A key of a trader. Only its SHA-256 is kept: the key has too much entropy to be guessed from it."""
+    """A key of a trader. Only its SHA-256 is kept: the key has too much entropy to be guessed from it.
+
+    `from_inventory` is true for keys that are revoked as soon as the inventory no longer lists them.
+    """
 
     __tablename__ = "api_keys"
 
@@ -33,4 +36,17 @@ class ApiKey(Base):
     trader_id: Mapped[uuid.UUID] = mapped_column(ForeignKey(Trader.id), index=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=_now)
+    from_inventory: Mapped[bool] = mapped_column(default=False, server_default=false())
     trader: Mapped[Trader] = relationship()
+
+
+class RevokedKey(Base):
+    """A key that is never accepted again, and who revoked it."""
+
+    __tablename__ = "revoked_api_keys"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    trader: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime] = mapped_column(UtcDateTime, default=_now)
+    revoked_by: Mapped[str] = mapped_column(String(128))
