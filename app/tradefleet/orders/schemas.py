@@ -123,7 +123,8 @@ def encode_cursor(position: Position) -> str:
 def _decode_cursor(value: Any) -> Position:
     try:
         padded = str(value) + "=" * (-len(str(value)) % 4)
-        moment, _, order_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").partition(" ")
+        # A page may have come from another release, whose cursor says more.
+        moment, order_id, *_ = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(" ")
         position = Position(datetime.fromisoformat(moment).astimezone(UTC), uuid.UUID(order_id))
     except (ValueError, OverflowError, binascii.Error) as error:
         raise ValueError("this cursor was not given out by this API") from error
