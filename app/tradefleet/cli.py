@@ -1,10 +1,11 @@
-"""The operator's commands: `tradefleet migrate` and `tradefleet api-key`."""
+"""The operator's commands: `tradefleet migrate`, `tradefleet events` and `tradefleet api-key`."""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import click
 from alembic.util import CommandError
@@ -12,7 +13,7 @@ from flask import Flask
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tradefleet import deadline, schema, settings
+from tradefleet import deadline, failures, schema, settings
 from tradefleet.auth.services import InvalidKeyError, ensure_key
 from tradefleet.database import (
     MIGRATION_LOCK_MILLISECONDS,
@@ -26,6 +27,7 @@ from tradefleet.settings import SettingsError
 # Longer than any migration: each of its statements is bounded on the server.
 MIGRATION_SECONDS = 1800.0
 KEY_SECONDS = 10.0
+EVENTS_SECONDS = 10.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -67,6 +69,41 @@ def migrate(finalize: bool) -> None:
             {"from": done.before, "to": done.after, "changed": done.before != done.after, "waiting": done.waiting}
         )
     )
+
+
+@main.group()
+def events() -> None:
+    """Show events whose effect failed, and try them again."""
+
+
+@contextmanager
+def _events_engine() -> Iterator[Engine]:
+    try:
+        with deadline.budget(EVENTS_SECONDS), _engine(for_migrations=False) as engine:
+            yield engine
+    except (DatabaseUnavailableError, OutcomeUnknownError, SQLAlchemyError) as error:
+        raise click.ClickException(f"nothing was done, or nobody knows: {error.__cause__ or error}") from error
+
+
+@events.command("failed")
+def failed() -> None:
+    """Print a line of JSON for each event that was set aside, the oldest first."""
+    with _events_engine() as engine:
+        for row in run(engine, failures.listed, commit=False):
+            click.echo(json.dumps(row._asdict(), default=str))
+
+
+@events.command("retry")
+@click.argument("ids", nargs=-1, type=click.UUID)
+def retry(ids: tuple[UUID, ...]) -> None:
+    """Move the events with these IDS, or all, back to the outbox; a worker takes them within a minute.
+
+    Prints {"retried", "left"}.
+    """
+    with _events_engine() as engine:
+        moved = run(engine, lambda session: failures.retry(session, ids), commit=True)
+        left = run(engine, failures.count, commit=False)
+    click.echo(json.dumps({"retried": moved, "left": left}))
 
 
 def _advice(error: Exception) -> str:

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from tradefleet import logs
+from tradefleet.schema import head_revision
 from tradefleet.settings import Release, Settings
 
 from .conftest import MakeApp
@@ -51,12 +52,13 @@ def test_ready_and_version(blue: FlaskClient) -> None:
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": 0,
+        "outbox_failed": 0,
     }
     assert blue.get("/version").get_json() == {
         "release": "1.2.3",
         "commit": "abc",
         "color": "blue",
-        "migration": {"code": "0003", "database": "0003"},
+        "migration": {"code": head_revision(), "database": head_revision()},
     }
 
 
