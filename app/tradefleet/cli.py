@@ -24,8 +24,6 @@ from tradefleet.database import (
 )
 from tradefleet.settings import SettingsError
 
-# Longer than any migration: each of its statements is bounded on the server.
-MIGRATION_SECONDS = 1800.0
 KEY_SECONDS = 10.0
 EVENTS_SECONDS = 10.0
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -60,7 +58,7 @@ def migrate(finalize: bool) -> None:
     Prints {"from", "to", "changed", "waiting"}: what waits are contract migrations.
     """
     try:
-        with deadline.budget(MIGRATION_SECONDS), _engine(for_migrations=True) as engine:
+        with _engine(for_migrations=True) as engine:
             done = schema.upgrade(engine, finalize=finalize)
     except (SQLAlchemyError, CommandError, schema.SchemaError) as error:
         raise click.ClickException(f"the migration failed: {error}{_advice(error)}") from error
