@@ -6,6 +6,7 @@ keeps what it has and of which kind each is, so that a release can judge migrati
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -126,11 +127,10 @@ def upgrade(engine: Engine, *, finalize: bool = False) -> Migrated:
         sqlalchemy.exc.DBAPIError: no connection, no lock, or a step failed; finished steps stay.
 
     """
-    with deadline.budget(PLAN_SECONDS):
-        connection = engine.connect()
-    with connection:
+    with ExitStack() as stack:
         with deadline.budget(PLAN_SECONDS):
-            connection.detach()  # never back to a pool with the lock still held
+            connection = stack.enter_context(engine.connect())
+            stack.callback(connection.invalidate)  # never back to the pool with the lock still held
             if engine.dialect.name == "postgresql":
                 # It belongs to the session, so it outlives each step's transaction and ends with the connection.
                 connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _LOCK})
