@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from inside import on
 from lab import ADDRESSES, QUIET, Meter, leader, meter, play, play_until, said, sql, sql_command, traffic
+from tradefleet.schema import head_revision
 
 GREEN = ("green1", "green2")
 
@@ -84,9 +85,9 @@ def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None
     """The migration fails in its middle: the first half of it is undone too."""
 
     def change(package: Path) -> None:
-        (package / "migrations/versions/0004_broken.py").write_text(
-            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "0004"\ndown_revision = "0003"\n'
-            'kind = "expand"\n\n\n'
+        (package / "migrations/versions/next_broken.py").write_text(
+            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "next"\n'
+            f'down_revision = "{head_revision()}"\nkind = "expand"\n\n\n'
             'def upgrade() -> None:\n    op.execute("CREATE TABLE half (id int)")\n    op.execute("SELECT 1/0")\n'
         )
 
@@ -100,8 +101,9 @@ def test_a_migration_that_does_not_get_its_lock(release: Callable[..., Path]) ->
     """Somebody reads the orders and does not end: it gives up before the requests that queue behind it do."""
 
     def change(package: Path) -> None:
-        (package / "migrations/versions/0004_waits.py").write_text(
-            '"""Waits."""\n\nfrom alembic import op\n\nrevision = "0004"\ndown_revision = "0003"\nkind = "expand"\n\n\n'
+        (package / "migrations/versions/next_waits.py").write_text(
+            '"""Waits."""\n\nfrom alembic import op\n\nrevision = "next"\n'
+            f'down_revision = "{head_revision()}"\nkind = "expand"\n\n\n'
             'def upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
             '    op.execute("ALTER TABLE orders ADD COLUMN venue text")\n'
         )
