@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from inside import on
 from lab import ADDRESSES, QUIET, Meter, leader, meter, play, play_until, said, sql, sql_command, traffic
-from tradefleet.schema import head_revision
+from tradefleet import schema
 
 GREEN = ("green1", "green2")
+# The migration that those of bad releases come after.
+HEAD = schema.head_revision()
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +87,9 @@ def test_a_release_with_a_broken_migration(release: Callable[..., Path]) -> None
     """The migration fails in its middle: the first half of it is undone too."""
 
     def change(package: Path) -> None:
-        (package / "migrations/versions/next_broken.py").write_text(
-            '"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "next"\n'
-            f'down_revision = "{head_revision()}"\nkind = "expand"\n\n\n'
+        (package / "migrations/versions/broken.py").write_text(
+            f'"""Broken half-way."""\n\nfrom alembic import op\n\nrevision = "broken"\ndown_revision = "{HEAD}"\n'
+            'kind = "expand"\n\n\n'
             'def upgrade() -> None:\n    op.execute("CREATE TABLE half (id int)")\n    op.execute("SELECT 1/0")\n'
         )
 
@@ -101,10 +103,9 @@ def test_a_migration_that_does_not_get_its_lock(release: Callable[..., Path]) ->
     """Somebody reads the orders and does not end: it gives up before the requests that queue behind it do."""
 
     def change(package: Path) -> None:
-        (package / "migrations/versions/next_waits.py").write_text(
-            '"""Waits."""\n\nfrom alembic import op\n\nrevision = "next"\n'
-            f'down_revision = "{head_revision()}"\nkind = "expand"\n\n\n'
-            'def upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
+        (package / "migrations/versions/waits.py").write_text(
+            f'"""Waits."""\n\nfrom alembic import op\n\nrevision = "waits"\ndown_revision = "{HEAD}"\n'
+            'kind = "expand"\n\n\ndef upgrade():\n    op.execute("CREATE TABLE half (id int)")\n'
             '    op.execute("ALTER TABLE orders ADD COLUMN venue text")\n'
         )
 

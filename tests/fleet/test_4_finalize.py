@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from inside import on
 from lab import QUIET, leader, meter, play, said, sql, traffic
-from tradefleet.schema import head_revision
+from tradefleet import schema
 
+HEAD = schema.head_revision()
+# In the order of their names, after HEAD.
+EXPANSION, CONTRACTION = f"{HEAD}a", f"{HEAD}b"
 MIGRATIONS = {
-    "next1": ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
-    "next2": ("contract", 'op.execute("DROP TABLE passing")'),
+    EXPANSION: ("expand", 'op.execute("CREATE TABLE passing (id int)")'),
+    CONTRACTION: ("contract", 'op.execute("DROP TABLE passing")'),
 }
 
 
@@ -22,8 +25,8 @@ def _former() -> Iterator[str]:
     yield former
     sql(
         leader(),
-        f"DROP TABLE IF EXISTS passing; UPDATE alembic_version SET version_num = '{head_revision()}';"
-        "DELETE FROM applied_migrations WHERE revision LIKE 'next%'",
+        f"DROP TABLE IF EXISTS passing; UPDATE alembic_version SET version_num = '{HEAD}';"
+        f"DELETE FROM applied_migrations WHERE revision > '{HEAD}'",
     )
     if traffic()["traffic_live_color"] == "green":
         play("deploy", deploy_release=former)
@@ -33,7 +36,7 @@ def _former() -> Iterator[str]:
 
 def brings_migrations(package: Path) -> None:
     """Add an expansion and a contraction."""
-    before = head_revision()
+    before = HEAD
     for revision, (kind, action) in MIGRATIONS.items():
         (package / f"migrations/versions/{revision}_{kind}.py").write_text(
             f'"""Passing."""\n\nfrom alembic import op\n\nrevision = "{revision}"\ndown_revision = "{before}"\n'
@@ -64,14 +67,14 @@ def test_a_contraction_waits_until_the_former_release_is_gone(
     release("0.4.1", brings_migrations)
     with meter(tmp_path, rate=QUIET) as run:
         deployed = play("deploy", deploy_release="0.4.1")
-        assert "Contract migrations wait until no former release is needed: next2" in said(deployed)
-        assert revision() == "next1"
+        assert f"Contract migrations wait until no former release is needed: {CONTRACTION}" in said(deployed)
+        assert revision() == EXPANSION
         play("cutover")
         refused("finalize", f"Colour blue still has release {former}")
         play("deploy", deploy_release="0.4.1")
         play("finalize")
-        assert revision() == "next2"
-        names_it = "has contract migration next2, which this release does not know"
+        assert revision() == CONTRACTION
+        names_it = f"has contract migration {CONTRACTION}, which this release does not know"
         refused("deploy", names_it, deploy_release=former)
         # As if it had come there by another way.
         home = "/opt/tradefleet"
