@@ -160,9 +160,9 @@ def _apply(connection: Connection, plan: Migrated) -> None:
     begin = 0 if plan.before is None else revisions.index(plan.before) + 1
     for revision in revisions[begin : revisions.index(plan.after) + 1]:
         seconds = statement_seconds(revision)
-        connection.execute(text(f"SET statement_timeout = '{seconds}s'"))
-        connection.commit()
         with deadline.budget(INDEX_SECONDS if known()[revision] == INDEX else max(MIGRATION_SECONDS, 2 * seconds)):
+            connection.execute(text(f"SET statement_timeout = '{seconds}s'"))
+            connection.commit()
             command.upgrade(config, revision)
 
 
