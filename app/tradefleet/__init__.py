@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from tradefleet import hooks, logs, openapi, problems, schema, settings
+from tradefleet import hooks, logs, openapi, outbox, problems, schema, settings
 from tradefleet.activity import views as activity_views
 from tradefleet.auth import guard
 from tradefleet.extensions import cache, db, replicas, state
@@ -42,6 +42,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     state.init_app(app, chosen.redis, chosen.redis.service, chosen.redis.password)
     cache.init_app(app, chosen.redis, chosen.redis.cache_service, chosen.redis.cache_password)
     replicas.init_app(app)
+    app.extensions["backlog"] = outbox.Backlog()
     problems.init_app(app)
     hooks.init_app(app, chosen)
     guard.init_app(app)

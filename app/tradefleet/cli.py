@@ -1,4 +1,4 @@
-"""The operator's commands: `tradefleet migrate` and `tradefleet api-key`."""
+"""The operator's commands: `tradefleet migrate`, `tradefleet events` and `tradefleet api-key`."""
 
 import getpass
 import json
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import click
 from alembic.util import CommandError
@@ -18,7 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tradefleet import deadline, schema, settings
+from tradefleet import deadline, failures, schema, settings
 from tradefleet.auth import keys
 from tradefleet.auth.keys import Change, Changes, InvalidKeyError
 from tradefleet.database import (
@@ -30,9 +31,8 @@ from tradefleet.database import (
 )
 from tradefleet.settings import SettingsError
 
-# Longer than any migration: each of its statements is bounded on the server.
-MIGRATION_SECONDS = 1800.0
 KEY_SECONDS = 10.0
+EVENTS_SECONDS = 10.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _SYSLOG = "/dev/log"
 # Facility 4, severity 6 (RFC 5424).
@@ -70,7 +70,7 @@ def migrate(finalize: bool) -> None:
     Prints {"from", "to", "changed", "waiting"}: what waits are contract migrations.
     """
     try:
-        with deadline.budget(MIGRATION_SECONDS), _engine(for_migrations=True) as engine:
+        with _engine(for_migrations=True) as engine:
             done = schema.upgrade(engine, finalize=finalize)
     except (SQLAlchemyError, CommandError, schema.SchemaError) as error:
         raise click.ClickException(f"the migration failed: {error}{_advice(error)}") from error
@@ -79,6 +79,41 @@ def migrate(finalize: bool) -> None:
             {"from": done.before, "to": done.after, "changed": done.before != done.after, "waiting": done.waiting}
         )
     )
+
+
+@main.group()
+def events() -> None:
+    """Show events whose effect failed, and try them again."""
+
+
+@contextmanager
+def _events_engine() -> Iterator[Engine]:
+    try:
+        with deadline.budget(EVENTS_SECONDS), _engine(for_migrations=False) as engine:
+            yield engine
+    except (DatabaseUnavailableError, OutcomeUnknownError, SQLAlchemyError) as error:
+        raise click.ClickException(f"nothing was done, or nobody knows: {error.__cause__ or error}") from error
+
+
+@events.command("failed")
+def failed() -> None:
+    """Print a line of JSON for each event that was set aside, the oldest first."""
+    with _events_engine() as engine:
+        for row in run(engine, failures.listed, commit=False):
+            click.echo(json.dumps(row._asdict(), default=str))
+
+
+@events.command("retry")
+@click.argument("ids", nargs=-1, type=click.UUID)
+def retry(ids: tuple[UUID, ...]) -> None:
+    """Move the events with these IDS, or all, back to the outbox; a worker takes them within a minute.
+
+    Prints {"retried", "left"}.
+    """
+    with _events_engine() as engine:
+        moved = run(engine, lambda session: failures.retry(session, ids), commit=True)
+        left = run(engine, failures.count, commit=False)
+    click.echo(json.dumps({"retried": moved, "left": left}))
 
 
 def _advice(error: Exception) -> str:

@@ -25,7 +25,8 @@ RECYCLE_SECONDS = 60
 # Requests queue behind a migration that waits for a lock, so it gives up before they do (2 s, their database role's
 # lock_timeout); but after PostgreSQL has taken an autovacuum out of its way (1 s, deadlock_timeout).
 MIGRATION_LOCK_MILLISECONDS = 1500
-_MIGRATION_OPTIONS = f"-c statement_timeout=60s -c lock_timeout={MIGRATION_LOCK_MILLISECONDS}ms"
+# The server looks for its client while it works: a run that was killed keeps no lock.
+_MIGRATION_OPTIONS = f"-c lock_timeout={MIGRATION_LOCK_MILLISECONDS}ms -c client_connection_check_interval=5s"
 # The server is no longer what this connection is for: read-only transaction, shutdown, crash, cannot connect now, and
 # (asked for a primary's position) in recovery.
 _NOT_USABLE = {"25006", "57P01", "57P02", "57P03", "55000"}

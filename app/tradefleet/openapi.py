@@ -16,6 +16,8 @@ from tradefleet.problems import MEDIA_TYPE, ProblemDocument
 blueprint = Blueprint("openapi", __name__)
 
 Document = dict[str, Any]
+# What the edge answers in place of the application, to any request; a 503 of either has the same form.
+EDGE_PROBLEMS = (400, 403, 413, 421, 429, 502, 503, 504)
 
 
 @blueprint.get("/openapi.json")
@@ -64,13 +66,7 @@ def _operation(app: Flask, rule: Rule, found: Operation) -> Document:
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": (view.__doc__ or "").partition("\n")[0],
         "parameters": [*_path_parameters(rule), *_parameters(found, "query"), *_parameters(found, "headers")],
-        "responses": {
-            **{
-                str(int(status)): _answer(status, "application/json", model) | _headers(found)
-                for status, model in found.answers.items()
-            },
-            **{str(status): _answer(status, MEDIA_TYPE, ProblemDocument) for status in found.problems},
-        },
+        "responses": _responses(found),
         "security": [] if rule.endpoint in PUBLIC_ENDPOINTS else [{"key": []}],
     }
     if "body" in found.inputs:
@@ -79,6 +75,18 @@ def _operation(app: Flask, rule: Rule, found: Operation) -> Document:
             "content": {"application/json": {"schema": _reference(found.inputs["body"])}},
         }
     return described
+
+
+def _responses(found: Operation) -> Document:
+    responses = {
+        str(int(status)): _answer(status, "application/json", model) | _headers(found)
+        for status, model in found.answers.items()
+    }
+    for status in sorted({*found.problems, *EDGE_PROBLEMS}):
+        problem = _answer(status, MEDIA_TYPE, ProblemDocument)
+        # A status may come from both: a 503 of /readyz is the application's, or the edge's under maintenance.
+        responses.setdefault(str(status), problem)["content"].update(problem["content"])
+    return responses
 
 
 def _path_parameters(rule: Rule) -> list[Document]:
@@ -95,10 +103,18 @@ def _parameters(found: Operation, location: str) -> list[Document]:
             "name": name,
             "in": location.removesuffix("s"),
             "required": name in schema.get("required", ()),
-            "schema": field,
+            "schema": _sendable(field),
         }
         for name, field in schema["properties"].items()
     ]
+
+
+def _sendable(field: Document) -> Document:
+    """Return the schema of a parameter without null, which only its absence can stand for."""
+    options: list[Document] = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) != 1:
+        return field
+    return options[0] | {name: value for name, value in field.items() if name not in ("anyOf", "default")}
 
 
 def _answer(status: int, media_type: str, model: type[BaseModel]) -> Document:

@@ -29,7 +29,7 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    instance: str | None = None
+    instance: str = Field(description="The path of the request.")
     request_id: str
     errors: list[FieldError] | None = None
 

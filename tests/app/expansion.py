@@ -1,6 +1,7 @@
 """What a migration does, and which of it an expansion may not do: whatever a statement of older code could trip over.
 
-Only what is known to be harmless passes. Tables that the migration itself creates are its own affair.
+Only what is known to be harmless passes. Tables that the migration itself creates are its own affair. An index on any
+other is built online, by a migration that does nothing else.
 """
 
 import io
@@ -14,7 +15,7 @@ from alembic.operations import Operations, ops
 from alembic.operations.base import AbstractOperations
 
 # Raw SQL: the beginnings that pass. A column may be added with them as well, see _objections_to_sql.
-_HARMLESS = re.compile(r"CREATE (TABLE|INDEX)|INSERT INTO|UPDATE|COMMENT ON", re.IGNORECASE)
+_HARMLESS = re.compile(r"CREATE TABLE|INSERT INTO|UPDATE|COMMENT ON", re.IGNORECASE)
 _ADDS_COLUMN = re.compile(r"ALTER TABLE (IF EXISTS )?(ONLY )?[\w.\"]+ ADD (COLUMN )?", re.IGNORECASE)
 _TROUBLE = re.compile(r"\b(DROP|RENAME|ALTER|TYPE|CONSTRAINT|UNIQUE|CHECK|PRIMARY|EXCLUDE|ADD|TRUNCATE|DELETE)\b", re.I)
 
@@ -56,13 +57,31 @@ def objections(upgrade: Callable[[], None]) -> list[str]:
     return found
 
 
+def objections_to_index(upgrade: Callable[[], None]) -> list[str]:
+    """Return what a migration does beside building indexes online."""
+    return [
+        f"does not build an index online: {one if isinstance(one, str) else type(one).__name__}"
+        for one in _asked(upgrade)
+        if not (
+            isinstance(one, ops.CreateIndexOp)
+            and one.if_not_exists
+            and one.kw.get("postgresql_concurrently")
+            and not one.unique
+        )
+    ]
+
+
 def _objections_to(one: ops.MigrateOperation) -> list[str]:
     if isinstance(one, ops.BulkInsertOp | ops.CreateTableCommentOp | ops.DropTableCommentOp):
         return []
     if isinstance(one, ops.ExecuteSQLOp):
         return _objections_to_sql(str(one.sqltext))
     if isinstance(one, ops.CreateIndexOp):
-        return [f"makes {one.table_name} unique by {one.index_name}"] if one.unique else []
+        if one.unique:
+            return [f"makes {one.table_name} unique by {one.index_name}"]
+        return [
+            f'blocks writes to {one.table_name} while {one.index_name} is built: write kind = "index", build_index()'
+        ]
     if isinstance(one, ops.AddColumnOp):
         name = f"{one.table_name}.{one.column.name}"
         if not one.column.nullable and one.column.server_default is None:

@@ -18,7 +18,7 @@ def assert_refused(client: FlaskClient, headers: dict[str, str], status: int, **
     answer = client.post("/v1/orders", headers=headers, **request)
     assert answer.status_code == status, answer.text
     assert answer.mimetype == "application/problem+json"
-    assert {"type", "title", "status", "detail", "request_id"} <= answer.get_json().keys()
+    assert {"type", "title", "status", "detail", "instance", "request_id"} <= answer.get_json().keys()
     assert answer.get_json()["status"] == status
     assert answer.get_json()["request_id"] == answer.headers["X-Request-Id"]
     if status == 422:

@@ -57,7 +57,8 @@ def test_the_address_is_verified_unless_there_is_a_name(asked: list[dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("for_migrations", "expected"), [(True, "-c statement_timeout=60s -c lock_timeout=1500ms"), (False, None)]
+    ("for_migrations", "expected"),
+    [(True, "-c lock_timeout=1500ms -c client_connection_check_interval=5s"), (False, None)],
 )
 def test_only_migrations_set_limits_of_their_own(
     asked: list[dict[str, Any]], for_migrations: bool, expected: str | None

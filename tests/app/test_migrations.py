@@ -2,6 +2,7 @@
 """What a migration says of itself, what a deploy applies, and which release the schema carries."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,10 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from tradefleet import cli, schema
 from tradefleet.database import make_engine
+from tradefleet.migrations.online import build_index
 from tradefleet.settings import DatabaseSettings
 
-from .expansion import objections
+from .expansion import objections, objections_to_index
 
 SCRIPTS = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
 HEAD = schema.head_revision()
@@ -34,6 +36,9 @@ def test_an_expansion_does_nothing_that_older_code_would_trip_over(script: Any) 
     assert script.module.kind in schema.KINDS
     if script.module.kind == schema.EXPAND:
         assert objections(script.module.upgrade) == []
+    if script.module.kind == schema.INDEX:
+        assert objections_to_index(script.module.upgrade) == []
+    assert schema.statement_seconds(script.revision) <= schema.MIGRATION_SECONDS
 
 
 def execute(sql: str) -> Callable[[], None]:
@@ -66,11 +71,10 @@ def own_table() -> None:
         add(),
         add(nullable=False, server_default="XNAS"),
         own_table,
-        lambda: op.create_index("ix_orders_symbol", "orders", ["symbol"]),
         lambda: op.alter_column("orders", "limit_price", nullable=True),
         lambda: op.alter_column("orders", "status", server_default="new"),
         execute("ALTER TABLE orders ADD COLUMN fee numeric(20, 8) NOT NULL DEFAULT 0"),
-        execute("CREATE INDEX CONCURRENTLY ix_orders_side ON orders (side); -- DROP\nUPDATE orders SET side = 'buy'"),
+        execute("COMMENT ON TABLE orders IS 'all of them'; -- DROP\nUPDATE orders SET side = 'buy'"),
     ],
 )
 def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
@@ -93,6 +97,9 @@ def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
         (lambda: op.alter_column("orders", "limit_price", nullable=False), "AlterColumn"),
         (lambda: op.alter_column("orders", "status", server_default=None), "AlterColumn"),
         (lambda: op.create_index("uq_orders_side", "orders", ["side"], unique=True), "unique"),
+        (lambda: op.create_index("ix_orders_side", "orders", ["side"]), 'blocks writes to orders .* kind = "index"'),
+        (lambda: build_index("ix_orders_side", "orders", ["side"]), 'blocks writes to orders .* kind = "index"'),
+        (execute("CREATE INDEX CONCURRENTLY one ON orders (side)"), "CREATE INDEX"),
         (lambda: op.create_unique_constraint("uq_orders_side", "orders", ["side"]), "CreateUniqueConstraint"),
         (lambda: op.create_check_constraint("ck_orders_fee", "orders", "side = 'buy'"), "CreateCheckConstraint"),
         (lambda: op.create_foreign_key("fk_orders", "orders", "api_keys", ["id"], ["id"]), "CreateForeignKey"),
@@ -114,7 +121,26 @@ def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
 )
 def test_what_an_expansion_may_not_do(upgrade: Callable[[], None], word: str) -> None:
     (found,) = objections(upgrade)
-    assert word in found
+    assert re.search(word, found)
+
+
+def test_what_an_index_may_do() -> None:
+    assert objections_to_index(lambda: build_index("ix_orders_side", "orders", ["side"])) == []
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [
+        add(),
+        own_table,
+        lambda: op.create_index("ix_orders_side", "orders", ["side"]),
+        lambda: op.create_index("ix_orders_side", "orders", ["side"], postgresql_concurrently=True),
+        execute("CREATE INDEX CONCURRENTLY ix_orders_side ON orders (side)"),
+        lambda: op.get_bind(),
+    ],
+)
+def test_what_an_index_may_not_do(upgrade: Callable[[], None]) -> None:
+    assert objections_to_index(upgrade)
 
 
 @pytest.fixture
@@ -128,16 +154,21 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
-    """Make the code that of a release with further migrations n1, n2, … of these kinds; each creates a table."""
+    """Make the code that of a release with further migrations n1, n2, … of these kinds: each a table or an index."""
 
-    def become(*kinds: str) -> None:
-        folder = tmp_path / "-".join(("versions", *kinds))
+    def become(*kinds: str, more: str = "") -> None:
+        folder = tmp_path / "-".join(("versions", *kinds, more))
         folder.mkdir(exist_ok=True)
         for number, kind in enumerate(kinds, start=1):
             before = f"n{number - 1}" if number > 1 else HEAD
+            does = f'op.create_table("t{number}", sa.Column("id", sa.Integer()))'
+            if kind == schema.INDEX:
+                does = f'build_index("i{number}", "orders", ["symbol"])'
             (folder / f"n{number}.py").write_text(
-                f'from alembic import op\nimport sqlalchemy as sa\nrevision = "n{number}"\ndown_revision = "{before}"\n'
-                f'kind = "{kind}"\ndef upgrade():\n    op.create_table("t{number}", sa.Column("id", sa.Integer()))\n'
+                "import sqlalchemy as sa\nfrom alembic import op\n"
+                "from tradefleet.migrations.online import build_index\n"
+                f'revision = "n{number}"\ndown_revision = "{before}"\nkind = "{kind}"\n{more}\n'
+                f"def upgrade():\n    {does}\n"
             )
         config = Config()
         config.set_main_option("script_location", "tradefleet:migrations")
@@ -176,6 +207,27 @@ def test_an_expansion_does_not_overtake_a_contraction(engine: Engine, release: R
     schema.upgrade(engine, finalize=True)
     release("expand", "contract", "expand")
     assert schema.upgrade(engine) == schema.Migrated("n2", "n3")
+
+
+def test_an_index_is_an_expansion_of_its_own(engine: Engine, release: Release) -> None:
+    release("index", "expand", "contract", "index")
+    with pytest.raises(schema.SchemaError, match="migration n4 comes after contract migration n3"):
+        schema.upgrade(engine)
+    assert misfit(engine) == "lacks migration n1, n2, n4"
+    release("index", "expand")
+    assert schema.upgrade(engine) == schema.Migrated(HEAD, "n2")
+    assert "i1" in {index["name"] for index in inspect(engine).get_indexes("orders")}
+    release()
+    assert misfit(engine) == ""
+
+
+@pytest.mark.parametrize("declared", ["0", "-1", "'600'", "1.5", "86401", "None"])
+def test_a_migration_declares_whole_seconds(release: Release, declared: str) -> None:
+    release("expand", more=f"statement_seconds = {declared}")
+    with pytest.raises(schema.SchemaError, match="n1: write statement_seconds = 1 to 86400"):
+        schema.statement_seconds("n1")
+    release("expand", more="statement_seconds = 600")
+    assert (schema.statement_seconds("n1"), schema.statement_seconds(HEAD)) == (600, schema.STATEMENT_SECONDS)
 
 
 def test_where_nobody_runs_everything_is_applied(tmp_path: Path, release: Release) -> None:

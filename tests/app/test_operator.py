@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from tradefleet import logs
+from tradefleet.schema import head_revision
 from tradefleet.settings import Release, Settings
 
 from .conftest import MakeApp
@@ -51,12 +52,13 @@ def test_ready_and_version(blue: FlaskClient) -> None:
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": 0,
+        "outbox_failed": 0,
     }
     assert blue.get("/version").get_json() == {
         "release": "1.2.3",
         "commit": "abc",
         "color": "blue",
-        "migration": {"code": "0004", "database": "0004"},
+        "migration": {"code": head_revision(), "database": head_revision()},
     }
 
 
@@ -100,6 +102,9 @@ def test_an_error_is_logged_with_its_request(
     error, request = lines(capsys.readouterr().err)
     assert "ZeroDivisionError" in error["exception"]
     assert (error["request_id"], request["request_id"], request["status"]) == ("r2", "r2", 500)
+
+
+EDGE = {"400", "403", "413", "421", "429", "502", "503", "504"}
 
 
 @pytest.fixture
@@ -150,11 +155,24 @@ def test_document_says_what_the_code_demands(document: dict[str, Any]) -> None:
     place = document["paths"]["/v1/orders"]["post"]
     (key,) = place["parameters"]
     assert (key["name"], key["in"], key["required"]) == ("Idempotency-Key", "header", True)
-    body = document["components"]["schemas"]["OrderIn"]
-    assert body["additionalProperties"] is False
-    assert body["properties"]["quantity"]["type"] == "string"
-    assert set(place["responses"]) == {"201", "400", "401", "413", "415", "422", "503", "504"}
+    limit, market = document["components"]["schemas"]["OrderIn"]["oneOf"]
+    for body, price in ((limit, "string"), (market, "null")):
+        assert body["additionalProperties"] is False
+        assert (body["properties"]["quantity"]["type"], body["properties"]["limit_price"]["type"]) == ("string", price)
+    assert ["limit_price" in body["required"] for body in (limit, market)] == [True, False]
+    assert set(place["responses"]) - EDGE == {"201", "401", "415", "422"}
     assert list(place["responses"]["504"]["content"]) == ["application/problem+json"]
+
+
+def test_document_has_what_the_edge_answers(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        for described in item.values():
+            assert set(described["responses"]) >= EDGE, path
+            for status in EDGE:
+                form = described["responses"][status]["content"]["application/problem+json"]
+                assert form["schema"]["$ref"] == "#/components/schemas/ProblemDocument"
+    problem = document["components"]["schemas"]["ProblemDocument"]
+    assert {"type", "title", "status", "detail", "instance", "request_id"} == set(problem["required"])
 
 
 def test_document_names_the_header_that_says_who_answered(document: dict[str, Any]) -> None:

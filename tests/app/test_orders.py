@@ -1,6 +1,7 @@
 # ruff: noqa: D103  # the name of a test says what it holds
 """Placing orders once, and reading them back."""
 
+import base64
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -105,9 +106,28 @@ def test_exact_last_page_has_no_cursor(client: FlaskClient, headers: dict[str, s
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=201", "limit=x", "limit=-1", "cursor=", "cursor=%00", "cursor=zzzz", "cursor=AAAA", "page=1"],
+    ["limit=0", "limit=201", "limit=x", "limit=-1", "cursor=", "cursor=%00", "cursor=zzzz", "cursor=null", "page=1"],
 )
 def test_bad_page_is_refused(client: FlaskClient, headers: dict[str, str], query: str) -> None:
     answer = client.get(f"/v1/orders?{query}", headers=headers)
     assert answer.status_code == 422
     assert answer.mimetype == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/activity"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"x" * 64,
+        b"\xff" * 64,
+        b"2026-02-30T00:00:00.000000Z 00000000-0000-0000-0000-000000000000",
+        b"0001-01-01T00:00:00.000000+14:00 0000-0000-0000-0000-000000000000",
+        b"2026-02-03T00:00:00.000000Z " + b"g" * 36,
+    ],
+)
+def test_a_cursor_that_names_no_page_is_not_found(
+    client: FlaskClient, headers: dict[str, str], path: str, said: bytes
+) -> None:
+    cursor = base64.urlsafe_b64encode(said).decode().rstrip("=")
+    answer = client.get(path, query_string={"cursor": cursor}, headers=headers)
+    assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")

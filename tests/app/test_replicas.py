@@ -84,6 +84,18 @@ def test_a_replica_answers_once_the_position_is_known(client: FlaskClient, heade
     assert [source(client, headers) for _ in range(3)] == ["primary", "replica", "replica"]
 
 
+@pytest.mark.parametrize("mark", [b"", b"written 2", b'{"position": "5/0"}', b"5/0 synchronous", b"\xff"])
+@pytest.mark.usefixtures("replica")
+def test_what_another_release_noted_leads_to_the_primary(
+    client: FlaskClient, headers: dict[str, str], memory: Memory, mark: bytes
+) -> None:
+    source(client, headers)
+    (key,) = positions(memory)
+    memory.values[key] = mark
+    assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
+    assert memory.values[key] == mark
+
+
 @pytest.mark.usefixtures("replica")
 def test_a_write_keeps_its_trader_at_the_primary(
     client: FlaskClient, headers: dict[str, str], order: dict[str, str], memory: Memory

@@ -116,8 +116,8 @@ def test_status_names_a_host_that_a_roll_has_left_out() -> None:
 def test_status_names_a_worker_that_does_not_follow_its_colour() -> None:
     """One that should be at work, one that should not, and events that nobody takes."""
 
-    def rendered(color: str, state: str, waiting: float = 0) -> str:
-        ready = {"status": "ready", "dependencies": {}, "outbox_seconds": waiting}
+    def rendered(color: str, state: str, waiting: float = 0, failed: int | None = 0) -> str:
+        ready = {"status": "ready", "dependencies": {}, "outbox_seconds": waiting, "outbox_failed": failed}
         host = {
             "group_names": ["app"],
             "app_color": color,
@@ -137,6 +137,8 @@ def test_status_names_a_worker_that_does_not_follow_its_colour() -> None:
     assert "warning: app1: its worker is down, and its colour serves: «make site»" in rendered("blue", "failed")
     assert "warning: app1: its worker is running, and its colour does not serve" in rendered("green", "active")
     assert "warning: app1 finds that events have been waiting in the outbox for 61 s" in rendered("blue", "active", 61)
+    assert "warning: app1 finds that 3 events failed and were set aside" in rendered("blue", "active", failed=3)
+    assert "warning: app1" not in rendered("blue", "active", failed=None)
 
 
 def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:

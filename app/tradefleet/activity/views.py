@@ -18,7 +18,7 @@ blueprint = Blueprint("activity", __name__, url_prefix="/v1")
 @blueprint.get("/activity")
 @operation(
     answers={HTTPStatus.OK: ActivityPage},
-    problems=(401, 422, 503),
+    problems=(401, 404, 422, 503),
     headers={HEADER: "Who answered: primary, or replica, which may lag behind."},
 )
 def list_activity(query: PageQuery) -> Response:
@@ -26,8 +26,8 @@ def list_activity(query: PageQuery) -> Response:
 
     A worker enters it, a moment after the order was answered.
     """
-    trader_id = current_principal().trader_id
-    found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, query.cursor))
+    trader_id, after = current_principal().trader_id, query.position()
+    found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, after))
     items, end = found.value
     answer = ActivityPage(
         items=[ActivityOut.model_validate(item) for item in items], next_cursor=encode_cursor(end) if end else None

@@ -4,6 +4,7 @@ from alembic import context
 
 import tradefleet.activity.models
 import tradefleet.auth.models
+import tradefleet.failures
 import tradefleet.orders.models
 import tradefleet.outbox  # noqa: F401  # the models register their tables
 from tradefleet import schema

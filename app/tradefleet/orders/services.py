@@ -4,7 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
@@ -40,7 +40,10 @@ class OrderNotFoundError(Exception):
 
 @dataclass(frozen=True)
 class NewOrder:
-    """What a trader asks for, validated. `limit_price` is None for a market order, and only then."""
+    """What a trader asks for, validated. `limit_price` is None for a market order, and only then.
+
+    A field that a later release adds must have a default: the value of an order that does not name it.
+    """
 
     symbol: str
     side: Literal["buy", "sell"]
@@ -49,10 +52,16 @@ class NewOrder:
     limit_price: Decimal | None
 
     def fingerprint(self) -> str:
-        """Return 64 hexadecimal digits that are the same for equal orders, however they were written."""
+        """Return 64 hexadecimal digits that are the same for equal orders, however they were written.
+
+        Two releases compute it for one order: the client repeats across a cutover what the other release stored. So a
+        field with a default counts only where an order differs from it, which a release without the field never sees.
+        """
+        optional = {each.name: each.default for each in fields(self) if each.default is not MISSING}
         values = {
             name: format(value.normalize(), "f") if isinstance(value, Decimal) else value
             for name, value in asdict(self).items()
+            if name not in optional or value != optional[name]
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -74,11 +74,11 @@ def get_order(order_id: uuid.UUID) -> Response:
 
 
 @blueprint.get("/orders")
-@operation(answers={HTTPStatus.OK: OrderPage}, problems=(401, 422, 503), headers=_READ_HEADERS)
+@operation(answers={HTTPStatus.OK: OrderPage}, problems=(401, 404, 422, 503), headers=_READ_HEADERS)
 def list_orders(query: PageQuery) -> Response:
     """Return the caller's orders, newest first, page by page."""
-    trader_id = current_principal().trader_id
-    found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, query.cursor))
+    trader_id, after = current_principal().trader_id, query.position()
+    found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, after))
     orders, end = found.value
     answer = OrderPage(
         items=[OrderOut.of(order) for order in orders],

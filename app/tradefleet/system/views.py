@@ -5,10 +5,11 @@ from http import HTTPStatus
 from typing import Literal
 
 from flask import Blueprint, Response, current_app, jsonify
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tradefleet import deadline, drain, outbox, schema
+from tradefleet import deadline, drain, failures, outbox, schema
 from tradefleet.contract import operation
 from tradefleet.database import DatabaseUnavailableError
 from tradefleet.extensions import cache, db, state
@@ -17,6 +18,8 @@ from tradefleet.system.schemas import Alive, Dependencies, Migration, Readiness,
 
 # What these answers wait for the database: whoever asks wants to know now, and Redis is asked in what is left.
 ASK_SECONDS = 1.0
+# Of that, each look at the outbox.
+LOOK_MILLISECONDS = 200
 
 blueprint = Blueprint("system", __name__)
 log = logging.getLogger(__name__)
@@ -35,9 +38,10 @@ def readyz() -> Response:
     """Name each dependency; only the database is needed to take orders, with a schema that carries this release."""
     has_database = True
     waiting: float | None = None
+    failed: int | None = None
     try:
         with deadline.budget(ASK_SECONDS):
-            fit, waiting = db.read(_ask)
+            fit, waiting, failed = db.read(_ask)
         if fit != "ok":
             log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
@@ -50,6 +54,7 @@ def readyz() -> Response:
         status=_status(is_draining=is_draining, is_fit=fit == "ok", is_whole="down" not in (redis, cached)),
         dependencies=Dependencies(database="ok" if has_database else "down", fit=fit, redis=redis, cache=cached),
         outbox_seconds=waiting,
+        outbox_failed=failed,
     )
     response = jsonify(answer.model_dump())
     response.status_code = HTTPStatus.OK if fit == "ok" and not is_draining else HTTPStatus.SERVICE_UNAVAILABLE
@@ -58,10 +63,24 @@ def readyz() -> Response:
     return response
 
 
-def _ask(session: Session) -> tuple[str, float | None]:
-    """Return how the schema fits, and for how long the oldest event has been waiting, where there is an outbox."""
+def _ask(session: Session) -> tuple[str, float | None, int | None]:
+    """Return how the schema fits, for how long the oldest event has been waiting, and how many events are set aside.
+
+    Both are None where that is unknown: what takes too long to learn keeps no host from serving.
+    """
     fit = schema.misfit(session.connection()) or "ok"
-    return fit, outbox.waiting_seconds(session) if fit == "ok" else None
+    if fit != "ok":
+        return fit, None, None
+    backlog: outbox.Backlog = current_app.extensions["backlog"]
+    try:
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text(f"SET LOCAL statement_timeout = {LOOK_MILLISECONDS}"))
+        return fit, outbox.waiting_seconds(backlog, session), failures.count(session)
+    except OperationalError as error:
+        if error.connection_invalidated:
+            raise
+        log.warning("the state of the outbox is unknown", exc_info=error)
+        return fit, None, None
 
 
 def _status(

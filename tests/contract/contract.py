@@ -1,0 +1,26 @@
+"""Holds the API to its own OpenAPI document: every check of schemathesis, with a fixed seed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+PROGRAM = Path(sys.executable).with_name("schemathesis")
+
+
+def findings(url: str, key: str, *options: str, seconds: int, examples: int, resolve: str = "") -> str:
+    """Return what is not as the document states, "" if all is; the key is a trader's.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than `seconds`.
+
+    """
+    argv = [str(PROGRAM), "--config-file", str(FOLDER / "schemathesis.toml"), "run", f"{url}/openapi.json"]
+    argv += ["--checks", "all", "--max-examples", str(examples), "--header", f"Authorization: Bearer {key}", *options]
+    environment = os.environ | {"PYTHONPATH": str(FOLDER), "CONTRACT_RESOLVE": resolve}
+    done = subprocess.run(
+        argv, cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert "Test cases:" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
+    return "" if done.returncode == 0 else done.stdout.partition("= FAILURES =")[2][:8000] or done.stdout[-4000:]
