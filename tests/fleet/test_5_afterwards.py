@@ -29,6 +29,7 @@ def test_a_further_run_changes_nothing() -> None:
         ("deploy", "deploy_release={release_green}"),
         ("cutover", "cutover_to=blue"),
         ("canary", "percent=0"),
+        ("retry_events", ""),
         pytest.param("shadow", "percent=0", marks=pytest.mark.thorough),
         pytest.param("maintenance", "maintenance=off", marks=pytest.mark.thorough),
         pytest.param("finalize", "", marks=pytest.mark.thorough),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 import testinfra
 from locks import locked, sql, wait, waits
+from scenario import SCENARIO, play
 from testinfra.host import Host
 
 LIVE = testinfra.get_host("podman://tf-app2")
@@ -129,6 +130,28 @@ def test_it_waits_for_a_database_that_is_away(host: Host) -> None:
     run = place(host, 5)
     wait(lambda: effects(host, run) == {"1": "5"})
     assert shown(LIVE, "MainPID") == before
+
+
+def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
+    """The worker goes on, /readyz counts the event, and the operator lists it and moves it back, once."""
+
+    def failed() -> int | None:
+        count: int | None = json.loads(host.check_output(f"{CURL} {URL}/readyz"))["outbox_failed"]
+        return count
+
+    event = str(uuid.uuid4())
+    ids = json.dumps({"order_id": event, "trader_id": event}).replace('"', '\\"')
+    sql(host, f"INSERT INTO outbox VALUES ('{event}', 'order.accepted', '{{}}', now())")
+    wait(lambda: failed() == 1)
+    run = place(host, 1)
+    wait(lambda: effects(host, run) == {"1": "1"})
+    assert event in play(SCENARIO / "events.yml", "--check").stdout
+    assert failed() == 1
+    sql(host, f"UPDATE failed_events SET payload = '{ids}'")
+    assert "changed=1 " in play(SCENARIO / "events.yml").stdout
+    wait(lambda: sql(host, f"SELECT count(*) FROM activity WHERE id = '{event}'") == "1", 90)
+    assert failed() == 0
+    assert "changed=0 " in play(SCENARIO / "events.yml").stdout
 
 
 def test_a_release_without_a_worker_is_left_alone() -> None:
