@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from inside import into, on
-from lab import ADDRESSES, INVENTORY, PROJECT
+from lab import ADDRESSES, INVENTORY, PROJECT, traffic
 
 PAGE = (PROJECT / "docs/install.md").read_text()
 PROBE = (Path(__file__).parent / "access_probe.py").read_text()
@@ -66,8 +66,10 @@ DAEMONS = {
 
 
 def serves(groups: frozenset[str]) -> set[int]:
-    """Return the ports on which hosts in these groups serve others."""
-    return {port for _, target, numbers in ALLOWED if target & groups for port in numbers}
+    """Return the ports on which hosts in these groups serve others; a color without a release serves nobody."""
+    idle = any(f"app_{color}" in groups and not traffic()[f"release_{color}"] for color in ("blue", "green"))
+    served = {port for _, target, numbers in ALLOWED if target & groups for port in numbers}
+    return served - {8443} if idle else served
 
 
 def http(method: str, path: str, body: str = "") -> str:
@@ -141,7 +143,13 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
     if port in USERS:
         return [
             Question(
-                user, "postgres", ASKED if source & groups else NOT_FOR_THIS_HOST, user=user, parameters=parameters
+                user,
+                "postgres",
+                ASKED if source & groups else NOT_FOR_THIS_HOST,
+                user=user,
+                parameters=parameters,
+                certificate=port
+                != 6432,  # PgBouncer trusts no client's certificate, and ends a connection that shows one
             )
             for user, (groups, parameters) in USERS[port].items()
         ]
@@ -168,7 +176,10 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
             *(Question(f"{verb} {path}", "tls", "HTTP/1.0 401", http(verb, path, "{}")) for verb, path in CHANGES),
         ],
         8443: API,
-        26379: REDIS,
+        26379: [
+            Question("a command", "tls", "-NOAUTH", "PING\r\n"),
+            Question("services", "tls", "-NOAUTH", "SENTINEL MASTERS\r\n", certificate=False),
+        ],
     }[port]
 
 
