@@ -93,7 +93,7 @@ class Question(NamedTuple):
 CLOSED = "closed"
 ASKED = "asked for a password"
 NO_CERTIFICATE = r"SSLError: .*CERTIFICATE_REQUIRED"
-WRONG_CERTIFICATE = r"SSLError: .*BAD_CERTIFICATE"
+WRONG_CERTIFICATE = r"(?i)SSLError: .*bad.certificate"
 NOT_FOR_THIS_HOST = r".*(no pg_hba\.conf entry|no authentication method|login rejected|no such user|not allowed)"
 APPLICATION = {"database": "tradefleet"}
 # Who may log in to PostgreSQL and its pooler, and from where: the first table's rows in detail.
