@@ -1,13 +1,15 @@
 """What the parts of the repository say about each other."""
 
+import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from repository import PROJECT, SECRETS, files, load, read, where
+from repository import PROJECT, SECRETS, ansible, files, load, read, where
 from tradefleet import settings
 from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
 from tradefleet.hooks import REQUEST_SECONDS
@@ -125,6 +127,42 @@ def test_an_exclusion_without_a_reason_is_refused(change: dict[str, Any], said: 
     refused = " ".join(_refused([exclusion]))
     assert bool(refused) == bool(said)
     assert said in refused
+
+
+def test_a_certificate_has_the_names_of_its_hosts_groups(tmp_path: Path) -> None:
+    """All of them, where a host is in several groups, and no others: a name opens what its service is trusted with."""
+    names = {
+        "edge": ["trade.example.org"],
+        "app_blue": ["app.trade.example.org"],
+        "postgres": ["postgres.trade.example.org"],
+        "etcd": ["etcd.fleet.internal"],
+        "redis": [],
+        "ops": [],
+    }
+    both = {"host_edge_app": ("edge", "app_blue"), "host_data": ("etcd", "postgres", "redis")}
+    members = {f"host_{group}": (group,) for group in names} | both
+    groups: dict[str, Any] = {
+        group: {"hosts": {host: None for host, included in members.items() if group in included}} for group in names
+    }
+    groups["app"] = {"children": {"app_blue": groups.pop("app_blue")}}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": {"fleet_domain": "trade.example.org"}, "children": groups}}))
+    command = (
+        "ansible",
+        "-i",
+        inventory,
+        "--playbook-dir",
+        PROJECT / "playbooks",
+        "all",
+        "-m",
+        "ansible.builtin.debug",
+    )
+    found = ansible(*command, "-a", "msg={{ pki_extra_names | sort | join(' ') }}", "--tree", tmp_path / "said")
+    assert found.returncode == 0, found.stdout + found.stderr
+    told = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "said").iterdir()}
+    assert told == {
+        host: sorted(name for group in included for name in names[group]) for host, included in members.items()
+    }
 
 
 @pytest.mark.parametrize("verb", ["deploy", "rolling"])

@@ -13,6 +13,8 @@ def test_etcd_speaks_mutual_tls_only() -> None:
     assert settings["ETCD_TRUSTED_CA_FILE"] == "/etc/ssl/tradefleet/ca.crt"
     assert settings["ETCD_CLIENT_CERT_AUTH"] == "false"
     assert settings["ETCD_PEER_CLIENT_CERT_AUTH"] == "true"
+    # Any certificate of the CA would do without this, and a peer needs no password.
+    assert settings["ETCD_PEER_CERT_ALLOWED_HOSTNAME"] == "etcd.fleet.internal"
     assert settings["ETCD_LISTEN_CLIENT_URLS"] == "https://10.0.0.41:2379"
     assert settings["ETCD_LISTEN_PEER_URLS"] == "https://10.0.0.41:2380"
     # Who forms the cluster is read once, and must restart nobody when it changes.

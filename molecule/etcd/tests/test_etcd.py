@@ -2,14 +2,21 @@
 
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 import testinfra
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -206,6 +213,72 @@ def test_a_peer_must_come_from_its_certificates_address(certificates: ssl.SSLCon
     """Taken elsewhere, as to this controller, a member's certificate does not join the cluster."""
     with pytest.raises(ConnectionError):
         get(ADDRESSES["etcd2"], 2380, "/version", certificates)
+
+
+def signed(names: list[x509.GeneralName]) -> tuple[str, str]:
+    """Return a certificate of the hosts' CA for these names, with etcd1's common name, and its key."""
+    folder = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".lab/molecule/etcd/pki"
+    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    authority_key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), b"molecule-only")
+    assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd1.tradefleet.test")]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+    unencrypted = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        key.private_bytes(serialization.Encoding.PEM, form, unencrypted).decode(),
+    )
+
+
+def status_of_peer(host: Host, certificate: str, key: str) -> CommandResult:
+    """Query the members at etcd1's peer port from a host, with a certificate; print the status of the answer."""
+    program = (
+        "import http.client, ssl; "
+        f"context = ssl.create_default_context(cafile='{TLS}/ca.crt'); "
+        f"context.load_cert_chain('{certificate}', '{key}'); "
+        f"connection = http.client.HTTPSConnection('{ADDRESSES['etcd1']}', 2380, timeout=5, context=context); "
+        "connection.request('GET', '/members'); print(connection.getresponse().status)"
+    )
+    return host.run(f'python3 -c "{program}"')
+
+
+@pytest.mark.parametrize(
+    ("names", "accepted"),
+    [
+        (["etcd.fleet.internal"], True),
+        ([], False),
+        (["etcd1", "etcd1.tradefleet.test", "etcd"], False),
+        (["etcd.fleet.internal.tradefleet.test", "*.internal"], False),
+    ],
+)
+def test_a_peer_must_have_the_name_of_members(names: list[str], accepted: bool) -> None:
+    """The CA, the address and a member's common name are not enough: a peer needs no password."""
+    host = testinfra.get_host("podman://tf-etcd3")
+    address = x509.IPAddress(ip_address(ADDRESSES["etcd3"]))
+    certificate, key = signed([*map(x509.DNSName, names), address])
+    host.check_output(f"umask 077; printf %s '{certificate}' > /root/peer.crt; printf %s '{key}' > /root/peer.key")
+    try:
+        answer = status_of_peer(host, "/root/peer.crt", "/root/peer.key")
+    finally:
+        host.check_output("rm /root/peer.crt /root/peer.key")
+    if accepted:
+        assert answer.stdout == "200\n", answer.stderr
+    else:
+        assert "bad certificate" in answer.stderr, answer.stdout
 
 
 @pytest.mark.parametrize("port", [2379, 2380])

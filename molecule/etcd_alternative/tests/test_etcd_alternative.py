@@ -118,6 +118,17 @@ def test_new_hosts_join_one_after_the_other() -> None:
     assert changed == {"alt1": "1", "alt2": "0", "alt3": "0"}
 
 
+def test_members_whose_certificates_lack_the_name_stop_the_run_before_a_change() -> None:
+    """Their own, and another member's: a member that has the setting would refuse them. The role pki repairs it."""
+    own = said_by(run_again("alt2", check=False, pki_extra_names=[]))
+    assert "/etc/ssl/tradefleet/host.crt is no valid certificate for members.scenario.test (etcd_peer_tls_name)" in own
+    others = said_by(run_again("alt1", check=False, etcd_heartbeat_milliseconds=200))
+    assert f"The members at {ADDRESSES['alt2']} have certificates without members.scenario.test" in others
+    assert "ETCD_HEARTBEAT_INTERVAL=250" in ALT1.file("/etc/default/etcd").content_string
+    run_again("alt2")
+    assert etcdctl(ALT1, "endpoint health --cluster").rc == 0
+
+
 def leads() -> str:
     """Return the name of the member that leads. Asked one by one, two may claim it in a handover, or one not answer."""
     deadline = time.monotonic() + 10

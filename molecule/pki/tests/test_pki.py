@@ -53,6 +53,30 @@ def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> No
         assert "ENCRYPTED" in file.readline()
 
 
+def test_a_host_gets_no_name_that_the_inventory_does_not_give_it() -> None:
+    """A stolen host may return any request; here its Python adds the name of etcd's members to each one."""
+    host = testinfra.get_host("podman://tf-pki2")
+    before = serial(host)
+    packages = "/usr/lib/python3/dist-packages"
+    program = (
+        "from cryptography import x509\n"
+        "build = x509.CertificateSigningRequestBuilder.add_extension\n"
+        "def add(self, extension, critical):\n"
+        "    if isinstance(extension, x509.SubjectAlternativeName):\n"
+        "        extension = x509.SubjectAlternativeName([*extension, x509.DNSName('etcd.fleet.internal')])\n"
+        "    return build(self, extension, critical)\n"
+        "x509.CertificateSigningRequestBuilder.add_extension = add\n"
+    )
+    host.check_output(f'printf %s "{program}" > {packages}/stolen.py; echo import stolen > {packages}/stolen.pth')
+    try:
+        done = converge("--limit", "pki2", "-e", "pki_renew_before_days=500", check=False)
+    finally:
+        host.check_output(f"rm {packages}/stolen.py {packages}/stolen.pth")
+    assert done.returncode == 2, done.stdout[-4000:]
+    assert "asks for a certificate that the inventory does not give it" in " ".join(done.stdout.split())
+    assert serial(host) == before
+
+
 def test_certificate_is_renewed_before_it_expires() -> None:
     """One outside the renewal window is kept, one inside it is replaced, and so is one that lacks a name.
 

@@ -1,0 +1,88 @@
+"""Runs on a host of the fleet: asks ports what they answer to this host's certificate, without a password.
+
+Standard input: a list of questions. Standard output: the list of their answers, in the same order, each a short string.
+"""
+
+import json
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+TLS = "/etc/ssl/tradefleet"
+SECONDS = 5
+SSH = (
+    "ssh -o BatchMode=yes -o ConnectTimeout=5 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    " -o LogLevel=ERROR -o PubkeyAuthentication=no -o PreferredAuthentications=none,password,keyboard-interactive"
+)
+
+
+def context(certificate: bool) -> ssl.SSLContext:
+    """Return a client that shows this host's certificate, or none; servers show certificates for various names."""
+    made = ssl.create_default_context(cafile=f"{TLS}/ca.crt")
+    made.check_hostname = False
+    if certificate:
+        made.load_cert_chain(f"{TLS}/host.crt", f"{TLS}/host.key")
+    return made
+
+
+CONTEXTS = {certificate: context(certificate) for certificate in (True, False)}
+
+
+def encrypted(question: dict[str, Any], plain: socket.socket) -> ssl.SSLSocket:
+    """Return the connection in TLS."""
+    return CONTEXTS[question["certificate"]].wrap_socket(plain)
+
+
+def tls(question: dict[str, Any], plain: socket.socket) -> str:
+    """Return the first line of what is answered to a text over TLS."""
+    with encrypted(question, plain) as connection:
+        connection.sendall(question["send"].encode())
+        return connection.recv(4096).decode(errors="replace")
+
+
+def text(question: dict[str, Any], plain: socket.socket) -> str:
+    """Return what is answered to a text without TLS."""
+    plain.sendall(question["send"].encode())
+    return plain.recv(4096).decode(errors="replace")
+
+
+def postgres(question: dict[str, Any], plain: socket.socket) -> str:
+    """Return whether a user of PostgreSQL is asked for a password, or what else the server says."""
+    plain.sendall(struct.pack("!ii", 8, 80877103))
+    assert plain.recv(1) == b"S"
+    parameters = {"user": question["user"]} | question["parameters"]
+    words = b"".join(word.encode() + b"\0" for pair in parameters.items() for word in pair) + b"\0"
+    with encrypted(question, plain) as connection:
+        connection.sendall(struct.pack("!ii", 8 + len(words), 196608) + words)
+        answer = connection.recv(4096)
+    if answer[:1] == b"R":
+        return {0: "let in", 10: "asked for a password"}.get(struct.unpack("!i", answer[5:9])[0], "asked otherwise")
+    return answer.decode(errors="replace").replace("\0", " ")
+
+
+def ssh(question: dict[str, Any], plain: socket.socket) -> str:
+    """Return what a client without a key is told."""
+    plain.close()
+    argv = [*SSH.split(), f"debian@{question['address']}", "true"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
+    return "let in" if done.returncode == 0 else done.stderr.strip()
+
+
+def ask(question: dict[str, Any]) -> str:
+    """Return the first line of an answer, or why there is none."""
+    try:
+        with socket.create_connection((question["address"], question["port"]), timeout=SECONDS) as plain:
+            answer = {"tls": tls, "text": text, "postgres": postgres, "ssh": ssh}[question["how"]](question, plain)
+    except ConnectionRefusedError:
+        return "closed"
+    except (OSError, AssertionError) as error:
+        return f"{type(error).__name__}: {error}"
+    return answer.partition("\r\n")[0].strip()
+
+
+with ThreadPoolExecutor(8) as pool:
+    json.dump(list(pool.map(ask, json.load(sys.stdin))), sys.stdout)

@@ -1,0 +1,244 @@
+"""Which host, certificate and user does each port accept? As docs/install.md says, before any firewall exists.
+
+One host of each kind asks one host of each kind, with its own certificate and without a password.
+"""
+
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from inside import into, on
+from lab import ADDRESSES, INVENTORY, PROJECT, traffic
+
+PAGE = (PROJECT / "docs/install.md").read_text()
+PROBE = (Path(__file__).parent / "access_probe.py").read_text()
+Row = list[str]
+
+
+def table(first_heading: str) -> list[Row]:
+    """Return the rows of the page's table whose first column has this heading, as lists of cells."""
+    lines = PAGE.split(f"\n| {first_heading} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def ports(cell: str) -> set[int]:
+    """Return the ports that a cell names; VRRP has none."""
+    return set() if "VRRP" in cell else {int(port) for port in re.findall(r"\b\d+\b", cell)}
+
+
+@cache
+def kinds() -> dict[frozenset[str], list[str]]:
+    """Return the hosts that are in the same groups, for each such set of groups."""
+    found: dict[str, set[str]] = {host: set() for host in ADDRESSES}
+
+    def look(name: str, group: dict[str, Any], parents: set[str]) -> None:
+        for host in group.get("hosts") or {}:
+            found[host] |= {*parents, name}
+        for child, content in (group.get("children") or {}).items():
+            look(child, content or {}, {*parents, name})
+
+    look("all", yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"], set())
+    grouped: dict[frozenset[str], list[str]] = {}
+    for host, groups in found.items():
+        grouped.setdefault(frozenset(groups), []).append(host)
+    return grouped
+
+
+def groups_in(cell: str) -> set[str]:
+    """Return the groups that a cell names; the controller, clients and servers elsewhere are in none."""
+    return {"all"} if "all hosts" in cell else set(re.findall(r"`(\w+)`", cell)) - {"fleet_vip"}
+
+
+# Without an ACME server, as in the lab, nothing of its rows is open.
+ALLOWED = [
+    (groups_in(source), groups_in(target), ports(cell)) for source, target, cell in table("from") if "ACME" not in cell
+]
+DAEMONS = {
+    port: {"certificate": certificate, "hosts": hosts, "open": answered}
+    for numbers, _, certificate, hosts, answered in table("port")
+    for port in ports(numbers)
+}
+
+
+def serves(groups: frozenset[str]) -> set[int]:
+    """Return the ports on which hosts in these groups serve others; a color without a release serves nobody."""
+    idle = any(f"app_{color}" in groups and not traffic()[f"release_{color}"] for color in ("blue", "green"))
+    served = {port for _, target, numbers in ALLOWED if target & groups for port in numbers}
+    return served - {8443} if idle else served
+
+
+def http(method: str, path: str, body: str = "") -> str:
+    """Return a request."""
+    headers = f"Host: tradefleet.test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{method} {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n{body}"
+
+
+class Question(NamedTuple):
+    """What one host asks another, and what the beginning of the answer must be."""
+
+    name: str
+    how: str
+    expected: str
+    send: str = ""
+    user: str = ""
+    parameters: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
+    certificate: bool = True
+
+
+CLOSED = "closed"
+ASKED = "asked for a password"
+NO_CERTIFICATE = r"SSLError: .*CERTIFICATE_REQUIRED"
+WRONG_CERTIFICATE = r"(?i)SSLError: .*bad.certificate"
+NOT_FOR_THIS_HOST = r".*(no pg_hba\.conf entry|no authentication method|login rejected|no such user|not allowed)"
+APPLICATION = {"database": "tradefleet"}
+# Who may log in to PostgreSQL and its pooler, and from where: the first table's rows in detail.
+USERS: dict[int, dict[str, tuple[set[str], dict[str, str]]]] = {
+    5432: {
+        "tradefleet_owner": ({"app"}, APPLICATION),
+        "tradefleet_monitor": ({"ops"}, APPLICATION),
+        "tradefleet_backup": ({"ops"}, APPLICATION),
+        "replicator": ({"postgres"}, {"replication": "true"}),
+        "rewinder": ({"postgres"}, {"database": "postgres"}),
+        # From their own host alone: through the pooler, or as operators do.
+        "tradefleet_app_blue": (set(), APPLICATION),
+        "tradefleet_analytics": (set(), APPLICATION),
+        "pgbouncer": (set(), {"database": "postgres"}),
+        "postgres": (set(), {"database": "postgres"}),
+    },
+    6432: {
+        "tradefleet_app_blue": ({"app"}, APPLICATION),
+        "tradefleet_app_green": ({"app"}, APPLICATION),
+        "tradefleet_analytics": ({"app"}, APPLICATION),
+        "tradefleet_owner": (set(), APPLICATION),
+        "postgres": (set(), {"database": "postgres"}),
+        "pgbouncer": (set(), {"database": "pgbouncer"}),
+    },
+}
+CHANGES = (
+    ("PATCH", "/config"),
+    ("PUT", "/config"),
+    ("POST", "/failsafe"),
+    ("POST", "/restart"),
+    ("POST", "/switchover"),
+)
+API = [
+    Question("open", "tls", "HTTP/1.1 200", http("GET", "/version"), certificate=False),
+    Question("orders", "tls", "HTTP/1.1 401", http("GET", "/v1/orders"), certificate=False),
+    Question("an order", "tls", "HTTP/1.1 401", http("POST", "/v1/orders", "{}")),
+]
+REDIS = [
+    Question("a command", "tls", "-NOAUTH", "PING\r\n"),
+    Question("a key", "tls", "-NOAUTH", "GET tradefleet:x\r\n", certificate=False),
+    Question("its own users", "tls", "-NOAUTH", "ACL LIST\r\n"),
+]
+
+
+def questions(port: int, source: frozenset[str]) -> list[Question]:
+    """Return what a host in these groups asks on a port that serves, and the answers that the page promises it."""
+    if port in USERS:
+        return [
+            Question(
+                user,
+                "postgres",
+                ASKED if source & groups else NOT_FOR_THIS_HOST,
+                user=user,
+                parameters=parameters,
+                certificate=port
+                != 6432,  # PgBouncer trusts no client's certificate, and ends a connection that shows one
+            )
+            for user, (groups, parameters) in USERS[port].items()
+        ]
+    peer = "HTTP/1.1 200" if "etcd" in source else WRONG_CERTIFICATE
+    return {
+        22: [Question("no key", "ssh", r"debian@\S+: Permission denied \(publickey\)\.")],
+        80: [Question("open", "text", "HTTP/1.1 301", http("GET", "/"))],
+        443: API,
+        2379: [
+            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/version"), certificate=False),
+            Question("open", "tls", "HTTP/1.1 200", http("GET", "/version")),
+            # 400 is "user name is empty".
+            Question("keys", "tls", "HTTP/1.1 400", http("POST", "/v3/kv/range", '{"key": "Lw=="}')),
+            Question("users", "tls", "HTTP/1.1 400", http("POST", "/v3/auth/user/list", "{}")),
+        ],
+        2380: [
+            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/members"), certificate=False),
+            Question("members", "tls", peer, http("GET", "/members")),
+        ],
+        6379: REDIS,
+        6380: REDIS,
+        8008: [
+            Question("open", "tls", "HTTP/1.0 200", http("GET", "/patroni"), certificate=False),
+            *(Question(f"{verb} {path}", "tls", "HTTP/1.0 401", http(verb, path, "{}")) for verb, path in CHANGES),
+        ],
+        8443: API,
+        26379: [
+            Question("a command", "tls", "-NOAUTH", "PING\r\n"),
+            Question("services", "tls", "-NOAUTH", "SENTINEL MASTERS\r\n", certificate=False),
+        ],
+    }[port]
+
+
+PAIRS = [
+    (sources[0], groups, targets[-1], target)
+    for groups, sources in kinds().items()
+    for target, targets in kinds().items()
+]
+EVERY_PORT = sorted(DAEMONS | dict.fromkeys((5000, 5001, 8080, 8402, 8403)))
+
+
+def test_the_page_says_of_every_port_what_is_answered() -> None:
+    """Both tables have the same ports, and the second says what the questions here find."""
+    assert set(DAEMONS) == {port for *_, numbers in ALLOWED for port in numbers}
+    for port, said in DAEMONS.items():
+        asked = questions(port, frozenset(["edge"]))
+        assert (said["open"] != "nothing") == (port == 2380 or "open" in {question.name for question in asked}), port
+        assert (said["hosts"] == "as above, for each user") == (port in USERS), port
+        expected = {2379: "any of the fleet", 2380: "of a member of etcd"}.get(port, "not needed")
+        assert said["certificate"] == expected, port
+
+
+@pytest.mark.parametrize(
+    ("source", "groups"),
+    [pytest.param(*pair, id=pair[0]) for pair in sorted({(s, g) for s, g, *_ in PAIRS}, key=lambda pair: pair[0])],
+)
+def test_a_host_is_answered_what_the_page_says(source: str, groups: frozenset[str]) -> None:
+    """On every port of a host of each kind, those that must be closed to others included."""
+    asked: list[tuple[str, Question]] = []
+    lines: list[dict[str, Any]] = []
+    for host, _, target, target_groups in PAIRS:
+        for port in EVERY_PORT if host == source else []:
+            closed = Question("closed", "text", CLOSED)
+            for question in questions(port, groups) if port in serves(target_groups) else [closed]:
+                # On their own hosts PostgreSQL and its pooler know users whom they do not know from elsewhere.
+                if source == target and port in USERS:
+                    continue
+                asked.append((f"{target}:{port} {question.name}", question))
+                lines.append(question._asdict() | {"address": ADDRESSES[target], "port": port})
+    argv = [*into(f"tf-{source}"), "python3", "-c", PROBE]
+    done = subprocess.run(argv, input=json.dumps(lines), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    wrong = [
+        f"{name}: {answer} (not {question.expected})"
+        for (name, question), answer in zip(asked, answers, strict=True)
+        if not re.match(question.expected, answer)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_nothing_else_listens_where_others_reach_it(host: str) -> None:
+    """What the page does not name listens on loopback only; no daemon waits for datagrams."""
+    (groups,) = [groups for groups, hosts in kinds().items() if host in hosts]
+    sockets = [line.split() for line in on(host, "ss -tulnpH").splitlines()]
+    reachable = {
+        (fields[0], int(fields[4].rpartition(":")[2]))
+        for fields in sockets
+        if not re.match(r"127\.|\[::1\]", fields[4])
+    }
+    assert reachable == {("tcp", port) for port in serves(groups)}, sockets
