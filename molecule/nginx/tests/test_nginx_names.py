@@ -1,4 +1,4 @@
-"""What a client cannot decide: the platform's name, the headers that the application receives, its limit, the cache's keys."""
+"""What a client cannot decide: the platform's name, the application's headers, its own limit, the keys of the cache."""
 
 import json
 import re
@@ -73,7 +73,9 @@ def test_only_the_platforms_name_is_served(lines: tuple[str, ...], is_served: bo
     assert "evil" not in str(headers) + body
 
 
-@pytest.mark.parametrize(("sni", "name", "status"), [("evil.test", NAME, 200), (None, NAME, 200), (NAME, "evil.test", 421)])
+@pytest.mark.parametrize(
+    ("sni", "name", "status"), [("evil.test", NAME, 200), (None, NAME, 200), (NAME, "evil.test", 421)]
+)
 def test_the_name_of_the_handshake_does_not_decide(sni: str | None, name: str, status: int) -> None:
     """The request's own name does."""
     assert raw("GET / HTTP/1.1", f"Host: {name}", sni=sni)[0] == status
@@ -157,7 +159,7 @@ def test_nginx_reports_that_it_is_alive_on_this_host_alone(client: Session) -> N
     assert raw("GET /edge-alive HTTP/1.1", "Host: 127.0.0.1")[0] == 421
     outside = client.ask("/edge-alive")
     assert outside.headers["x-color"] == "blue"  # the application's answer, limited and logged as any other
-    assert "alive\n" != outside.body
+    assert outside.body != "alive\n"
     # By name the platform answers on loopback too.
     by_name = f"curl -sk -o /dev/null -w '%{{http_code}}' --resolve {NAME}:443:127.0.0.1 https://{NAME}/"
     assert on("edge1", by_name) == "200"
@@ -190,7 +192,17 @@ def test_a_key_has_one_limit_however_it_is_spelled(client: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["Basic YTpi", "Bearer", "Bearer a b", "Bearer a, Bearer b", "spelled", "Bearer\ta", "Bearer\xa0a", f"Bearer {'k' * 257}"]
+    "odd",
+    [
+        "Basic YTpi",
+        "Bearer",
+        "Bearer a b",
+        "Bearer a, Bearer b",
+        "spelled",
+        "Bearer\ta",
+        "Bearer\xa0a",
+        f"Bearer {'k' * 257}",
+    ],
 )
 def test_what_is_no_key_does_not_reach_the_application(client: Session, odd: str) -> None:
     """It would have no limit of its own there, and be none anyway."""
@@ -264,7 +276,9 @@ def test_a_file_in_part_or_on_condition_is_refused_with_a_problem_document(clien
         assert problem(answer)["instance"] == f"/static/{name}"
 
 
-@pytest.mark.parametrize("target", ['/static/"', '/static/",x="', "/static/\\", "/static/<b>", "/static/\xe9", "/static/{}"])
+@pytest.mark.parametrize(
+    "target", ['/static/"', '/static/",x="', "/static/\\", "/static/<b>", "/static/\xe9", "/static/{}"]
+)
 def test_no_target_breaks_a_problem_document(target: str) -> None:
     """What is no URI is not repeated."""
     status, _, body = raw(f"GET {target} HTTP/1.1", f"Host: {NAME}")
