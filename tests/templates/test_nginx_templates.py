@@ -34,6 +34,8 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     text = render("nginx", "nginx.conf.j2", **NGINX)
     for color in ("blue", "green"):
         assert f"if (-f /etc/nginx/traffic/{color}) {{ set $live {color}; }}" in lines(text)
+    # The first once more: the link may be renamed from green to blue between the two looks.
+    assert re.findall(r"set \$live (\w+);", text) == ["blue", "green", "blue"]
     assert 'if ($color = "") { return 503; }' in lines(text)
     assert "proxy_pass https://$color;" in lines(text)
     assert text == render("nginx", "nginx.conf.j2", **NGINX | {"nginx_live_color": "green"})
