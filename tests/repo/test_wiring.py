@@ -154,7 +154,7 @@ def test_whoever_waits_for_a_request_waits_longer_than_it_may_take() -> None:
 
 
 def test_the_port_of_clients_is_said_once() -> None:
-    """An inventory that moves it moves what asks there: each playbook, and keepalived, which would take the VIP away."""
+    """An inventory that moves it moves what asks there: each playbook, and keepalived, which takes the VIP away."""
     tasks = [task for path in SOURCES if path.suffix == ".yml" for task in re.split(r"(?m)^ *- name: ", read(path))]
     asking = [task for task in tasks if re.search(r"(?m)^ +edge_ask:$", task)]
     assert len(asking) >= 5

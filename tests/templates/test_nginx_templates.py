@@ -1,6 +1,8 @@
 """The edge's configuration: both colours, the switch, and what it never does."""
 
 import re
+from functools import cache
+from pathlib import Path
 
 from inputs import INPUTS
 from render import lines, render
@@ -42,9 +44,15 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     assert "reload" not in " ".join(lines(text))
 
 
+@cache
+def _unchanged() -> str:
+    return render("nginx", "nginx.conf.j2", **NGINX)
+
+
 def _server(listen: str, **changes: object) -> str:
-    """Return the server for the platform's name, or the first with this `listen`."""
-    servers = _blocks(render("nginx", "nginx.conf.j2", **NGINX | changes), "server {")
+    """Return the first server with this `listen`."""
+    text = render("nginx", "nginx.conf.j2", **NGINX | changes) if changes else _unchanged()
+    servers = _blocks(text, "server {")
     return next(server for server in servers if f"\n        listen {listen};" in f"\n{server}")
 
 
@@ -137,7 +145,7 @@ def test_plain_http_and_status_are_apart() -> None:
 
 def test_one_name_is_served() -> None:
     """Requests for any other reach the default server of each port, which answers 421 and forwards nothing."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
+    text = _unchanged()
     assert re.findall(r"listen (.*);", text) == [
         "443 ssl default_server",
         "80 default_server",
@@ -165,15 +173,17 @@ def test_nginx_reports_that_it_is_alive_on_loopback_alone() -> None:
         assert "location = /edge-alive {" in _server(f"127.0.0.1:{port} ssl default_server", nginx_https_port=port)
 
 
-def test_the_application_receives_the_headers_of_a_list() -> None:
+def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
     """Wherever it is asked. Each header that one of its operations reads is in the list."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
+    text = _unchanged()
     assert "proxy_pass_request_headers off;" in lines(text)
     own = {
         "Host", "Connection", "X-Request-Id", "traceparent", "X-Forwarded-For", "X-Forwarded-Proto", "Authorization",
     }  # fmt: skip
     clients = {"Accept", "Content-Type", "Cookie", "Idempotency-Key", "User-Agent"}
-    described = openapi.describe(create_app({"SETTINGS": Settings()}))["paths"].values()
+    app = create_app({"SETTINGS": Settings(), "INSTANCE_PATH": str(tmp_path)})
+    app.extensions["database"].dispose()
+    described = openapi.describe(app)["paths"].values()
     operations = [operation for methods in described for operation in methods.values()]
     read = {each["name"] for operation in operations for each in operation["parameters"] if each["in"] == "header"}
     assert read <= clients
@@ -186,7 +196,7 @@ def test_the_application_receives_the_headers_of_a_list() -> None:
 
 def test_a_key_has_one_spelling() -> None:
     """For its limit, for its share, for the cache and for the application."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
+    text = _unchanged()
     (used,) = [re.findall(r"\$http_authorization.*", text)]
     assert used == ["$http_authorization $api_key {"]
     assert "limit_req_zone $api_key zone=api_key:16m rate=200r/s;" in lines(text)
@@ -195,7 +205,7 @@ def test_a_key_has_one_spelling() -> None:
 
 def test_each_error_of_the_edge_is_a_problem_document_like_the_applications() -> None:
     """On every server that clients reach, with the members that the application's always have."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
+    text = _unchanged()
     required = {name for name, field in ProblemDocument.model_fields.items() if field.is_required()} | {"instance"}
     for server in ("443 ssl default_server", "443 ssl", "80"):
         for place in ("@problem", "= /edge-problem"):
