@@ -73,16 +73,15 @@ def test_what_is_not_there_is_told_and_not_kept(client: Session, host: Host) -> 
 
 
 def test_many_readers_are_one_for_the_application(client: Session) -> None:
-    """Each with a cookie of their own. Who says who they are is answered anew, and nobody else gets that answer."""
+    """Each with a cookie of its own. A key leads nobody past the cache, and does not reach the application there."""
     answers = [client.ask("/public-many") for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
     assert len({answer.headers["set-cookie"] for answer in answers}) == 20
     assert 1 <= asked("/public-many") <= 2
     before = asked("/public-many")
     named = [client.ask("/public-many", Authorization=f"Bearer kept-{number}") for number in range(5)]
-    assert all(f"kept-{number}" in answer.body for number, answer in enumerate(named))
-    assert asked("/public-many") >= before + 5
-    assert "kept-" not in client.ask("/public-many").body
+    assert all(answer.status == 200 and "kept-" not in answer.body for answer in named)
+    assert asked("/public-many") <= before + 1
     assert asked("/elsewhere-public") == 0
     assert [client.ask("/elsewhere-public").status for _ in range(3)] == [200] * 3
     assert asked("/elsewhere-public") == 3
