@@ -34,6 +34,8 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     chosen: Settings = given.pop("SETTINGS", None) or settings.load()
     # Static files have names of their own (pages/views.py): Flask's route to them would be a second one.
     app = Flask(__name__, instance_path=given.pop("INSTANCE_PATH", None), static_folder=None)
+    # A redirect to the same path with fewer slashes would carry the client's Host. A path has one spelling.
+    app.url_map.merge_slashes = False
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, **given)
     logging.config.dictConfig(logs.config(chosen.log_level))
 
@@ -51,7 +53,7 @@ def create_app(test_config: Mapping[str, Any] | None = None) -> Flask:
     if chosen.trusted_proxies:
         count = chosen.trusted_proxies
         # how Flask documents WSGI middleware
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
 
     if not chosen.database.hosts:
         # A development database: it is this process's own, so nobody else migrates it, and no former release needs it.

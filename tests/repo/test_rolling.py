@@ -137,6 +137,7 @@ class Fleet:
             "app_color": "blue",
             "fleet_address": "{{ inventory_hostname }}",
             "fleet_app_port": 8443,
+            "fleet_https_port": 443,
             "fleet_domain": "trade.example",
             "fleet_edge_ca": "",
             "fleet_edge_addresses": ["lb1", "lb2"],

@@ -115,7 +115,7 @@ class Fleet:
         groups = {"edge": {"hosts": {"lb1": {}, "lb2": {}}}, "app": {"children": colors}}
         wired = yaml.safe_load((PLAYBOOKS / "group_vars/all/wiring.yml").read_text())
         kept = ("fleet_colors", "fleet_releases", "fleet_idle_color", "fleet_cutover_color", "fleet_canary_shares")
-        own = {name: wired[name] for name in (*kept, "rollback_sets", "fleet_rollback")}
+        own = {name: wired[name] for name in (*kept, "fleet_https_port", "rollback_sets", "fleet_rollback")}
         own |= {
             "app_live": yaml.safe_load((PLAYBOOKS / "group_vars/app/wiring.yml").read_text())["app_live"],
             "app_release": "0.1.0",

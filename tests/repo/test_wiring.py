@@ -189,3 +189,14 @@ def test_whoever_waits_for_a_request_waits_longer_than_it_may_take() -> None:
     """The edge for its answer; a trader's mark for the write that set it and for a read that began before that."""
     assert load("roles/nginx/defaults/main.yml")["nginx_upstream_read_timeout_seconds"] > REQUEST_SECONDS + 0.5
     assert MARK_SECONDS > 2 * REQUEST_SECONDS
+
+
+def test_the_port_of_clients_is_said_once() -> None:
+    """An inventory that moves it moves what asks there: each playbook, and keepalived, which takes the VIP away."""
+    tasks = [task for path in SOURCES if path.suffix == ".yml" for task in re.split(r"(?m)^ *- name: ", read(path))]
+    asking = [task for task in tasks if re.search(r"(?m)^ +edge_ask:$", task)]
+    assert len(asking) >= 5
+    assert [task for task in asking if 'port: "{{ fleet_https_port }}"' not in task] == []
+    url = load("playbooks/group_vars/edge/wiring.yml")["keepalived_check_url"]
+    assert url == "https://127.0.0.1:{{ fleet_https_port }}/edge-alive"
+    assert load("roles/keepalived/defaults/main.yml")["keepalived_check_url"] == "https://127.0.0.1/edge-alive"

@@ -1,10 +1,14 @@
 """The edge's configuration: both colours, the switch, and what it never does."""
 
 import re
+from functools import cache
+from pathlib import Path
 
 from inputs import INPUTS
 from render import lines, render
-from tradefleet import drain
+from tradefleet import create_app, drain, openapi
+from tradefleet.problems import ProblemDocument
+from tradefleet.settings import Settings
 
 NGINX = INPUTS["nginx"]
 
@@ -32,14 +36,28 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     text = render("nginx", "nginx.conf.j2", **NGINX)
     for color in ("blue", "green"):
         assert f"if (-f /etc/nginx/traffic/{color}) {{ set $live {color}; }}" in lines(text)
+    # The first once more: the link may be renamed from green to blue between the two looks.
+    assert re.findall(r"set \$live (\w+);", text) == ["blue", "green", "blue"]
     assert 'if ($color = "") { return 503; }' in lines(text)
     assert "proxy_pass https://$color;" in lines(text)
     assert text == render("nginx", "nginx.conf.j2", **NGINX | {"nginx_live_color": "green"})
     assert "reload" not in " ".join(lines(text))
 
 
-def _location(name: str, **changes: object) -> list[str]:
-    text = render("nginx", "nginx.conf.j2", **NGINX | changes)
+@cache
+def _unchanged() -> str:
+    return render("nginx", "nginx.conf.j2", **NGINX)
+
+
+def _server(listen: str, **changes: object) -> str:
+    """Return the first server with this `listen`."""
+    text = render("nginx", "nginx.conf.j2", **NGINX | changes) if changes else _unchanged()
+    servers = _blocks(text, "server {")
+    return next(server for server in servers if f"\n        listen {listen};" in f"\n{server}")
+
+
+def _location(name: str, server: str = "443 ssl", **changes: object) -> list[str]:
+    text = _server(server, **changes)
     (block,) = re.findall(rf"location {name} \{{(.*?)\n        \}}", text, re.DOTALL)
     return lines(block)
 
@@ -92,7 +110,7 @@ def test_a_client_cannot_say_who_it_is() -> None:
 def test_an_acme_servers_questions_are_passed_on_and_nothing_else_is() -> None:
     """Where somebody answers them; all else on port 80 is redirected, and what nobody knows is not there."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_challenge_server": "10.0.0.51:8402"})
-    http = _blocks(text, "server {")[1]
+    http = _server("80", nginx_challenge_server="10.0.0.51:8402")
     (challenge,) = re.findall(r"location \^~ /.well-known/acme-challenge/ \{(.*?)\n        \}", http, re.DOTALL)
     assert "proxy_pass http://10.0.0.51:8402;" in lines(challenge)
     assert "error_page 400 403 404 405 500 501 502 503 504 =404 @no_challenge;" in lines(challenge)
@@ -117,14 +135,88 @@ def test_a_delivered_certificate_is_used_and_not_compared() -> None:
 
 def test_plain_http_and_status_are_apart() -> None:
     """Port 80 redirects and does nothing else; the status listens on loopback alone."""
-    servers = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "server {")
-    https, http, status = servers
-    assert "listen 443 ssl default_server;" in lines(https)
+    http, status = _server("80"), _server("127.0.0.1:8080")
     assert "return 301 https://trade.example$request_uri;" in lines(http)
     assert "proxy_pass" not in http + status
-    assert "listen 127.0.0.1:8080;" in lines(status)
-    elsewhere = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": 8444}))
+    elsewhere = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": "8444"}))
     assert "return 301 https://trade.example:8444$request_uri;" in elsewhere
+    assert "proxy_set_header Host trade.example:8444;" in elsewhere
+
+
+def test_one_name_is_served() -> None:
+    """Requests for any other reach the default server of each port, which answers 421 and forwards nothing."""
+    text = _unchanged()
+    assert re.findall(r"listen (.*);", text) == [
+        "443 ssl default_server",
+        "80 default_server",
+        "127.0.0.1:443 ssl default_server",
+        "443 ssl",
+        "127.0.0.1:443 ssl",
+        "80",
+        "127.0.0.1:8080",
+    ]
+    other = _server("443 ssl default_server")
+    assert _location("/", "443 ssl default_server") == ["return 421;"]
+    assert {"listen 80 default_server;", "modsecurity off;"} <= set(lines(other))
+    assert "proxy_pass" not in other
+    for port in ("443 ssl", "80"):
+        assert "server_name trade.example;" in lines(_server(port))
+    assert set(re.findall(r"proxy_set_header Host (.*);", text)) == {"trade.example"}
+    assert "$host" not in text
+
+
+def test_nginx_reports_that_it_is_alive_on_loopback_alone() -> None:
+    """At the port of clients, whichever that is: the kernel lets nobody else reach that address."""
+    for port in (443, 8444):
+        text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": port})
+        assert text.count("location = /edge-alive {") == 1
+        assert "location = /edge-alive {" in _server(f"127.0.0.1:{port} ssl default_server", nginx_https_port=port)
+
+
+def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
+    """Wherever it is asked. Each header that one of its operations reads is in the list."""
+    text = _unchanged()
+    assert "proxy_pass_request_headers off;" in lines(text)
+    own = {"Host", "Connection", "X-Request-Id", "traceparent", "X-Forwarded-For", "X-Forwarded-Proto"}
+    clients = {"Authorization", "Accept", "Content-Type", "Cookie", "Idempotency-Key", "If-None-Match", "User-Agent"}
+    app = create_app({"SETTINGS": Settings(), "INSTANCE_PATH": str(tmp_path)})
+    app.extensions["database"].dispose()
+    described = openapi.describe(app)["paths"].values()
+    operations = [operation for methods in described for operation in methods.values()]
+    read = {each["name"] for operation in operations for each in operation["parameters"] if each["in"] == "header"}
+    assert read <= clients
+    at_once = re.sub(r"\n    (server|location .*) \{.*", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"proxy_set_header (\S+) ", at_once)) == own | clients
+    for path, other in (("/openapi.json", set()), ("/edge-shadow", clients | {"TradeFleet-Shadow"})):
+        said = "\n".join(_location(f"= {path}"))
+        assert set(re.findall(r"proxy_set_header (\S+) ", said)) == own | other
+
+
+def test_a_key_has_one_spelling() -> None:
+    """For its limit, for its share, for the cache and for the application."""
+    text = _unchanged()
+    (used,) = [re.findall(r"\$http_authorization.*", text)]
+    assert used == ["$http_authorization $api_key {"]
+    assert "limit_req_zone $api_key zone=api_key:16m rate=200r/s;" in lines(text)
+    assert "proxy_set_header Authorization $authorization;" in lines(text)
+
+
+def test_each_error_of_the_edge_is_a_problem_document_like_the_applications() -> None:
+    """On every server that clients reach, with the members that the application's always have."""
+    text = _unchanged()
+    required = {name for name, field in ProblemDocument.model_fields.items() if field.is_required()} | {"instance"}
+    for server in ("443 ssl default_server", "443 ssl", "80"):
+        for place in ("@problem", "= /edge-problem"):
+            (answer,) = [line for line in _location(place, server) if line.startswith("return ")]
+            assert set(re.findall(r'"(\w+)":', answer.replace("$problem_instance", '"instance":'))) == required
+            assert "add_header Allow $problem_allow always;" in _location(place, server)
+        (codes,) = re.findall(r"error_page ([\d ]+) \$problem_place;", _server(server))
+        assert {"400", "403", "404", "405", "421", "429", "502", "503", "504"} <= set(codes.split())
+    for status in codes.split():
+        for part in ("title", "detail"):
+            (said,) = re.findall(rf'map \$status \$problem_{part} \{{.*?\n        {status} "(.*?)";', text, re.DOTALL)
+            assert not set(said) & set('"\\$')
+        assert said.endswith(".")
 
 
 def test_the_sum_tells_one_configuration_from_another() -> None:
@@ -142,8 +234,9 @@ def test_the_sum_tells_one_configuration_from_another() -> None:
 
 def test_each_answer_carries_the_headers_that_protect_a_browser() -> None:
     """Also where a location has a header of its own, which takes the inherited ones away."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
-    for block in re.findall(r"(?:location|server) [^{]*\{[^{}]*add_header[^{}]*", text):
+    text = _server("443 ssl")
+    assert "add_header Strict-Transport-Security " not in _server("80")  # RFC 6797, 7.2
+    for block in [text, *re.findall(r"location [^{]*\{[^{}]*add_header[^{}]*", text)]:
         for name in ("Strict-Transport-Security", "Content-Security-Policy", "X-Frame-Options", "Referrer-Policy"):
             assert f"add_header {name} " in block
 
@@ -219,7 +312,10 @@ def test_who_is_refused_is_told_when_to_come_again() -> None:
     for rate, seconds in ((20, 3), (7, 9), (90, 1)):
         login = _location("/v1/sessions", nginx_rate_login_per_minute=rate)
         assert f"set $retry_after {seconds};" in login
-    assert "add_header Retry-After $retry_after always;" in _location("@problem_429")
+    assert "add_header Retry-After $problem_retry_after always;" in _location("@problem")
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    (seconds_by_status,) = re.findall(r"map \$status \$problem_retry_after \{(.*?)\}", text, re.DOTALL)
+    assert lines(seconds_by_status) == ['default "";', '429 "$retry_after";', '503 "30";']
     assert "set $retry_after 1;" in lines(render("nginx", "nginx.conf.j2", **NGINX))
 
 
@@ -227,7 +323,7 @@ def test_each_limit_has_as_much_room_as_told() -> None:
     """For addresses and keys that nginx remembers."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_zone_size": "3m"})
     assert re.findall(r"limit_(?:req|conn)_zone \S+ zone=(\w+:\w+)", text) == [
-        f"{name}:3m" for name in ("address", "key", "login", "webhook", "connections")
+        f"{name}:3m" for name in ("address", "api_key", "login", "webhook", "connections")
     ]
 
 
@@ -243,19 +339,18 @@ def test_what_pages_name_is_kept_for_ever_and_sets_no_cookie() -> None:
     text = lines(render("nginx", "nginx.conf.j2", **NGINX))
     assert "add_header Set-Cookie $new_client always;" in text
     assert "load_module modules/ngx_http_brotli_static_module.so;" in text
-    assert "error_page 404 @problem_404;" in text
-    assert "error_page 405 @problem_405;" in text
 
 
 def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
-    """Good answers, of who does not say who they are; elsewhere nothing is kept."""
+    """Good answers; elsewhere nothing is kept."""
     text = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_cache_seconds": 3, "nginx_cache_stale_seconds": 7}))
     (path,) = [line for line in text if line.startswith("proxy_cache_path ")]
     assert "keys_zone=public:1m" in path
     assert "inactive=7s" in path
-    assert "proxy_cache_key $color$request_uri;" in text
+    assert "proxy_cache_key $color$uri;" in text
     assert [line for line in text if line.startswith("proxy_cache_valid")] == ["proxy_cache_valid 200 3s;"]
-    assert {"proxy_cache_bypass $http_authorization;", "proxy_no_cache $http_authorization;"} <= set(text)
+    # The application learns nothing of the client that asks first, and no header leads a client past the cache.
+    assert not [line for line in text if line.startswith(("proxy_cache_bypass", "proxy_no_cache"))]
     # What an application says with its answer still counts: its cookie, or that it must not be kept.
     assert [line for line in text if line.startswith("proxy_ignore_headers")] == [
         "proxy_ignore_headers X-Accel-Redirect;"
@@ -265,7 +360,7 @@ def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
     assert {"proxy_cache_background_update on;", "proxy_cache_lock on;"} <= set(text)
     assert text.count("proxy_cache public;") == 2
     kept = _location("= /prices", nginx_cache_paths=["/prices"])
-    assert {"proxy_cache public;", "proxy_pass https://$color;"} <= set(kept)
+    assert {"proxy_cache public;", "proxy_pass https://$color/prices;"} <= set(kept)
     # A copy for the other colour would have it asked more often than the one that serves.
     assert not [line for line in kept if line.startswith("mirror")]
 
@@ -296,4 +391,4 @@ def test_a_number_from_the_command_line_is_a_number() -> None:
     """«-e nginx_rate_per_address=200» brings a string, of which twice as much would be 200200."""
     said = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
     text = render("nginx", "nginx.conf.j2", **NGINX | said)
-    assert set(re.findall(r"zone=(?:address|key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}
+    assert set(re.findall(r"zone=(?:address|api_key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}

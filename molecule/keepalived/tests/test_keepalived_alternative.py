@@ -24,9 +24,10 @@ def test_the_first_of_the_list_has_it_and_takes_it_back() -> None:
 
 
 def test_what_is_asked_is_the_inventorys() -> None:
-    """The status port: who closes it gives the address away, though 443 answers."""
+    """Another port than 443, over TLS: a host that closes it gives the address away, though nginx answers at 80."""
     becomes(lambda: has("ka4"), 10, "ka4 has the address")
-    other_port = "sed -i 's/listen 127.0.0.1:8080/listen 127.0.0.1:8079/' /etc/nginx/nginx.conf"
+    assert on("ka4", "curl -fsk https://127.0.0.1:8444/edge-alive") == "alive\n"
+    other_port = r"sed -i -E 's/(listen .*)8444/\18445/' /etc/nginx/nginx.conf"
     on("ka4", f"cp /etc/nginx/nginx.conf /root/ && {other_port} && systemctl reload nginx")
     try:
         becomes(lambda: has("ka3"), 6, "ka3 has the address")

@@ -39,7 +39,8 @@ def flip(host: Host, to: str) -> None:
 def inside_status(name: str, path: str, *headers: str) -> tuple[int, str]:
     """Return what the edge answers another host of the scenario: status and body."""
     words = "".join(f" -H '{header}'" for header in headers)
-    ask = f"curl -sk --max-time 5 --write-out '\\n%{{http_code}}'{words} https://{EDGE}{path}"
+    where = f"--resolve scenario.test:443:{EDGE} https://scenario.test{path}"
+    ask = f"curl -sk --max-time 5 --write-out '\\n%{{http_code}}'{words} {where}"
     body, status = on(name, ask).rsplit("\n", 1)
     return int(status), body
 

@@ -43,7 +43,9 @@ def test_check_mode_tells_the_truth(host: Host) -> None:
 
 def test_plain_http_is_redirected() -> None:
     """Port 80 sends the client to the platform's name."""
-    head = subprocess.check_output(["curl", "-sSI", f"http://{EDGE}/v1/orders?limit=1"], text=True)
+    head = subprocess.check_output(
+        ["curl", "-sSI", "--resolve", f"scenario.test:80:{EDGE}", "http://scenario.test/v1/orders?limit=1"], text=True
+    )
     assert "301" in head
     assert "location: https://scenario.test/v1/orders?limit=1" in head.lower()
 

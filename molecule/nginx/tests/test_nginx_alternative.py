@@ -68,7 +68,8 @@ def test_it_listens_on_these_ports_alone() -> None:
 
 def test_plain_http_is_redirected_to_this_port() -> None:
     """To the name and the port at which the edge speaks TLS."""
-    head = subprocess.check_output(["curl", "-sSI", f"http://{ADDRESS}:{HTTP}/v1/orders?limit=1"], text=True)
+    where = ["--resolve", f"trade.other.test:{HTTP}:{ADDRESS}", f"http://trade.other.test:{HTTP}/v1/orders?limit=1"]
+    head = subprocess.check_output(["curl", "-sSI", *where], text=True)
     assert f"location: https://trade.other.test:{HTTPS}/v1/orders?limit=1\n" in head.lower().replace("\r", "")
 
 
@@ -79,9 +80,9 @@ def test_only_the_protocol_of_this_edge(ca: Path) -> None:
 
 
 def test_the_application_is_found_and_trusted(ca: Path) -> None:
-    """On its port, by its name and CA: both hosts of this colour answer, to the edge's name."""
+    """On its port, by its name and CA: both hosts of this colour answer, to the edge's name and port."""
     assert {tuple(answer(ca)) for _ in range(8)} == {("200", "red", "127.0.0.1"), ("200", "red", "127.0.0.2")}
-    assert "Host: trade.other.test" in curl(ca).stdout
+    assert f"Host: trade.other.test:{HTTPS}\n" in curl(ca).stdout
 
 
 def test_a_colour_without_hosts_answers_nobody(ca: Path) -> None:

@@ -92,8 +92,10 @@ def test_a_key_may_ask_so_often_and_no_more(client: Session) -> None:
     assert refused.headers["retry-after"] == "1"
     assert refused.problem() == {
         "type": "about:blank",
-        "title": "Too many requests",
+        "title": "Too Many Requests",
         "status": 429,
+        "detail": "Wait for as many seconds as the header Retry-After says.",
+        "instance": "/",
         "request_id": refused.headers["x-request-id"],
     }
     assert {client.ask("/", Authorization="Bearer two").status, client.ask("/").status} == {200}
@@ -179,7 +181,7 @@ def test_under_maintenance_the_edge_answers_itself(client: Session, host: Host) 
     with maintenance(host):
         program, browser = client.ask("/v1/orders"), client.ask("/", Accept="text/html,*/*")
         assert (program.status, browser.status) == (503, 503)
-        assert program.problem()["title"] == "Service unavailable"
+        assert program.problem()["title"] == "Service Unavailable"
         assert program.headers["retry-after"] == browser.headers["retry-after"] == "30"
         assert browser.headers["content-type"].startswith("text/html")
         assert browser.headers["x-request-id"] in browser.body
