@@ -195,7 +195,7 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
 
 
 def test_limits_stand_in_front_of_inspection() -> None:
-    """ModSecurity works before limit_req where both stand in one location; no request is inspected where it is limited."""
+    """ModSecurity works before limit_req where both stand in one location."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     blocks = re.findall(r"\n {8}location ([^{]+) \{(.*?)\n {8}\}", text, re.DOTALL)
     inspecting = {name for name, block in blocks if "modsecurity on;" in lines(block)}
@@ -233,6 +233,12 @@ def test_what_is_inspected_is_bounded() -> None:
     assert {"large_client_header_buffers 4 2k;", "client_max_body_size 4k;"} <= set(text)
     patterns = {line for line in text if line.startswith('"~') and line.endswith('{16}" 1;')}
     assert patterns == {'"~^(?:[^#&]*&){16}" 1;', '"~#(?:[^;]*;){16}" 1;'}
+
+
+def test_logs_are_rotated_by_their_size() -> None:
+    """Not only by the day; the newest former one stays as it is."""
+    said = lines(render("nginx", "logrotate.j2", **NGINX))
+    assert {"daily", "maxsize 64M", "rotate 7", "compress", "delaycompress"} <= set(said)
 
 
 def test_what_nginx_cannot_read_is_answered_without_a_path() -> None:

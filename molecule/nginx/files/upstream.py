@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer, or fail as told."""
+        if self.command == "GET":
+            # A body that stayed unread would be taken for the next request.
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/requests" and Path("/run/draining").exists():
             self.requests.append(self.path + " refused")
             self.close_connection = True

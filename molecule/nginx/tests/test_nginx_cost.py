@@ -12,12 +12,13 @@ from typing import Self
 
 import pytest
 import testinfra
-from edge import EDGE, session
+from edge import EDGE, session, told
 from expensive import JSON, Limits, Request, honest, shapes, traps
 from inside import into
+from testinfra.host import Host
 
 LIMITS = Limits()
-MILLISECONDS, BYTES = 20, 32 * 1024
+MILLISECONDS, BYTES = 20, 64 * 1024
 SEEN = "/seen"  # the edge only watches here
 
 
@@ -161,12 +162,12 @@ def test_no_request_costs_more_than_it_may() -> None:
 def test_a_request_that_is_over_the_limit_is_not_inspected() -> None:
     """It costs less than an order does: no body is read, no rule asked."""
     body = {"a": "||" * (LIMITS.body // 2 - 100)}
-    request = Request("beyond", target="/v1/sessions", headers=JSON, body=json.dumps(body).encode())
+    request = Request("beyond", target="/v1/webhooks/costly", headers=JSON, body=json.dumps(body).encode())
     with measuring() as (client, costs):
         inspected = price(client, costs, replace(request, target="/v1/orders"))
-        for _ in range(10):
+        # A burst of ten, then five a second.
+        for _ in range(15):
             client.send(request)
-        # The limit has room for one more each ten seconds.
         beyond = sorted(price(client, costs, request) for _ in range(20))
         order = min(price(client, costs, honest())[1] for _ in range(10))
     middle = beyond[len(beyond) // 2]
@@ -284,3 +285,18 @@ def _raw(request: bytes) -> tuple[int, bytes]:
         while part := connection.recv(65536):
             answer += part
     return int(answer.split()[1]), answer
+
+
+def test_a_log_that_grows_is_rotated_within_a_minute(host: Host) -> None:
+    """By its size, whatever the hour, and nginx goes on in a new file."""
+    timer = host.check_output("systemctl show --property=TimersCalendar,ActiveState logrotate.timer")
+    assert "OnCalendar=*-*-* *:*:00" in timer
+    assert "ActiveState=active" in timer
+    host.check_output("rm -f /var/log/nginx/waf.log.*; truncate --size=65M /var/log/nginx/waf.log")
+    host.check_output("systemctl start logrotate.service")
+    assert host.file("/var/log/nginx/waf.log.1").size == 65 << 20
+    with session() as client:
+        refused = client.ask("/?q=%3Cscript%3Ealert(1)%3C/script%3E")
+    assert refused.status == 403
+    assert "949110" in told(host, refused.headers["x-request-id"])
+    assert host.file("/var/log/nginx/waf.log").size < 1 << 20
