@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path.endswith(end):
                 time.sleep(seconds)
         seen = self.path == "/requests"
-        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode()]
+        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode(errors="replace")]
         body = "\n".join(self.requests if seen else said).encode()
         self.send_response(200)
         self.send_header("X-Color", sys.argv[1])
