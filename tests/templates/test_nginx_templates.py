@@ -239,6 +239,9 @@ def test_logs_are_rotated_by_their_size() -> None:
     """Not only by the day; the newest former one stays as it is."""
     said = lines(render("nginx", "logrotate.j2", **NGINX))
     assert {"daily", "maxsize 64M", "rotate 7", "compress", "delaycompress"} <= set(said)
+    # Of several lines all count; an empty one takes away what was said before, here the day.
+    timer = lines(render("nginx", "logrotate.timer.j2", **NGINX))
+    assert [line for line in timer if line.startswith("OnCalendar=")] == ["OnCalendar=", "OnCalendar=minutely"]
 
 
 def test_what_nginx_cannot_read_is_answered_without_a_path() -> None:
