@@ -187,8 +187,8 @@ def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
     assert read <= clients
     at_once = re.sub(r"\n    (server|location .*) \{.*", "", text, flags=re.DOTALL)
     assert set(re.findall(r"proxy_set_header (\S+) ", at_once)) == own | clients
-    for path, other in (("/openapi.json", set()), ("/edge-shadow", clients | {"TradeFleet-Shadow"})):
-        said = "\n".join(_location(f"= {path}"))
+    for place, other in (("@inspect_and_cache", set()), ("= /edge-shadow", clients | {"TradeFleet-Shadow"})):
+        said = "\n".join(_location(place))
         assert set(re.findall(r"proxy_set_header (\S+) ", said)) == own | other
 
 
@@ -262,10 +262,10 @@ def test_the_judge_finds_in_the_log_which_requests_are_evidence() -> None:
     text = render("nginx", "nginx.conf.j2", **NGINX)
     assert '"key":"$key_class","guard":"$upstream_http_x_guard"' in text
     assert "proxy_hide_header X-Guard;" in lines(text)
-    (key,) = _blocks(text, "map $http_authorization $key_class {")
+    (key,) = _blocks(text, "map $api_key $key_class {")
     assert lines(key) == ['default "$key_class_a$key_class_b$key_class_c";', '"" "";']
     for part in "abc":
-        (classes,) = _blocks(text, f'split_clients "$http_authorization {part}" $key_class_{part} {{')
+        (classes,) = _blocks(text, f'split_clients "$api_key {part}" $key_class_{part} {{')
         assert lines(classes) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
 
 
@@ -299,6 +299,56 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
     assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
 
 
+def test_limits_stand_in_front_of_inspection() -> None:
+    """ModSecurity works before limit_req where both stand in one location."""
+    text = render("nginx", "nginx.conf.j2", **NGINX)
+    blocks = re.findall(r"\n {8}location ([^{]+) \{(.*?)\n {8}\}", text, re.DOTALL)
+    inspecting = {name for name, block in blocks if "modsecurity on;" in lines(block)}
+    assert inspecting == {"@inspect", "@inspect_and_cache", "@inspect_and_mirror"}
+    assert lines(text).count("modsecurity on;") == len(inspecting)
+    led: set[str] = set()
+    for name, block in blocks:
+        limits = [line for line in lines(block) if line.startswith(("limit_req ", "allow ", "deny ", "return "))]
+        if name in inspecting:
+            assert limits == []
+        elif found := re.search(r"try_files /nowhere (@\w+);", block):
+            assert any(line.startswith("limit_req zone=large ") for line in limits)
+            led.add(found[1])
+        else:
+            assert "proxy_pass https://$color;" not in lines(block) or "internal;" in lines(block), name
+    assert led == inspecting
+    off = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
+    assert off.count("try_files /nowhere @inspect") == text.count("try_files /nowhere @inspect")
+
+
+def test_large_requests_come_less_often_than_others() -> None:
+    """A twentieth of what an address may send, and always one."""
+    for rate, large in ((200, 10), ("60", 3), (1, 1)):
+        text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_per_address": rate})
+        assert f"limit_req_zone $large zone=large:16m rate={large}r/s;" in lines(text)
+        assert f"limit_req zone=large burst={2 * large} nodelay;" in _location("/", nginx_rate_per_address=rate)
+
+
+def test_what_is_inspected_is_bounded() -> None:
+    """In number, depth and steps; an order has five values on one level."""
+    rules = lines(render("nginx", "waf.conf.j2", **NGINX))
+    assert {"SecArgumentsLimit 17", "SecRequestBodyJsonDepthLimit 8", "SecPcreMatchLimit 1000"} <= set(rules)
+    assert any(line.startswith('SecRule &ARGS "@gt 16" "id:1003,') for line in rules)
+    text = lines(render("nginx", "nginx.conf.j2", **NGINX))
+    assert {"large_client_header_buffers 4 2k;", "client_max_body_size 4k;"} <= set(text)
+    patterns = {line for line in text if line.startswith('"~') and line.endswith('{16}" 1;')}
+    assert patterns == {'"~^(?:[^#&]*&){16}" 1;', '"~#(?:[^;]*;){16}" 1;'}
+
+
+def test_logs_are_rotated_by_their_size() -> None:
+    """Not only by the day; the newest former one stays as it is."""
+    said = lines(render("nginx", "logrotate.j2", **NGINX))
+    assert {"daily", "maxsize 64M", "rotate 7", "compress", "delaycompress"} <= set(said)
+    # Of several lines all count; an empty one takes away what was said before, here the day.
+    timer = lines(render("nginx", "logrotate.timer.j2", **NGINX))
+    assert [line for line in timer if line.startswith("OnCalendar=")] == ["OnCalendar=", "OnCalendar=minutely"]
+
+
 def test_a_body_is_looked_at_as_a_whole_or_refused() -> None:
     """Whatever nginx takes, in its notation, so does ModSecurity."""
     for said, limit in (("1m", 1048576), ("3M", 3145728), ("10k", 10240), ("20000", 20000)):
@@ -323,7 +373,7 @@ def test_each_limit_has_as_much_room_as_told() -> None:
     """For addresses and keys that nginx remembers."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_zone_size": "3m"})
     assert re.findall(r"limit_(?:req|conn)_zone \S+ zone=(\w+:\w+)", text) == [
-        f"{name}:3m" for name in ("address", "api_key", "login", "webhook", "connections")
+        f"{name}:3m" for name in ("address", "api_key", "login", "webhook", "connections", "large")
     ]
 
 
@@ -358,9 +408,10 @@ def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
     (stale,) = [line for line in text if line.startswith("proxy_cache_use_stale")]
     assert {"updating", "error", "timeout", "http_502", "http_503"} <= set(stale.rstrip(";").split())
     assert {"proxy_cache_background_update on;", "proxy_cache_lock on;"} <= set(text)
-    assert text.count("proxy_cache public;") == 2
+    assert text.count("proxy_cache public;") == 1
     kept = _location("= /prices", nginx_cache_paths=["/prices"])
-    assert {"proxy_cache public;", "proxy_pass https://$color/prices;"} <= set(kept)
+    assert kept[-1] == "try_files /nowhere @inspect_and_cache;"
+    assert {"proxy_cache public;", "proxy_pass https://$color$uri;"} <= set(_location("@inspect_and_cache"))
     # A copy for the other colour would have it asked more often than the one that serves.
     assert not [line for line in kept if line.startswith("mirror")]
 

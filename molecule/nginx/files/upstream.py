@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer, or fail as told."""
+        if self.command == "GET":
+            # A body that stayed unread would be taken for the next request.
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/requests" and Path("/run/draining").exists():
             self.requests.append(self.path + " refused")
             self.close_connection = True
@@ -44,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path.endswith(end):
                 time.sleep(seconds)
         seen = self.path == "/requests"
-        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode()]
+        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode(errors="replace")]
         body = "\n".join(self.requests if seen else said).encode()
         self.send_response(200)
         self.send_header("X-Color", sys.argv[1])

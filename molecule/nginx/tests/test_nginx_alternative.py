@@ -138,6 +138,18 @@ def test_an_address_may_ask_so_often_and_no_more(ca: Path) -> None:
     assert 120 <= statuses[200] < 480
 
 
+def test_large_requests_come_less_often(ca: Path) -> None:
+    """A twentieth of sixty a second, bursts of six: a body of more than a kB, or a query; others do not notice."""
+    for path, body in (("/", "x" * 1500), ("/?q=" + "x" * 1500, None)):
+        time.sleep(2.1)
+        with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
+            statuses = Counter(client.ask(path, "POST" if body else "GET", body).status for _ in range(40))
+            assert {client.ask("/", "POST", "x" * 100).status for _ in range(5)} == {200}
+        assert set(statuses) == {200, 429}
+        assert 6 <= statuses[200] < 30
+    time.sleep(2.1)
+
+
 def test_an_address_may_have_so_many_requests_open_and_no_more(ca: Path) -> None:
     """Twelve at once."""
     with ThreadPoolExecutor(20) as pool:

@@ -1,5 +1,7 @@
 """Clients that want too much, from one address of the lab; those who are served must not notice."""
 
+import base64
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -8,14 +10,17 @@ from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
+from expensive import Limits, shapes, traps
 from faults import flows
-from inside import on
+from inside import into, on
 from lab import ADDRESSES, Meter, in_network, measured, play
 
 TARGET = f"{ADDRESSES['lb1']}:443"
 # Where the attacks come from: a host that is no client otherwise.
 ATTACKER = "ops1"
 SECONDS = 20
+EDGE = ("site", "--limit", "lb1", "--tags", "nginx")
+NGINX = "cat $(printf '/proc/%s/schedstat ' $(pidof nginx))"
 # Begins requests, ends none, opens anew what the edge closes; then says how many connections there were at once.
 SLOWLORIS = """
 import asyncio, resource, ssl, sys
@@ -55,20 +60,63 @@ resource.setrlimit(resource.RLIMIT_NOFILE, [resource.getrlimit(resource.RLIMIT_N
 asyncio.run(main())
 """
 CONNECTIONS = 2000
+# Sends these requests in turn, so many a second, over connections that are opened again when the edge closes them; then
+# prints how many answers each status had.
+EXPENSIVE = """
+import asyncio, base64, collections, json, ssl, sys, time
+
+REQUESTS = [base64.b64decode(each) for each in json.load(sys.stdin)]
+statuses = collections.Counter()
+
+async def answer(reader):
+    head = await reader.readuntil(b"\\r\\n\\r\\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\\r\\n")[1:] if b": " in line)
+    await reader.readexactly(int(fields.get(b"content-length", 0)))
+    if fields.get(b"transfer-encoding") == b"chunked":
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    return int(head.split()[1]), fields.get(b"connection") == b"close"
+
+async def client(number, began):
+    context = ssl._create_unverified_context()
+    writer = None
+    for turn in range(number, {rate} * {seconds}, {clients}):
+        await asyncio.sleep(max(0, began + turn / {rate} - time.monotonic()))
+        if time.monotonic() > began + {seconds}:
+            break
+        try:
+            if writer is None:
+                reader, writer = await asyncio.open_connection("{address}", 443, ssl=context)
+            writer.write(REQUESTS[turn * 7 % len(REQUESTS)])
+            status, close = await asyncio.wait_for(answer(reader), 10)
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            status, close = 0, True
+        statuses[status] += 1
+        if close and writer:
+            writer.close()
+            writer = None
+
+async def main():
+    began = time.monotonic()
+    await asyncio.gather(*(client(number, began) for number in range({clients})))
+    print(json.dumps(statuses))
+
+asyncio.run(main())
+"""
 
 
 def flood(_run: Meter) -> None:
     """Send a thousand requests a second from one address; compare another's waiting with what it was before."""
-    edge = ("site", "--limit", "lb1", "--tags", "nginx")
     # The role's own limit: the lab's is one that no meter reaches.
-    play(*edge, nginx_rate_per_address="200")
+    play(*EDGE, nginx_rate_per_address="200")
     try:
         idle = _p99()
         with _flooding() as attack:
             busy = _p99()
             output = attack.communicate(timeout=60)[0]
     finally:
-        play(*edge)
+        play(*EDGE)
     counts = re.search(r"status codes: (\d+) 2xx, \d+ 3xx, (\d+) 4xx", output)
     assert counts, output
     served, refused = int(counts[1]), int(counts[2])
@@ -110,6 +158,64 @@ def _p99() -> float:
         answers = [[int(field) for field in line.split()] for line in log.read_text().splitlines()]
     assert {status for _, status, _ in answers} == {200}
     return quantiles([took for _, _, took in answers], n=100)[98] / 1000
+
+
+def expensive(_run: Meter) -> None:
+    """Send what costs a firewall most, as fast as one address may; compare another client's p99 with that before.
+
+    Half of it is small, so that all of it counts as ordinary requests, and half as large as the edge inspects.
+    """
+    small = Limits(body=999, header=1000)
+    requests = [*traps(small), *shapes(small), *shapes(Limits()), *list(traps(Limits()))[::2]]
+    wires = [base64.b64encode(request.wire("tradefleet.test")).decode() for request in requests]
+    rate = 200
+    script = EXPENSIVE.format(address=ADDRESSES["lb1"], rate=rate, seconds=SECONDS + 5, clients=20)
+    play(*EDGE, nginx_rate_per_address=str(rate), nginx_waf_mode="block")
+    try:
+        idle = _p99()
+        logs = _log_bytes()
+        with subprocess.Popen(
+            [*into(f"tf-{ATTACKER}"), "python3", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as attack:
+            try:
+                assert attack.stdin
+                attack.stdin.write(json.dumps(wires))
+                attack.stdin.close()
+                attack.stdin = None
+                before = _nginx_seconds()
+                busy = _p99()
+                spent = _nginx_seconds() - before
+                answers = {
+                    int(status): count for status, count in json.loads(attack.communicate(timeout=60)[0]).items()
+                }
+            finally:
+                attack.kill()
+        written = _log_bytes() - logs
+    finally:
+        play(*EDGE)
+    sent = sum(answers.values())
+    measured(
+        f"{rate} expensive requests a second from one address, of {len(wires)} kinds: {sent} sent, answers {answers}, "
+        f"{1000 * spent / (rate * SECONDS):.1f} ms of a core for each, {written // sent} bytes of logs; "
+        f"another client's p99 {busy:.1f} ms, {idle:.1f} ms before"
+    )
+    assert sent > 0.8 * rate * SECONDS
+    assert not [status for status in answers if status == 0 or status >= 500]
+    assert busy <= 2 * idle
+    assert written <= sent * 64 * 1024
+
+
+def _nginx_seconds() -> float:
+    """Return the seconds that cores have worked for nginx on lb1."""
+    return sum(int(line.split()[0]) for line in on("lb1", NGINX).splitlines()) / 1e9
+
+
+def _log_bytes() -> int:
+    """Return the bytes of nginx's logs on lb1, former ones included."""
+    return sum(map(int, on("lb1", "stat -c %s /var/log/nginx/*").split()))
 
 
 def slowloris(run: Meter) -> None:

@@ -169,6 +169,16 @@ DRILLS = (
         0,
         load={"rate": QUIET, "new_connection_share": "1"},
     ),
+    Drill(
+        "expensive-requests",
+        "200 requests a second from one address that cost the firewall most",
+        abuse.expensive,
+        1,
+        1,
+        0,
+        0,
+        load={"rate": QUIET, "new_connection_share": "1"},
+    ),
     Drill("slowloris", "two thousand connections whose requests never end", abuse.slowloris, 1, 1, 0, 0),
     Drill(
         "reloads",

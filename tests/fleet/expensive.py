@@ -1,0 +1,258 @@
+"""Requests made to cost a web application firewall time, which the edge must reject or inspect cheaply.
+
+Each is an HTTP/1.1 request for a client that keeps its connection. Most are as large as the edge inspects, some larger.
+"""
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+# Repeated until a value is full. For each family of the Core Rule Set: beginnings of what its regular expressions look
+# for, which never end in a match, and complete matches, each of which is logged.
+TRAPS = {
+    "protocol": ("\r\n", "%0d%0a", "bytes=1-2,", "%u0041", "\\x41", "a" * 4, "HTTP/1.1 "),
+    "files of the host": ("../", "..\\", "..%2f", "%252e%252e%255c", "/etc/", ".", "....//"),
+    "files of others": ("http://1.1.1.1", "ftp://", "file://[", "http://http://"),
+    "commands": (
+        ";",
+        "`",
+        "$(",
+        "|cat",
+        "${IFS}",
+        "&& ",
+        "/bin/",
+        "() {",
+        "c^a^t ",
+        "$'\\x",
+        "<(",
+        "cmd /c ",
+        "-",
+        "\\'",
+    ),
+    "PHP": ("<?", "<?php ", "$_GET[", "$a=", "base64_decode(", 'O:8:"', "${", "/*a*/", "@", "eval(", "=>", "'.'"),
+    "JavaScript on the server": ("require(", "process.", "_$$ND_FUNC$$_", "new Function(", "this.constructor."),
+    "cross-site scripting": (
+        "<",
+        "<a ",
+        "<script",
+        "onload=",
+        "java\tscript:",
+        "&#x3c;",
+        "<svg/onload ",
+        "style=x:",
+        "+ADw-",
+        "<img src=x ",
+        "![]+",
+        "formaction=",
+        "<x:x ",
+        "data:text/html,",
+        "=\"'",
+    ),
+    "SQL injection": (
+        "select ",
+        "' or '1'='1",
+        "union all select ",
+        "/*!",
+        "--",
+        "#\n",
+        "(",
+        ")",
+        "'\"`",
+        "0x",
+        "1 and ",
+        "sleep(",
+        "||",
+        "case when ",
+        ";declare @a ",
+        "1e1",
+        "having 1>",
+        "x'y",
+        "@@",
+        "in(",
+        "like '%",
+        "' ",
+        "=",
+        "~!@#$%^&*()-+={}[]|:;",
+    ),
+    "sessions": (".cookie;domain=", "http-equiv=set-cookie ", "jsessionid="),
+    "Java": ("java.lang.", "${jndi:", "${${", "rO0AB", "runtime.", "ognl.", "${::-", "\\u0024"),
+}
+# As many values as are inspected.
+MANY = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request; `kind` is how it costs."""
+
+    kind: str
+    method: str = "POST"
+    target: str = "/v1/orders"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    chunked: bool = False
+
+    def wire(self, host: str) -> bytes:
+        """Return the bytes to send."""
+        lines = [f"{self.method} {self.target} HTTP/1.1", f"Host: {host}"]
+        if not any(name == "User-Agent" for name, _ in self.headers):
+            lines.append("User-Agent: expensive/1.0")
+        lines += ["Accept: application/json", *(f"{name}: {value}" for name, value in self.headers)]
+        body = self.body
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked")
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        elif body or self.method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+JSON = (("Content-Type", "application/json"),)
+FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
+MULTIPART = (("Content-Type", "multipart/form-data; boundary=x"),)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the edge inspects at most, in bytes and in number."""
+
+    body: int = 4 * 1024
+    header: int = 2 * 1024
+    headers: int = 8 * 1024
+    values: int = MANY
+    depth: int = 8
+
+
+def filled(trap: str, size: int) -> str:
+    """Return a text of that size."""
+    return (trap * (size // len(trap) + 1))[:size]
+
+
+def honest() -> Request:
+    """Return an order, for comparison."""
+    body = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.5", "limit_price": "180.25"}
+    return Request("an order", headers=(*JSON, ("Idempotency-Key", "what-it-costs")), body=json.dumps(body).encode())
+
+
+def _multipart(parts: int, size: int, headers: int = 0) -> bytes:
+    extra = b"".join(b"X-H%d: %s\r\n" % (n, b"a" * 40) for n in range(headers))
+    part = b'--x\r\nContent-Disposition: form-data; name="f%d"\r\n%s\r\n%s\r\n'
+    return b"".join(part % (number, extra, b"a" * size) for number in range(parts)) + b"--x--\r\n"
+
+
+def _within(size: int, piece: bytes, opening: bytes, closing: bytes) -> bytes:
+    return opening + piece * ((size - len(opening) - len(closing)) // len(piece)) + closing
+
+
+def shapes(limits: Limits) -> Iterator[Request]:
+    """Yield what costs by its form alone: deep, wide, long, many, malformed, compressed, multipart."""
+    size = limits.body
+    deep = b"[" * 9990 + b"0," * 980 + b"0" + b"]" * 9990
+    yield Request("deep: nested lists with values", headers=JSON, body=deep)
+    yield Request("deep: the same where nobody looks for it", target="/nowhere", headers=JSON, body=deep)
+    yield Request("deep: nested lists within the size", headers=JSON, body=b"[" * (size // 2) + b"]" * (size // 2))
+    yield Request("deep: nested objects", headers=JSON, body=b'{"a":' * (size // 6) + b"1" + b"}" * (size // 6))
+    nested = b"[" * limits.depth + b"0," * (size // 2 - 20) + b"0" + b"]" * limits.depth
+    yield Request("deep: just not too deep, and wide", headers=JSON, body=nested)
+    yield Request("deep: long names", headers=JSON, body=b'{"%s":' % (b"n" * 1000) * 8 + b'"x"' + b"}" * 8)
+    yield Request("wide: numbers", headers=JSON, body=_within(size, b"1,", b"[", b"1]"))
+    yield Request("wide: empty lists", headers=JSON, body=_within(size, b"[],", b"[", b"[]]"))
+    yield Request("wide: far too large", headers=JSON, body=json.dumps([*range(150_000)]).encode())
+    members = {f"m{number}": "1" for number in range(990)}
+    yield Request("wide: 990 members", headers=JSON, body=json.dumps(members).encode())
+    sql = {f"m{number}": "1' union select password from users where 1=1 -- " for number in range(900)}
+    yield Request("wide: 900 values like SQL", headers=JSON, body=json.dumps(sql).encode())
+    few = dict(itertools.islice(sql.items(), limits.values))
+    yield Request("wide: as many values like SQL as are inspected", headers=JSON, body=json.dumps(few).encode())
+    yield Request("wide: form", headers=FORM, body=b"a&" * (size // 2))
+    yield Request("wide: query", "GET", "/v1/orders?" + "a&" * ((limits.header - 64) // 2))
+    for number in (limits.values, 4 * limits.values):
+        parameters = "&".join(f"p{n}=select+1" for n in range(number))
+        yield Request(f"wide: {number} parameters", "GET", f"/?{parameters}")
+    yield Request("long: one string", headers=JSON, body=_within(size, b"a", b'{"a":"', b'"}'))
+    yield Request("long: one string, far too large", headers=JSON, body=_within(1 << 20, b"a", b'{"a":"', b'"}'))
+    yield Request("long: one name", headers=JSON, body=_within(size, b"a", b'{"', b'":1}'))
+    yield Request("long: escapes", headers=JSON, body=_within(size, b"\\u0041", b'{"a":"', b'"}'))
+    yield Request("long: one number", headers=JSON, body=b"1" * size)
+    yield Request("long: form", headers=FORM, body=b"a=" + b"%41" * (size // 3 - 1))
+    yield Request("long: path", "GET", "/" + "a/" * ((limits.header - 64) // 2))
+    yield Request("long: path, encoded", "GET", "/" + "%61" * ((limits.header - 64) // 3))
+    yield Request("long: neither form nor JSON", headers=(("Content-Type", "text/plain"),), body=b"a" * size)
+    yield Request("long: without a type", body=b"a" * size)
+    yield Request("long: XML", headers=(("Content-Type", "text/xml"),), body=_within(size, b"<a>", b"<a>", b""))
+    yield Request("long: chunks", headers=JSON, body=_within(size, b"1,", b"[", b"1]"), chunked=True)
+    yield Request("long: a body where none belongs", "GET", "/", JSON, _within(size, b"a", b'{"a":"', b'"}'))
+    few_bytes = 1024
+    yield Request(
+        "many: headers", "GET", "/", tuple((f"X-H{n}", "a") for n in range((limits.headers - few_bytes) // 10))
+    )
+    yield Request(
+        "many: large headers",
+        "GET",
+        "/",
+        tuple((f"X-H{n}", "a" * (limits.header - few_bytes)) for n in range(limits.headers // limits.header)),
+    )
+    yield Request("many: cookies", "GET", "/", (("Cookie", "; ".join(f"c{n}=1" for n in range(limits.values))),))
+    cookies = "; ".join(f"c{n}=1" for n in range((limits.header - few_bytes) // 4))
+    yield Request("many: far too many cookies", "GET", "/", (("Cookie", cookies),))
+    yield Request("malformed: JSON that ends", headers=JSON, body=b'{"a":' + b'[{"a":' * 7)
+    yield Request("malformed: JSON of NULs", headers=JSON, body=b"\0" * size)
+    yield Request("malformed: not UTF-8", headers=JSON, body=_within(size, b"\xff\xfe", b'{"a":"', b'"}'))
+    yield Request("malformed: broken percent signs", "GET", "/?a=" + "%" * (limits.header - 64))
+    packed = gzip.compress(b'{"a":"' + b"a" * (10 << 20) + b'"}')
+    yield Request("compressed: a bomb", headers=(*JSON, ("Content-Encoding", "gzip")), body=packed[:size])
+    for parts, length in ((size // 100, 1), (limits.values, 100), (1, size - 100)):
+        yield Request(f"multipart: {parts} parts", headers=MULTIPART, body=_multipart(parts, length)[:size])
+    yield Request("multipart: part headers", headers=MULTIPART, body=_multipart(1, 1, headers=size // 60))
+    yield Request("multipart: no end", headers=MULTIPART, body=_multipart(1, size - 200)[:-20])
+    yield Request("multipart: boundaries", headers=MULTIPART, body=b"--x\r\n" * (size // 5))
+
+
+def traps(limits: Limits) -> Iterator[Request]:
+    """Yield, for each trap, a request for each place in which the rules look."""
+    room = limits.header - 128
+    for family, texts in TRAPS.items():
+        for text in texts:
+            name = f"trap: {family}: {text!r}"
+            encoded = quote(text, safe="")
+            pieces = "&".join(
+                f"p{n}={filled(encoded, max(1, room // limits.values - 5))}" for n in range(limits.values)
+            )
+            yield Request(f"{name}, query", "GET", "/?q=" + filled(encoded, room))
+            yield Request(f"{name}, {limits.values} parameters", "GET", "/?" + pieces)
+            yield Request(f"{name}, name", "GET", "/?" + filled(encoded, room) + "=1")
+            yield Request(f"{name}, path", "GET", "/" + filled(encoded, room))
+            plain = text.translate({ord(char): " " for char in "\r\n\0"})
+            yield Request(
+                f"{name}, headers",
+                "GET",
+                "/",
+                tuple(
+                    (each, filled(plain, room // 2).strip())
+                    for each in ("User-Agent", "Referer", "Cookie", "X-A", "X-B")
+                ),
+            )
+            whole = limits.body - 256
+            # A character in JSON may take two.
+            yield Request(f"{name}, JSON", headers=JSON, body=_json({"a": filled(text, whole)}, limits))
+            each = {f"m{n}": filled(text, whole // limits.values - 16) for n in range(limits.values)}
+            yield Request(f"{name}, {limits.values} values", headers=JSON, body=_json(each, limits))
+            yield Request(f"{name}, form", headers=FORM, body=("a=" + filled(encoded, whole)).encode())
+            yield Request(
+                f"{name}, part",
+                headers=MULTIPART,
+                body=b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+                + filled(text, whole).encode()
+                + b"\r\n--x--\r\n",
+            )
+
+
+def _json(values: dict[str, str], limits: Limits) -> bytes:
+    body = json.dumps(values).encode()
+    while len(body) > limits.body:
+        values = {name: value[: len(value) * limits.body // len(body) - 1] for name, value in values.items()}
+        body = json.dumps(values).encode()
+    return body
