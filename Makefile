@@ -142,7 +142,7 @@ api-key: ## print the demo trader's API key
 	@$(BIN)/ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^vault_demo_api_key: "\(.*\)"/\1/p'
 
 DURATION ?= 60
-LAB_SQL = ssh -i .lab/ssh_key -o UserKnownHostsFile=.lab/known_hosts/%h -o ConnectTimeout=5 debian@10.203.0.$(1) \
+LAB_SQL = ssh -i .lab/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=.lab/known_hosts/%h -o ConnectTimeout=5 debian@10.203.0.$(1) \
 	sudo -u postgres psql -AtX -d tradefleet
 .PHONY: meter
 meter: ## measure the lab with a request loop (DURATION=60)

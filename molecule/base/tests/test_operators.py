@@ -131,7 +131,8 @@ def test_accounts_that_are_not_operators_are_refused() -> None:
     """The account that Ansible is logged in with, and those of the system."""
     before = on("base1", "cat /etc/passwd /etc/shadow")
     wrong = {"debian": "absent", "www-data": "present", "root": "absent"}
-    refused = operators(*({"name": name, "keys": [], "state": state} for name, state in wrong.items()), check=False)
+    others: list[dict[str, object]] = [{"name": name, "keys": [], "state": state} for name, state in wrong.items()]
+    refused = operators(*others, check=False)
     assert refused.returncode == 2
     said = " ".join(refused.stdout.split())
     for name in wrong:
