@@ -6,6 +6,7 @@ A module or a filter does not.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import string
@@ -35,14 +36,18 @@ def values(text: str) -> dict[str, yaml.Node]:
     return {key.value: value for key, value in top.value}
 
 
-def edited(text: str, add: list[str], rotate: list[str], withdraw: list[str]) -> str:
-    """Return a vault's text with secrets added, rotated (NAME_previous keeps the old value) or NAME_previous emptied."""
+def edited(text: str, add: list[str], rotate: dict[str, str], withdraw: list[str]) -> str:
+    """Return a vault's text with secrets added, rotated or withdrawn.
+
+    Of a rotated one NAME_previous keeps the present value: as it is written here, else the value in `rotate`, which comes
+    from another file. Of a withdrawn one NAME_previous becomes empty.
+    """
     found = values(text)
-    if strange := sorted(set(rotate) - set(found)):
-        raise ValueError(f"does not hold {', '.join(strange)}; move it there from the file that does")
     wanted = {name: fresh() for name in [*(each for each in add if each not in found), *rotate]}
-    for name in rotate:
-        wanted[f"{name}_previous"] = text[found[name].start_mark.index : found[name].end_mark.index].rstrip("\n")
+    for name, present in rotate.items():
+        node = found.get(name)
+        here = text[node.start_mark.index : node.end_mark.index].rstrip("\n") if node else json.dumps(present)
+        wanted[f"{name}_previous"] = here
     wanted |= {f"{name}_previous": '""' for name in withdraw if f"{name}_previous" in found}
     # From the end on, so that the places before stay where they are.
     for name in sorted(set(wanted) & set(found), key=lambda each: -found[each].start_mark.index):
@@ -85,7 +90,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # (Ansible has no types)
             )
             plain = before
         try:
-            text = edited(bytes(plain).decode(), given["add"], given["rotate"], given["withdraw"])
+            rotate = {name: str((task_vars or {})[name]) for name in given["rotate"]}
+            text = edited(bytes(plain).decode(), given["add"], rotate, given["withdraw"])
         except (ValueError, yaml.YAMLError) as error:
             raise AnsibleActionFail(f"{path} {error}. Nothing was changed.") from error
         result["changed"] = text.encode() != bytes(plain)
