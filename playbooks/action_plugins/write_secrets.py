@@ -39,8 +39,8 @@ def values(text: str) -> dict[str, yaml.Node]:
 def edited(text: str, add: list[str], rotate: dict[str, str], withdraw: list[str]) -> str:
     """Return a vault's text with secrets added, rotated or withdrawn.
 
-    Of a rotated one NAME_previous keeps the present value: as it is written here, else the value in `rotate`, which comes
-    from another file. Of a withdrawn one NAME_previous becomes empty.
+    NAME_previous of a rotated one keeps the present value, as it is written here; where another file has it, the value
+    in `rotate`. NAME_previous of a withdrawn one becomes empty.
     """
     found = values(text)
     wanted = {name: fresh() for name in [*(each for each in add if each not in found), *rotate]}

@@ -215,3 +215,20 @@ def test_no_password_is_made_for_a_vault_that_has_one(checkout: Path, tmp_path: 
         assert refused.returncode == 2
         assert message in refused.stdout + refused.stderr
         assert not (checkout / ".vault/staging").exists()
+
+
+def test_plain_commands_run_in_a_checkout_that_is_read_only(checkout: Path, tmp_path: Path) -> None:
+    """One that others own: inputs are checked all the same, and nothing is written."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount the checkout read-only")
+    preflight = 'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{"preflight_release_dir": "."}\''
+    read_only = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && cd "$1" && ! touch new 2> /dev/null && '
+    environment = hostile(tmp_path, LC_ALL="C.UTF-8", ANSIBLE_CONFIG=str(checkout / "ansible.cfg"))
+    environment = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("ANSIBLE_") or name == "ANSIBLE_CONFIG"
+    }
+    own = f"export ANSIBLE_VAULT_PASSWORD_FILE=.vault/lab && {preflight}"
+    done = run(["unshare", "--mount", "sh", "-c", read_only + own, "read-only", str(checkout)], tmp_path, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
