@@ -5,24 +5,45 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-ENV ?= lab
-VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-BIN := $(CURDIR)/.venv/bin
-INVENTORY := inventories/$(ENV)
-LAB_TRAFFIC := inventories/lab/group_vars/all/traffic.yml
-RELEASE := dist/tradefleet-$(VERSION).tar.gz
-PLAYBOOK := $(BIN)/ansible-playbook -i $(INVENTORY)
-# What an operator says beside a verb, whatever quotes are in it: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
-SAID = -e "$$($(BIN)/python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
+# What a target is told stands on make's command line. What a login shell or another project has left in the environment under such a
+# name does not count, nor do Ansible's settings, but for passwords, keys and colors.
+FOREIGN := ENV VERSION STRATEGY LAST DURATION PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
+	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE \
+	$(filter-out ANSIBLE_VAULT_% %_PASSWORD_FILE ANSIBLE_PRIVATE_KEY_FILE ANSIBLE_FORCE_COLOR ANSIBLE_NOCOLOR,\
+		$(filter ANSIBLE_% MOLECULE_%,$(.VARIABLES)))
+$(foreach name,$(FOREIGN),$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
 
-export PATH := $(BIN):$(PATH)
+ENV ?= lab
+ifneq ($(ENV),lab)
+$(foreach target,$(filter image hosts up down meter drill bench test test-role test-roles test-fleet,$(MAKECMDGOALS)),\
+	$(error make $(target) is for the lab: leave ENV=$(ENV) out))
+endif
+PROJECT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION ?= $(PROJECT_VERSION)
+INVENTORY := inventories/$(ENV)
+RELEASE := dist/tradefleet-$(VERSION).tar.gz
+PLAYBOOK := ansible-playbook -i $(INVENTORY)
+# What an operator says beside a verb, whatever quotes are in it: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
+SAID = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Ansible refuses a locale that this machine does not have, and C.
+export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # The lab and the tests run with Mitogen, several times as fast; STRATEGY=linear shows the stock strategy's time.
 STRATEGY ?= lab_linear
 export ANSIBLE_STRATEGY := $(STRATEGY)
 export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.config/strategy
 export ANSIBLE_DEPRECATION_WARNINGS := false
-export ANSIBLE_VAULT_PASSWORD_FILE ?= $(CURDIR)/.vault/$(ENV)
+# The lab's password is the lab's own. Elsewhere an operator may name a file, a program or several ids; by default it is .vault/ENV.
+ifeq ($(ENV),lab)
+undefine ANSIBLE_VAULT_IDENTITY_LIST
+ANSIBLE_VAULT_PASSWORD_FILE =
+endif
+ifeq ($(ANSIBLE_VAULT_PASSWORD_FILE)$(ANSIBLE_VAULT_IDENTITY_LIST),)
+PASSWORD := .vault/$(ENV)
+export ANSIBLE_VAULT_PASSWORD_FILE := $(CURDIR)/.vault/$(ENV)
+endif
 
 .PHONY: help
 help: ## list the targets
@@ -47,10 +68,13 @@ system: ## install the system packages that the lab and the tests need (root)
 venv: .venv/.ready | .vault/lab ## make the virtualenv, pinned and with hashes
 
 .vault/%:
-	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@)
+	@[ ! -e inventories/$*/group_vars/all/vault.yml ] || { \
+		echo "inventories/$*/group_vars/all/vault.yml exists, and $@, its password, does not. Put that back, or say where the password is" \
+			"(ANSIBLE_VAULT_PASSWORD_FILE). Nothing was changed." >&2; exit 1; }
+	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@.partial) && mv $@.partial $@
 
 .PHONY: secrets
-secrets: venv | .vault/$(ENV) ## generate the vault of an environment, or what it lacks (ENV=lab)
+secrets: venv | $(PASSWORD) ## generate the vault of an environment, or what it lacks (ENV=lab)
 	@$(PLAYBOOK) playbooks/secrets.yml
 
 .PHONY: image
@@ -58,7 +82,7 @@ image: venv ## build the image that the hosts start from, the network and the SS
 	@$(PLAYBOOK) molecule/shared/ground.yml
 
 .PHONY: hosts
-hosts: venv | .vault/$(ENV) ## create, start or replace the lab's hosts
+hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
 	@$(PLAYBOOK) molecule/shared/create.yml
 
 .PHONY: up
@@ -66,11 +90,10 @@ up: ## everything, from a fresh machine to live traffic
 	@RELEASE=$(RELEASE) .config/up
 
 .PHONY: down
-down: venv | .vault/$(ENV) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
+down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
-	@git checkout --quiet -- $(LAB_TRAFFIC)  # no fleet, no traffic: the next one starts as the repository says
-	@rm -rf dist  # no host runs them any more, so their versions are free again
-	$(if $(PURGE),rm -rf .venv .lab .vault build inventories/lab/group_vars/all/vault.yml)
+	@.config/no-fleet $(PROJECT_VERSION)
+	$(if $(PURGE),rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml)
 
 ## --- operating ---
 
@@ -80,15 +103,15 @@ site: secrets $(RELEASE) ## converge the fleet to the inventory
 
 .PHONY: status
 status: ## one table of what runs where
-	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e status_file=$(CURDIR)/.lab/status.txt > .lab/status.log || { cat .lab/status.log; exit 1; }
+	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e '{"status_file": "$(CURDIR)/.lab/status.txt"}' > .lab/status.log || { cat .lab/status.log; exit 1; }
 	@cat .lab/status.txt
 
 $(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -type f -not -name '*.pyc') | .venv/.ready
-	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
 
 .PHONY: release
 release: venv ## build dist/tradefleet-VERSION.tar.gz
-	@$(BIN)/ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
 
 .PHONY: deploy
 deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
@@ -134,19 +157,20 @@ LAST ?= 20
 .PHONY: journal
 journal: ## the last operations: who, what, from, result, seconds, change, reason (LAST=20)
 	@mkdir -p .lab && rm -f .lab/journal.txt
-	@$(PLAYBOOK) playbooks/journal.yml -e last=$(LAST) -e journal_file=$(CURDIR)/.lab/journal.txt > .lab/journal.log || { cat .lab/journal.log; exit 1; }
+	@$(PLAYBOOK) playbooks/journal.yml -e last=$(LAST) -e '{"journal_file": "$(CURDIR)/.lab/journal.txt"}' > .lab/journal.log || { cat .lab/journal.log; exit 1; }
 	@cat .lab/journal.txt
 
+API_KEY = ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | python -c 'import sys, yaml; print(yaml.safe_load(sys.stdin)["vault_demo_api_key"])'
 .PHONY: api-key
 api-key: ## print the demo trader's API key
-	@$(BIN)/ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^vault_demo_api_key: "\(.*\)"/\1/p'
+	@$(API_KEY)
 
 DURATION ?= 60
-LAB_SQL = ssh -i .lab/ssh_key -o UserKnownHostsFile=.lab/known_hosts/%h -o ConnectTimeout=5 debian@10.203.0.$(1) \
+LAB_SQL = ssh -i .lab/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=.lab/known_hosts/%h -o ConnectTimeout=5 debian@10.203.0.$(1) \
 	sudo -u postgres psql -AtX -d tradefleet
 .PHONY: meter
 meter: ## measure the lab with a request loop (DURATION=60)
-	@TRADEFLEET_API_KEY=$$($(MAKE) -s api-key) $(BIN)/python tests/fleet/meter.py --duration $(DURATION) \
+	@TRADEFLEET_API_KEY=$$($(API_KEY)) python tests/fleet/meter.py --duration $(DURATION) \
 		--target 10.203.0.11:443 --target 10.203.0.12:443 $(foreach host,41 42 43,--database-command "$(call LAB_SQL,$(host))")
 
 ## --- checks ---
@@ -165,10 +189,10 @@ test-role: venv ## one role in its containers (ROLE=redis)
 
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
-	@rm -f dist/*.tar.gz && $(MAKE) release  # the hosts are new, so a version may have had other contents before
-	@git checkout --quiet -- $(LAB_TRAFFIC)
+	@.config/no-fleet $(PROJECT_VERSION)
+	@$(MAKE) release
 	@.config/scenario fleet
-	@rm -f dist/*.tar.gz  # no host runs them any more, so their versions are free again
+	@.config/no-fleet $(PROJECT_VERSION)
 
 .PHONY: drill
 drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md

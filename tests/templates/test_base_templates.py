@@ -19,6 +19,8 @@ def test_sshd_takes_keys_only() -> None:
         "MaxAuthTries 2",
         "LoginGraceTime 20",
         "X11Forwarding no",
+        "AuthorizedKeysFile .ssh/authorized_keys",
+        "SetEnv LANG=C.UTF-8 LC_ALL=C.UTF-8",
     ):
         assert line in said
     assert not [line for line in said if line.endswith(" yes")]

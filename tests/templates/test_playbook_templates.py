@@ -139,14 +139,3 @@ def test_status_names_a_worker_that_does_not_follow_its_colour() -> None:
     assert "warning: app1 finds that events have been waiting in the outbox for 61 s" in rendered("blue", "active", 61)
     assert "warning: app1 finds that 3 events failed and were set aside" in rendered("blue", "active", failed=3)
     assert "warning: app1" not in rendered("blue", "active", failed=None)
-
-
-def test_the_vault_keeps_what_it_has_and_adds_what_it_lacks() -> None:
-    """New secrets are long and differ from each other."""
-    text = render_file(
-        TEMPLATES / "vault.yml.j2", secrets_names=["vault_a", "vault_b", "vault_c"], vault_b="kept as it is"
-    )
-    vault = yaml.safe_load(text)
-    assert vault["vault_b"] == "kept as it is"
-    assert len(vault["vault_a"]) == len(vault["vault_c"]) == 40
-    assert vault["vault_a"] != vault["vault_c"]

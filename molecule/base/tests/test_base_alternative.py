@@ -1,11 +1,14 @@
-"""Does every variable have its effect: a host with none of the defaults, asked from outside?"""
+"""Does every variable have its effect: on a host that prepare.yml left as clouds and people do?"""
 
 import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import scenario
 import testinfra
 
 HOST = testinfra.get_host("podman://tf-base2")
@@ -44,6 +47,107 @@ def test_so_many_keys_may_be_tried(tmp_path: Path) -> None:
     refused = ssh("robin", "true", wrong_keys=keys)
     assert refused.returncode == 255
     assert "Too many authentication failures" in refused.stderr
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Return the environment of a German laptop whose agent offers three other keys before the right one."""
+    started = subprocess.run(
+        ["ssh-agent", "-s", "-a", str(tmp_path / "agent")], capture_output=True, text=True, check=True
+    )
+    environment = os.environ | {
+        "SSH_AUTH_SOCK": str(tmp_path / "agent"),
+        "LANG": "de_DE.UTF-8",
+        "LC_ALL": "de_DE.UTF-8",
+    }
+    for name in ("1", "2", "3"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+        subprocess.run(["ssh-add", "-q", str(tmp_path / name)], env=environment, check=True)
+    subprocess.run(["ssh-add", "-q", f"{LAB}/ssh_key"], env=environment, check=True)
+    yield environment
+    subprocess.run(["kill", started.stdout.partition("pid ")[2].split(";")[0]], check=True)
+
+
+def agent_login(environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
+    """Log in with whatever the agent offers."""
+    options = [
+        "-F",
+        "none",
+        "-p",
+        str(PORT),
+        "-o",
+        f"UserKnownHostsFile={LAB}/known_hosts/{ADDRESS}",
+        "-o",
+        "BatchMode=yes",
+    ]
+    options += ["-o", "SendEnv=LANG", "-o", "SendEnv=LC_ALL"]
+    argv = ["ssh", *options, f"robin@{ADDRESS}", command]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_sessions_have_a_locale_that_the_host_has(agent: dict[str, str]) -> None:
+    """Whatever the laptop sends: a Perl program complains otherwise."""
+    said = agent_login(agent, "perl -e 'print 1'; echo $LANG $LC_ALL")
+    assert (said.stdout, said.stderr) == ("1C.UTF-8 C.UTF-8\n", "")
+
+
+def test_configuration_that_keeps_ansible_out_is_undone(agent: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tries, and the agent's fourth key is the right one: the run says so, and the host returns to four."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent["SSH_AUTH_SOCK"])
+    common = f"-F none -o UserKnownHostsFile={LAB}/known_hosts/%h"
+    options = [
+        "--limit",
+        "base2",
+        "-e",
+        f'{{"ansible_ssh_private_key_file": "", "ansible_ssh_common_args": "{common}"}}',
+    ]
+    # The port at which Ansible comes, or it would look at the other one too.
+    stopped = scenario.converge(*options, "-e", "base_ssh_max_auth_tries=3", "-e", "base_ssh_port=22", check=False)
+    unit = "sshd-undo.service"
+    HOST.check_output(f"systemctl is-active sshd-undo.timer && systemctl start {unit}")
+    HOST.check_output(f"while systemctl --quiet is-active {unit}; do sleep 0.1; done; sleep 1")
+    assert "offers more than 3 keys (base_ssh_max_auth_tries)" in " ".join(stopped.stdout.split())
+    assert agent_login(agent, "id -un").stdout == "robin\n"
+
+
+def test_keys_are_read_from_one_file_only(tmp_path: Path) -> None:
+    """A second one, which OpenSSH reads by default, was left by somebody."""
+    key = tmp_path / "forgotten"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    line = key.with_suffix(".pub").read_text().strip()
+    forgotten = "/home/robin/.ssh/authorized_keys2"
+    HOST.check_output(f"install -o robin -m 0600 /dev/null {forgotten} && echo {line} > {forgotten}")
+    options = [
+        "-p",
+        str(PORT),
+        "-o",
+        f"UserKnownHostsFile={LAB}/known_hosts/{ADDRESS}",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "IdentityAgent=none",
+    ]
+    argv = ["ssh", *options, "-o", "IdentitiesOnly=yes", "-i", str(key), f"robin@{ADDRESS}", "true"]
+    refused = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "Permission denied (publickey)" in refused.stderr
+
+
+def test_passwords_and_another_files_settings_do_not_count() -> None:
+    """50-cloud-init.conf allows passwords, and comes later."""
+    effective = HOST.check_output("/usr/sbin/sshd -T -C user=robin,host=x,addr=10.203.0.1").splitlines()
+    assert "passwordauthentication no" in effective
+    assert HOST.check_output("getent shadow robin | cut -d: -f2") == "!"
+
+
+def test_settings_that_another_file_overrides_stop_the_role() -> None:
+    """With the setting, and where to look."""
+    HOST.check_output("echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/01-provider.conf")
+    try:
+        said = " ".join(scenario.converge("--limit", "base2", check=False).stdout.split())
+        assert "sshd on base2 does not apply permitrootlogin no from /etc/ssh/sshd_config.d/10-tradefleet.conf" in said
+        assert "`grep -rni permitrootlogin /etc/ssh`" in said
+    finally:
+        HOST.check_output("rm /etc/ssh/sshd_config.d/01-provider.conf")
 
 
 def test_time_zone_and_packages() -> None:
