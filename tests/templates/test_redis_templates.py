@@ -38,6 +38,13 @@ def test_redis_has_no_plain_port() -> None:
     assert not [line for line in said if line.startswith(("requirepass", "protected-mode no", "bind *"))]
 
 
+def test_the_kernel_ends_the_cache_before_the_state() -> None:
+    """And both, like Sentinel, after processes that have no protection."""
+    assert "OOMScoreAdjust=-900" in lines(render("redis", "redis-server@.conf.j2", **REDIS))
+    assert "OOMScoreAdjust=-500" in lines(render("redis", "redis-server@.conf.j2", **CACHE))
+    assert "OOMScoreAdjust=-500" in lines(render("sentinel", "redis-sentinel@.conf.j2", **SENTINEL))
+
+
 def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -> None:
     """The inventory decides only where nobody runs."""
     assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis.conf.j2", **REDIS))
