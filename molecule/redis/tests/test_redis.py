@@ -70,7 +70,7 @@ def test_a_full_cache_evicts_and_full_state_refuses() -> None:
 
 
 def test_the_kernel_ends_the_cache_before_the_state(host: Host) -> None:
-    """Should memory run out; a process that only saves data goes before either."""
+    """Should memory run out; Sentinel and the cache are back at once, without anything lost."""
     name = host.check_output("hostname")
     units = ("redis-server@state", "redis-server@cache", "redis-sentinel@state")
     assert [oom_score_adjust(name, unit) for unit in units] == [-900, -500, -500]
