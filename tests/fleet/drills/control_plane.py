@@ -36,7 +36,7 @@ def _wobbles(run: Meter) -> None:
     primary, timeline = leader(), _timeline()
     ends_at = time.monotonic() + MOVES_SECONDS
     while time.monotonic() < ends_at:
-        on(_etcd_leader(), "/usr/local/sbin/etcd-yield")
+        on(_etcd_leader(), "/usr/local/sbin/etcd-yield", check=False)
     for _ in range(STOPS):
         host = _etcd_leader()
         process = on(host, "systemctl show --property=MainPID --value etcd").strip()
