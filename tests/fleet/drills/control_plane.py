@@ -41,10 +41,10 @@ def _wobbles(run: Meter) -> None:
         host = _etcd_leader()
         process = on(host, "systemctl show --property=MainPID --value etcd").strip()
         on(host, f"kill -STOP {process}; sleep 2; kill -CONT {process}")
-        wait(etcd_healthy, 30, "every member of etcd is healthy again")
+        wait(etcd_healthy, 60, "every member of etcd is healthy again")
     for host in DATA:
         on(host, "systemctl restart etcd")
-        wait(etcd_healthy, 30, "every member of etcd is healthy again")
+        wait(etcd_healthy, 60, "every member of etcd is healthy again")
     for host in others(primary):
         on(host, "systemctl stop etcd")
     try:
@@ -68,7 +68,7 @@ def _etcd_leader() -> str:
         found[:] = [host for host in DATA if f"https://{ADDRESSES[host]}:2379" in leaders]
         return len(found) == 1
 
-    wait(elected, 30, "etcd has a leader")
+    wait(elected, 90, "etcd has a leader")
     return found[0]
 
 
