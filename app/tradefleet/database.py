@@ -1,7 +1,8 @@
 """The database: its engines, and units of work that either say what happened or say that nobody knows."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,7 +157,7 @@ def run(engine: Engine, work: Callable[[Session], T], *, commit: bool, idempoten
     may_repeat = True
     doubt: SQLAlchemyError | None = None
     while True:
-        with Session(engine, expire_on_commit=False) as session:
+        with _session(engine) as session:
             try:
                 result = work(session)
                 if not commit:
@@ -183,6 +184,20 @@ def run(engine: Engine, work: Callable[[Session], T], *, commit: bool, idempoten
                 doubt = error
                 continue
             return result
+
+
+@contextmanager
+def _session(engine: Engine) -> Iterator[Session]:
+    """Yield a session; a connection that breaks only in the rollback at its end changes nothing about what it did."""
+    session = Session(engine, expire_on_commit=False)
+    try:
+        yield session
+    finally:
+        try:
+            session.close()
+        except SQLAlchemyError as error:
+            log.warning("a connection broke when its session ended", exc_info=error)
+            session.invalidate()
 
 
 def _failure(reason: str, doubt: SQLAlchemyError | None) -> DatabaseUnavailableError | OutcomeUnknownError:

@@ -1,6 +1,7 @@
 # ruff: noqa: D103  # the name of a test says what it holds
 """Dependencies that are dead, silent or break in the middle: fast, honest answers."""
 
+import sqlite3
 import sys
 import threading
 import time
@@ -169,6 +170,22 @@ def test_dead_pooled_connection_is_tried_once_more(engine: Engine) -> None:
 
     assert run(engine, work, commit=True) == 42
     assert len(calls) == 2
+
+
+def test_a_connection_that_breaks_after_the_read_changes_no_answer(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(session: Session) -> int:
+        return int(session.execute(text("SELECT 42")).scalar_one())
+
+    def broken(_: object) -> None:
+        raise sqlite3.OperationalError("gone")
+
+    run(engine, read, commit=False)  # SQLAlchemy's own rollback after it has connected first
+    monkeypatch.setattr(engine.dialect, "do_rollback", broken)
+    assert run(engine, read, commit=False) == 42
+    monkeypatch.undo()
+    assert run(engine, read, commit=True) == 42
 
 
 @pytest.mark.parametrize(("invalidated", "expected"), [(True, 2), (False, 1)])

@@ -30,6 +30,11 @@ def test_systemd_brings_etcd_back_for_ever() -> None:
     assert {"StartLimitIntervalSec=0", "Restart=always"} <= set(unit)
 
 
+def test_etcd_is_among_the_last_that_the_kernel_ends() -> None:
+    """If the host runs out of memory."""
+    assert "OOMScoreAdjust=-900" in lines(render("etcd", "restart.conf.j2"))
+
+
 def test_a_member_starts_with_its_data_or_as_a_new_one() -> None:
     """Neither data nor the file of a new member: systemd refuses."""
     unit = lines(render("etcd", "restart.conf.j2"))

@@ -79,4 +79,5 @@ def test_it_is_never_root() -> None:
     for line in ("User=haproxy", "CapabilityBoundingSet=", "NoNewPrivileges=yes", "ProtectSystem=strict"):
         assert line in unit
     assert "BindReadOnlyPaths=" in unit
+    assert "OOMScoreAdjust=-500" in unit
     assert not [line for line in unit if "/run/haproxy." in line]

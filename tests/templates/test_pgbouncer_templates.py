@@ -54,3 +54,8 @@ def test_the_console_is_reached_through_the_socket() -> None:
     (command,) = lines(render("pgbouncer", "pgbouncer-cli.j2", **PGBOUNCER))
     assert command.startswith("exec runuser -u postgres -- psql ")
     assert "-h /run/postgresql -p 6432 -U pgbouncer -d pgbouncer" in command
+
+
+def test_the_kernel_ends_sessions_before_the_pooler() -> None:
+    """PgBouncer serves all of them."""
+    assert "OOMScoreAdjust=-500" in lines(render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER))

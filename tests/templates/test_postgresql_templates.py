@@ -26,6 +26,22 @@ def test_a_commit_is_on_two_members_before_it_is_acknowledged(config: Any) -> No
     assert "data-checksums" in config["bootstrap"]["initdb"]
 
 
+@pytest.mark.parametrize("plan", ["fast", "normal", "wide"])
+def test_each_plan_times_out_before_an_etcd_member_without_leader_answers(plan: str) -> None:
+    """It answers after 5 s and two election timeouts; Patroni waits a third of retry_timeout for each of three."""
+    given = POSTGRESQL | {"postgresql_failover_plan": plan}
+    dynamic = yaml.safe_load(render("postgresql", "config.yml.j2", **given))["bootstrap"]["dcs"]
+    assert dynamic["retry_timeout"] / 3 <= 5
+    assert dynamic["ttl"] >= dynamic["loop_wait"] + 2 * dynamic["retry_timeout"]
+
+
+def test_the_kernel_ends_sessions_before_patroni_and_the_postmaster() -> None:
+    """Only Patroni and the postmaster, which it starts, are protected."""
+    unit = lines(render("postgresql", "patroni.service.j2", **POSTGRESQL))
+    assert "OOMScoreAdjust=-900" in unit
+    assert "Environment=PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj PG_OOM_ADJUST_VALUE=0" in unit
+
+
 def test_all_connections_are_tls(config: Any) -> None:
     """To etcd, between members, and for clients."""
     assert config["etcd3"]["protocol"] == "https"

@@ -55,6 +55,13 @@ def test_sizes_are_read_as_redis_reads_them(size: str | int, meaning: int) -> No
     assert f"maxmemory {meaning}" in lines(render("redis", "redis.conf.j2", **CACHE | {"redis_cache_maxmemory": size}))
 
 
+def test_the_kernel_ends_the_cache_before_the_state() -> None:
+    """And both, like Sentinel, after processes that have no protection."""
+    assert "OOMScoreAdjust=-900" in lines(render("redis", "redis-server@.conf.j2", **REDIS))
+    assert "OOMScoreAdjust=-500" in lines(render("redis", "redis-server@.conf.j2", **CACHE))
+    assert "OOMScoreAdjust=-500" in lines(render("sentinel", "redis-sentinel@.conf.j2", **SENTINEL))
+
+
 def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -> None:
     """The inventory decides only where nobody runs."""
     assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis.conf.j2", **REDIS))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from inside import into, on
+from inside import into, on, oom_score_adjust
 from scenario import converge
 from testinfra.host import Host
 
@@ -261,3 +261,8 @@ def test_a_killed_process_is_back(host: Host) -> None:
     """systemd starts it again."""
     host.check_output("pkill -9 -o haproxy")
     becomes(PRIMARY, {"hdb1"}, 10)
+
+
+def test_the_kernel_ends_other_processes_first() -> None:
+    """Should memory run out: haproxy is small, and the application reaches nothing without it."""
+    assert oom_score_adjust("hap1", "haproxy") == -500

@@ -6,6 +6,7 @@ import ssl
 from contextlib import closing
 
 import pytest
+from inside import on, oom_score_adjust
 from postgresql_cluster import (
     ADDRESSES,
     PASSWORDS,
@@ -209,3 +210,20 @@ def test_changes_of_tables_and_roles_are_audited_and_statements_counted() -> Non
 def test_debians_own_cluster_was_never_made(host: Host) -> None:
     """The package would have made one that listens on the same port."""
     assert host.check_output("pg_lsclusters --no-header") == ""
+
+
+def test_the_kernel_ends_a_session_before_the_services() -> None:
+    """Should memory run out: etcd, Patroni and the postmaster go last, PgBouncer before them, a session first."""
+    for name in ADDRESSES:
+        units = ("etcd", "patroni", "pgbouncer")
+        assert [oom_score_adjust(name, unit) for unit in units] == [-900, -900, -500]
+        postmaster = "/proc/$(head -n 1 /var/lib/postgresql/17/*/postmaster.pid)/oom_score_adj"
+        patroni = on(name, "cat /proc/$(systemctl show --property=MainPID --value patroni)/oom_score_adj")
+        protected = on(name, f"cat {postmaster}")
+        assert protected == patroni
+        # Whatever the postmaster has; that a process has more, anybody may decide.
+        on(name, f"echo 100 > {postmaster}")
+        try:
+            assert local(member(name), "SELECT pg_read_file('/proc/self/oom_score_adj')").strip() == "0"
+        finally:
+            on(name, f"echo {protected.strip()} > {postmaster}")

@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from inside import oom_score_adjust
 from redis_fleet import ADDRESSES, as_app, ask, healthy, on, primary, settings, wait
 from testinfra.host import Host
 
@@ -66,6 +67,13 @@ def test_a_full_cache_evicts_and_full_state_refuses() -> None:
             assert answer in on(leads, "sh", "-c", command)
         finally:
             ask(leads, "CONFIG", "SET", "maxmemory", limit, service=service)
+
+
+def test_the_kernel_ends_the_cache_before_the_state(host: Host) -> None:
+    """Should memory run out; Sentinel and the cache are back at once, without anything lost."""
+    name = host.check_output("hostname")
+    units = ("redis-server@state", "redis-server@cache", "redis-sentinel@state")
+    assert [oom_score_adjust(name, unit) for unit in units] == [-900, -500, -500]
 
 
 def test_debians_default_instances_stay_off(host: Host) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import abuse
 import balancers
+import control_plane
 import disks
 import faults
+import memory
+import outages
 import redis_faults
 import releases
 import replicas
@@ -79,6 +82,49 @@ DRILLS = (
     Drill("password-rotated", "the application's password changed, both colours", upkeep.password_rotated, 2, 2, 0, 0),
     Drill("etcd-member", "one etcd member stopped for 60 s", faults.etcd_member_stopped, 2, 2, 0, 0),
     Drill("etcd-majority", "two etcd members stopped for 60 s", faults.etcd_majority_stopped, 2, 2, 0, 0),
+    Drill(
+        "etcd-wobbles",
+        "etcd disturbed for 3 minutes, its majority away for 95 s",
+        control_plane.wobbles_fast,
+        2,
+        2,
+        0,
+        0,
+    ),
+    Drill("etcd-wobbles-normal", "the same with the plan `normal`", control_plane.wobbles_normal, 2, 2, 0, 0),
+    Drill("etcd-wobbles-wide", "the same with the plan `wide`", control_plane.wobbles_wide, 2, 2, 0, 0),
+    # PostgreSQL restarts all sessions if one is killed.
+    Drill(
+        "memory-full", "a session takes all memory of the primary's host", memory.session_takes_all, 9, 9, None, None
+    ),
+    Drill(
+        "packages-reinstalled",
+        "Patroni, etcd, PgBouncer and Redis reinstalled on all data hosts at once",
+        upkeep.packages_reinstalled,
+        9,
+        9,
+        0,
+        0,
+    ),
+    Drill("all-off", "power-off of all hosts at once", outages.all_off, 60, 60, None, None),
+    Drill(
+        "all-off-one-late",
+        "the same, one data host 3 minutes late",
+        outages.all_off_one_late,
+        60,
+        60,
+        None,
+        None,
+    ),
+    Drill(
+        "all-off-leader-last",
+        "the same, the former primary's host a minute after the others",
+        outages.all_off_leader_last,
+        90,
+        90,
+        None,
+        None,
+    ),
     Drill("redis-killed", "kill -9 of Redis on its primary", redis_faults.redis_killed, 2, 2, 0, 0),
     Drill("redis-stopped", "SIGSTOP of Redis on its primary for 60 s", redis_faults.redis_stopped, 2, 2, 0, 0),
     Drill("cache-killed", "kill -9 of the cache on its primary", redis_faults.cache_killed, 2, 2, 0, 0),

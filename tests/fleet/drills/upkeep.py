@@ -1,5 +1,9 @@
 """An operator's work on the databases while traffic flows, and a dead primary under another failover plan."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 from faults import flows, off
 from health import postgres_healthy
 from inside import on
@@ -14,6 +18,12 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update --quiet --quiet
 apt-get install --reinstall --yes --no-install-recommends \\
   postgresql-17 postgresql-17-pgaudit postgresql-client-17 patroni
+"""
+
+# As unattended upgrades do it, restarts included; no host is spared the moment of the others.
+REINSTALL_ALL = """set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get install --reinstall --yes --no-install-recommends {} patroni etcd-server pgbouncer redis-server redis-sentinel
 """
 
 
@@ -38,6 +48,16 @@ def minor_upgrade(run: Meter) -> None:
     flows(run)
 
 
+def packages_reinstalled(run: Meter) -> None:
+    """Reinstall Patroni, etcd, PgBouncer, Redis and Sentinel on all data hosts at the same time."""
+    for host in DATA:
+        on(host, "apt-get update --quiet --quiet")
+        on(host, REINSTALL_ALL.format("--download-only"), seconds=300)
+    with ThreadPoolExecutor() as hosts:
+        list(hosts.map(lambda host: on(host, REINSTALL_ALL.format(""), seconds=300), DATA))
+    flows(run)
+
+
 def password_rotated(run: Meter) -> None:
     """Change the application's password on both colours: rotate, cut over, rotate, cut back."""
     if not traffic()["release_green"]:
@@ -59,10 +79,17 @@ def primary_off_wide(run: Meter) -> None:
 
 
 def _primary_off(plan: str, run: Meter) -> None:
-    members = ("site", "--limit", "postgres", "--tags", "postgresql")
-    play(*members, postgresql_failover_plan=plan)
-    try:
+    with failover_plan(plan):
         off(leader(), run, 180)
         wait(postgres_healthy, 180, "the cluster is whole again")
+
+
+@contextmanager
+def failover_plan(name: str) -> Iterator[None]:
+    """Apply another failover plan to the cluster during the block."""
+    members = ("site", "--limit", "postgres", "--tags", "postgresql")
+    play(*members, postgresql_failover_plan=name)
+    try:
+        yield
     finally:
         play(*members)

@@ -1,0 +1,55 @@
+"""The primary's host runs out of memory: a limit for all processes of the host, so that the machine keeps its own."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from faults import flows
+from inside import on
+from lab import Meter, leader, measured
+
+ROOM_BYTES = 256 * 1024**2
+# One session sorts in memory until there is no more: some 3 GB would be enough for it.
+HOG = "SET work_mem = '4GB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 60000000) AS i ORDER BY -i) AS rows"
+
+
+def session_takes_all(run: Meter) -> None:
+    """Have one session of PostgreSQL take all memory of the primary's host: the kernel must end it and nothing else.
+
+    PostgreSQL then restarts its other sessions, which under the plan `fast` moves the leader, like every crash.
+    """
+    host = leader()
+    services, began = _services(host), time.time()
+    with _limited(host):
+        said = on(host, f'su postgres -c "psql -d postgres -c \\"{HOG}\\"" 2>&1', check=False, seconds=300)
+        assert "server closed the connection" in said, said
+        flows(run)
+    # The postmaster, which tells it, has outlived its session.
+    log = on(host, f"journalctl --unit=patroni --since=@{began:.0f} --output=cat")
+    assert "was terminated by signal 9" in log
+    assert _services(host) == services
+    measured("A session that takes all memory: the kernel ended it and no service of the host")
+
+
+@contextmanager
+def _limited(host: str) -> Iterator[None]:
+    """Leave a host's processes little more memory than they use."""
+    identity = subprocess.check_output(["podman", "inspect", "--format", "{{.Id}}", f"tf-{host}"], text=True).strip()
+    (folder,) = [*Path("/sys/fs/cgroup/memory").rglob(f"libpod-{identity}*")] or [
+        *Path("/sys/fs/cgroup").rglob(f"libpod-{identity}*")
+    ]
+    first = folder / "memory.limit_in_bytes"
+    limit, used = (first, "memory.usage_in_bytes") if first.exists() else (folder / "memory.max", "memory.current")
+    limit.write_text(str(int((folder / used).read_text()) + ROOM_BYTES))
+    try:
+        yield
+    finally:
+        limit.write_text("-1" if limit == first else "max")
+
+
+def _services(host: str) -> str:
+    """Return the main processes of the data host's services."""
+    units = "patroni etcd pgbouncer redis-server@state redis-server@cache redis-sentinel@state"
+    return on(host, f"systemctl show --property=MainPID --value {units}")
