@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 FOLDER = Path(__file__).parent
 PROGRAM = Path(sys.executable).with_name("schemathesis")
@@ -19,8 +20,10 @@ def findings(url: str, key: str, *options: str, seconds: int, examples: int, res
     argv = [str(PROGRAM), "--config-file", str(FOLDER / "schemathesis.toml"), "run", f"{url}/openapi.json"]
     argv += ["--checks", "all", "--max-examples", str(examples), "--header", f"Authorization: Bearer {key}", *options]
     environment = os.environ | {"PYTHONPATH": str(FOLDER), "CONTRACT_RESOLVE": resolve}
-    done = subprocess.run(
-        argv, cwd=FOLDER, env=environment, capture_output=True, text=True, timeout=seconds, check=False
-    )
+    # Hypothesis keeps what it found in the folder where it runs; what an earlier run found decides nothing.
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(
+            argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
     assert "Test cases:" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
     return "" if done.returncode == 0 else done.stdout.partition("= FAILURES =")[2][:8000] or done.stdout[-4000:]
