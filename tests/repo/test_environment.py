@@ -205,7 +205,7 @@ def test_down_removes_what_the_lab_alone_has(checkout: Path, tmp_path: Path) -> 
 
 
 def test_no_password_is_made_for_a_vault_that_has_one(checkout: Path, tmp_path: Path) -> None:
-    """It lies on another machine: the message says so. Whoever has another source of it gets no file either."""
+    """It is on another machine, and the message says so; nor where the environment names another source."""
     copy = checkout / "inventories/staging"
     shutil.copytree(checkout / "inventories/production", copy, dirs_exist_ok=True)
     (copy / "group_vars/all/vault.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n")
