@@ -132,13 +132,10 @@ def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(tmp_path: 
     path.parent.mkdir(exist_ok=True)
     write(
         path,
-        {"nginx_https_port": 8444, "nginx_upstream_port": 1, "nginx_rate_per_adress": 5, "app_api_keys": "hunter2"},
+        {"nginx_http_port": 8080, "nginx_upstream_port": 1, "nginx_rate_per_adress": 5, "app_api_keys": "hunter2"},
     )
     said = refusal(copy, "preflight")
-    assert (
-        f"nginx_https_port cannot be set: clients, keepalived and every verification expect 443. Take it out of {path}."
-        in said
-    )
+    assert f"nginx_http_port cannot be set: clients and ACME servers expect 80. Take it out of {path}." in said
     assert (
         f"nginx_upstream_port cannot be set: playbooks/group_vars/edge/wiring.yml sets it. Take it out of {path}."
         in said
