@@ -39,6 +39,10 @@ def test_the_kernel_ends_sessions_before_patroni_and_the_postmaster() -> None:
     """Only Patroni and the postmaster, which it starts, are protected."""
     unit = lines(render("postgresql", "patroni.service.j2", **POSTGRESQL))
     assert "OOMScoreAdjust=-900" in unit
+    assert [line for line in unit if line.startswith("ExecStart=")] == [
+        "ExecStart=",
+        "ExecStart=/usr/local/sbin/patroni-etcd /etc/patroni/config.yml",
+    ]
     assert "Environment=PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj PG_OOM_ADJUST_VALUE=0" in unit
 
 

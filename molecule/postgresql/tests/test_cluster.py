@@ -227,3 +227,25 @@ def test_the_kernel_ends_a_session_before_the_services() -> None:
             assert local(member(name), "SELECT pg_read_file('/proc/self/oom_score_adj')").strip() == "0"
         finally:
             on(name, f"echo {protected.strip()} > {postmaster}")
+
+
+def test_patroni_understands_what_etcd_refuses() -> None:
+    """In the form of Debian's etcd, and in the older one: an expired token, and a member without a leader."""
+    code = """
+from importlib.machinery import SourceFileLoader
+read = SourceFileLoader("patroni_etcd", "/usr/local/sbin/patroni-etcd").load_module().etcd3._raise_for_data
+for data in (
+    {"code": 3, "message": "etcdserver: user name is empty"},
+    {"code": 16, "message": "etcdserver: invalid auth token"},
+    {"error": {"code": 14, "message": "etcdserver: no leader", "details": []}},
+    {"error": "etcdserver: user name is empty", "code": 3},
+    {"error": {"grpc_code": 14, "http_code": 503, "message": "etcdserver: no leader"}},
+):
+    print(type(read(data)).__name__)
+"""
+    understood = member("pg1").check_output("python3 -W ignore -c %s", code).split()
+    assert understood == ["UserEmpty", "InvalidAuthToken", "Unavailable", "UserEmpty", "Unavailable"]
+    for name in ADDRESSES:
+        assert "/usr/local/sbin/patroni-etcd" in member(name).check_output(
+            "ps -o args= -p $(systemctl show patroni -P MainPID)"
+        )
