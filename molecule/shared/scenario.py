@@ -8,8 +8,8 @@ from pathlib import Path
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
-# Preflight looks at the inventory of a whole fleet.
-FLEET = ("-i", str(SCENARIO / "fleet"))
+# Preflight looks at the inventory of a whole fleet. A scenario's own has the inputs of roles, which an operator leaves to the wiring.
+FLEET = ("-i", str(SCENARIO / "fleet"), "-e", '{"preflight_values": []}')
 
 
 def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
