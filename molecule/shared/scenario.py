@@ -8,7 +8,7 @@ from pathlib import Path
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
-# Preflight looks at the inventory of a whole fleet. A scenario's own has the inputs of roles, which an operator leaves to the wiring.
+# Preflight looks at the inventory of a whole fleet; a scenario's own has inputs of roles that only the wiring may set.
 FLEET = ("-i", str(SCENARIO / "fleet"), "-e", '{"preflight_values": []}')
 
 

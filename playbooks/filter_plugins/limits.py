@@ -216,8 +216,11 @@ def mistakes(hostvars: Any, hosts: list[str], project: str, inventory: str) -> l
             near = difflib.get_close_matches(name, known, 1)
             hint = f"write {near[0]}" if near else "take it out"
             found.append(f"{name} is no variable of any role. In {path}, {hint}.")
+    wanted = {name for name, spec in known.items() if spec.get("required") and name not in fixed}
     for host in hosts:
         own = Variables(hostvars, host)
+        where = f"{inventory}/group_vars/all/fleet.yml"
+        found += [f"{name} is not set. Set it in {where}." for name in sorted(wanted - set(own))]
         found += _host(host, own, Path(inventory))
         for name in sorted(set(own) & known.keys() - fixed.keys()):
             found += _one(name, own, known[name], set_in.get(name))

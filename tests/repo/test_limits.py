@@ -145,6 +145,17 @@ def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(tmp_path: 
     assert "redis_key_prefix cannot be set" not in said
 
 
+def test_what_every_fleet_needs_is_missed(tmp_path: Path) -> None:
+    """Once, although every host lacks it."""
+    copy = inventory(tmp_path, "production")
+    for name in ("fleet_domain", "pki_ca_dir"):
+        _drop(copy / "group_vars/all/fleet.yml", name)
+    said = refusal(copy, "preflight")
+    for name in ("fleet_domain", "pki_ca_dir"):
+        # Ansible prints the message twice.
+        assert said.count(f"{name} is not set. Set it in {copy}/group_vars/all/fleet.yml.") == 2
+
+
 def test_a_value_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A key file that the operator has not written, with the file's name."""
     copy = inventory(tmp_path, "production")
