@@ -23,13 +23,9 @@ VIP, NAME = "10.203.0.200", "trade.example.com"
 CLONE = "/home/alex/tradefleet"
 INVENTORY = f"{CLONE}/inventories/production"
 # What a later command inherits from an earlier one: where the operator is, and what they exported.
-# release.yml needs no host.
-NO_INVENTORY = {"No inventory was parsed", "provided hosts list is empty"}
 LASTING = ("cd ", "export ")
-TRADER = """
-app_api_keys:
-  - {trader: demo, key: "{{ vault_demo_api_key }}"}
-"""
+TRADER = """app_api_keys:
+  - {trader: demo, key: "{{ vault_demo_api_key }}"}"""
 MOVE = f"""
 import re
 from pathlib import Path
@@ -88,7 +84,7 @@ class Session:
         output = controller("\n".join([*self.typed, command]))
         if command.startswith(LASTING):
             self.typed.append(command)
-        assert set(re.findall(r"\[WARNING\]: ([^,.]*)", output)) <= NO_INVENTORY, output[-6000:]
+        assert not re.search(r"\[WARNING\]: .*(parse inventory|Unable to parse)", output), output[-6000:]
         return output
 
 
