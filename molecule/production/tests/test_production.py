@@ -129,6 +129,20 @@ def test_controller(session: Session, tmp_path: Path) -> None:
     assert re.search(r"core 2\.21\.\d+", session.type("ansible --version"))
 
 
+def test_core(session: Session) -> None:
+    """What of the repository's own hangs on Ansible works with this Python and the newest core."""
+    session.type(
+        "pytest -q " + " ".join(f"tests/repo/test_{name}.py" for name in ("begin", "limits", "supply", "vault"))
+    )
+
+
+@pytest.mark.thorough
+def test_lint_and_units(session: Session) -> None:
+    """So does all of it."""
+    session.type("make lint")
+    session.type("pytest -q tests/repo tests/templates -m 'not thorough'")
+
+
 def test_inventory(session: Session) -> None:
     """The shipped one with this network's addresses in it, and a trader; every other value is the shipped one."""
     session.type(f"python3 -c {shlex.quote(MOVE)}")
@@ -167,17 +181,3 @@ def test_second_run(session: Session) -> None:
     assert {
         host: found for host, found in recap(again).items() if "changed=0 " not in found or "failed=0 " not in found
     } == {}
-
-
-def test_core(session: Session) -> None:
-    """What of the repository's own hangs on Ansible works with this Python and the newest core."""
-    session.type(
-        "pytest -q " + " ".join(f"tests/repo/test_{name}.py" for name in ("begin", "limits", "supply", "vault"))
-    )
-
-
-@pytest.mark.thorough
-def test_lint_and_units(session: Session) -> None:
-    """So does all of it."""
-    session.type("make lint")
-    session.type("pytest -q tests/repo tests/templates -m 'not thorough'")
