@@ -16,7 +16,7 @@ from testinfra.host import Host
 
 NAME = "scenario.test"
 UPSTREAMS = ("up1", "up2", "up3")
-METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY"
 
 
 @pytest.fixture
