@@ -17,7 +17,7 @@ blueprint = Blueprint("openapi", __name__)
 
 Document = dict[str, Any]
 # What the edge answers in place of the application, to any request; a 503 of either has the same form.
-EDGE_PROBLEMS = (400, 403, 413, 421, 429, 502, 503, 504)
+EDGE_PROBLEMS = (400, 403, 413, 414, 421, 429, 502, 503, 504)
 
 
 @blueprint.get("/openapi.json")

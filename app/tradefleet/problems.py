@@ -29,7 +29,7 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    instance: str = Field(description="The path of the request.")
+    instance: str = Field(default="", description="The path of the request; absent where the edge could not read one.")
     request_id: str
     errors: list[FieldError] | None = None
 
