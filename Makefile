@@ -198,9 +198,10 @@ test-fleet: secrets ## the whole fleet under load
 drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
 	@DRILL=$(or $(DRILL),all) pytest tests/fleet/drills
 
-# The longest first (they come last in the alphabet, but for these), or the last one runs alone.
+# The longest first (they come last in the alphabet, but for these), or the last one runs alone. Not the production scenario: with the
+# stock strategy 14 hosts take longer than all of a lane has (docs/testing.md).
 SHORT := acme operations pki base
-ROLES := $(filter-out fleet $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml))) $(SHORT)
+ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml))) $(SHORT)
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv
