@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+import stat
 import zoneinfo
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "systemd_size": (r"\d+[KMGT]?", "a size as systemd reads it, such as 512M or 4G"),
 }
 OWN = "playbooks/vars/limits.yml"
+# Folders of an inventory that Ansible is told not to read (ansible.cfg).
+OTHERS = ("files", "pki")
 Spec = dict[str, Any]
 
 
@@ -161,14 +164,23 @@ def wired(project: Path) -> dict[str, str]:
 
 
 def files(inventory: Path) -> dict[str, Path]:
-    """Return the variables that an inventory sets, and the first file of it that does."""
+    """Return the variables that an inventory sets, and the first file that does; a dynamic inventory is not run."""
     found: dict[str, Path] = {}
-    for path in sorted(inventory.rglob("*.yml")):
-        content = load(path)
-        of_file = path.relative_to(inventory).parts[0] in ("group_vars", "host_vars")
-        for name in content if of_file else names(content):
-            found.setdefault(name, path)
+    for path in sorted(inventory.rglob("*")):
+        parts = path.relative_to(inventory).parts
+        if path.is_file() and not path.name.startswith(".") and parts[0] not in OTHERS:
+            for name in _set_in(path, of_group=parts[0] in ("group_vars", "host_vars")):
+                found.setdefault(name, path)
     return found
+
+
+def _set_in(path: Path, of_group: bool) -> Iterator[str]:
+    """Yield the variables that a file sets: of one group or host, or an inventory in YAML, JSON or INI."""
+    if path.suffix in (".yml", ".yaml", ".json") or (of_group and not path.suffix):
+        yield from load(path) if of_group else names(load(path))
+    elif not of_group and path.suffix in ("", ".ini") and not path.stat().st_mode & stat.S_IXUSR:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(("#", ";"))]
+        yield from re.findall(r"(?:^|\s)(\w+)\s*=", "\n".join(lines), re.MULTILINE)
 
 
 def names(tree: Any) -> Iterator[str]:
@@ -207,15 +219,14 @@ class Variables(Mapping[str, Any]):
 def mistakes(hostvars: Any, hosts: list[str], project: str, inventory: str) -> list[str]:
     """Return each mistake in the values of an inventory, in a sentence that names variable, file and remedy."""
     known, fixed, set_in = specs(Path(project)), wired(Path(project)), files(Path(inventory))
-    roles = tuple(f"{path.name}_" for path in Path(project).glob("roles/*"))
-    found: list[str] = []
-    for name, path in set_in.items():
-        if name in fixed:
-            found.append(f"{name} cannot be set: {fixed[name]}. Take it out of {path}.")
-        elif name.startswith(roles) and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"write {near[0]}" if near else "take it out"
-            found.append(f"{name} is no variable of any role. In {path}, {hint}.")
+    found = [
+        f"{name} cannot be set: {fixed[name]}. Take it out of {path}." for name, path in set_in.items() if name in fixed
+    ]
+    anywhere = set(set_in).union(*(hostvars.raw_get(host) for host in hosts))
+    for name in sorted(_of_roles(anywhere, Path(project)) - known.keys() - fixed.keys()):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"write {near[0]}" if near else "delete it"
+        found.append(f"{name} is no variable of any role: {hint} {_place(set_in.get(name))}.")
     wanted = {name for name, spec in known.items() if spec.get("required") and name not in fixed}
     for host in hosts:
         own = Variables(hostvars, host)
@@ -225,6 +236,12 @@ def mistakes(hostvars: Any, hosts: list[str], project: str, inventory: str) -> l
         for name in sorted(set(own) & known.keys() - fixed.keys()):
             found += _one(name, own, known[name], set_in.get(name))
     return list(dict.fromkeys(found))
+
+
+def _of_roles(found: Iterable[str], project: Path) -> set[str]:
+    """Return the variables that are named like those of a role."""
+    roles = tuple(f"{path.name}_" for path in project.glob("roles/*"))
+    return {name for name in found if name.startswith(roles)}
 
 
 def _host(host: str, own: Mapping[str, Any], inventory: Path) -> list[str]:
@@ -244,8 +261,12 @@ def _host(host: str, own: Mapping[str, Any], inventory: Path) -> list[str]:
     return found
 
 
+def _place(path: Path | None) -> str:
+    return f"in {path}" if path else "where it is set, on the command line (-e) or by a dynamic inventory"
+
+
 def _one(name: str, own: Mapping[str, Any], spec: Spec, path: Path | None) -> list[str]:
-    where = f"Correct it in {path}." if path else "Correct it on the command line (-e)."
+    where = f"Correct it {_place(path)}."
     try:
         value = own[name]
         should = wrong(name, value, spec)

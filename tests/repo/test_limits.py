@@ -140,9 +140,41 @@ def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(tmp_path: 
         f"nginx_upstream_port cannot be set: playbooks/group_vars/edge/wiring.yml sets it. Take it out of {path}."
         in said
     )
-    assert f"nginx_rate_per_adress is no variable of any role. In {path}, write nginx_rate_per_address." in said
+    assert f"nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address in {path}." in said
     assert "hunter2" not in said
     assert "redis_key_prefix cannot be set" not in said
+
+
+# What Ansible reads variables from: a file of the inventory, and what it holds.
+PLACES = {
+    "YAML with the longer extension": ("group_vars/edge.yaml", "NAME: 5\n"),
+    "a file without an extension": ("group_vars/edge/limits", "NAME: 5\n"),
+    "JSON": ("host_vars/lb-1.json", '{"NAME": 5}'),
+    "a group of an INI inventory": ("more.ini", "[edge]\nlb-1\n[edge:vars]\nNAME=5\n"),
+    "a host of an INI inventory": ("more", "[edge]\nlb-1 NAME=5\n"),
+    "a second YAML inventory": ("more.yaml", "edge: {hosts: {lb-1: {NAME: 5}}}\n"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_misspelled_is_refused_wherever_it_stands(tmp_path: Path, place: str) -> None:
+    """With the file, whatever its format; and what no fleet can set as well."""
+    copy = inventory(tmp_path, "production")
+    name, content = PLACES[place]
+    path = copy / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(content.replace("NAME", "nginx_rate_per_adress"))
+    said = refusal(copy, "preflight")
+    assert f"nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address in {path}." in said
+    path.write_text(content.replace("NAME", "nginx_http_port"))
+    said = refusal(copy, "preflight")
+    assert f"nginx_http_port cannot be set: clients and ACME servers expect 80. Take it out of {path}." in said
+
+
+def test_what_is_misspelled_on_the_command_line_is_refused(tmp_path: Path) -> None:
+    """It says where to look, since no file has it."""
+    said = refusal(inventory(tmp_path, "production"), "preflight", nginx_rate_per_adress="5")
+    assert "nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address where it is set, on" in said
 
 
 def test_what_every_fleet_needs_is_missed(tmp_path: Path) -> None:
