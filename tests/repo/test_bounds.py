@@ -1,8 +1,11 @@
 """The drills judge the fleet: what they would overlook would be claimed in docs/reliability.md."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+import reliability
 from catalog import DRILLS, TELLING, Drill, chosen
 from running import Result, judged
 from writers import Write, two_at_once
@@ -81,3 +84,27 @@ def test_drills_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("DRILL", "nonsense")
     with pytest.raises(KeyError, match="nonsense is none of: all, postgres-killed"):
         chosen()
+
+
+def test_the_page_tells_of_the_results_that_are_kept() -> None:
+    """docs/reliability.md is what the drills have written, line by line."""
+    kept = json.loads(reliability.KEPT.read_text())
+    assert kept.keys() <= {drill.name for drill in DRILLS}
+    written = reliability.page(kept).splitlines()
+    # The first lines name the processors of the machine that wrote it.
+    assert written[5:] == reliability.PAGE.read_text().splitlines()[5:]
+
+
+def test_a_result_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other drills' stay; a drill that does not come to its end has none."""
+    monkeypatch.setattr(reliability, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(reliability, "KEPT", tmp_path / "kept.json")
+    reliability.KEPT.write_text("{}")
+    drills = {drill.name: drill for drill in DRILLS}
+    for name in ("redis-off", "primary-off", "primary-off"):
+        reliability.keep(drills[name], asdict(GOOD))
+    assert json.loads(reliability.KEPT.read_text()).keys() == {"primary-off", "redis-off"}
+    assert "(`redis-off`) | 1 (9)" in reliability.PAGE.read_text()
+    reliability.keep(drills["primary-off"], None)
+    assert json.loads(reliability.KEPT.read_text()).keys() == {"redis-off"}
+    assert "- `primary-off`\n" in reliability.PAGE.read_text()

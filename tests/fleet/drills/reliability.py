@@ -1,15 +1,15 @@
-"""Writes docs/reliability.md from the results that the last run of each drill left in .lab/drills."""
+"""Keeps the result of each drill's last run in docs/reliability.json, and writes docs/reliability.md from it."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from catalog import DRILLS, Drill
 from lab import PROJECT
-from running import RESULTS
 
 PAGE = PROJECT / "docs/reliability.md"
+KEPT = PAGE.with_suffix(".json")
 HEAD = """# What clients notice when something dies
 
 Written by `make drill`: each fault is brought about in the lab (ten hosts on one machine of {cores} cores) while the
@@ -41,28 +41,52 @@ COLUMNS = (
     "duplicated",
     "healthy after",
 )
+# What the page shows of a result.
+FIGURES = (
+    "write_gap",
+    "read_gap",
+    "requests",
+    "failed_writes",
+    "failed_reads",
+    "replica_reads",
+    "acknowledged",
+    "repeated",
+    "lost",
+    "duplicated",
+    "healthy_after",
+    "notes",
+    "broken",
+)
 
 
-def write() -> None:
-    """Write the page: a row for each drill that has a result, and which drills have none or broke a bound."""
-    results = [(drill, result) for drill in DRILLS if (result := _result(drill))]
+def keep(drill: Drill, result: Mapping[str, Any] | None) -> None:
+    """Keep the result of a drill in place of the one before, or none while it runs, and write the page again.
+
+    The page has a row for each drill that has a result, and says which drills have none or broke a bound.
+    """
+    kept: dict[str, Any] = json.loads(KEPT.read_text())
+    kept.pop(drill.name, None)
+    if result:
+        kept[drill.name] = {name: figure for name, figure in result.items() if name in FIGURES}
+    lines = (f"{json.dumps(name)}: {json.dumps(kept[name], ensure_ascii=False)}" for name in sorted(kept))
+    KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    PAGE.write_text(page(kept))
+
+
+def page(kept: Mapping[str, Any]) -> str:
+    """Return the page for these results, by the names of their drills."""
+    results = [(drill, kept[drill.name]) for drill in DRILLS if drill.name in kept]
     rows = [_row(drill, result) for drill, result in results]
     broken = [f"`{drill.name}`: {bound}" for drill, result in results for bound in result["broken"]]
-    missing = [f"`{drill.name}`" for drill in DRILLS if not _result(drill)]
-    notes = [f"`{drill.name}`: {note}" for drill, result in results for note in result.get("notes", [])]
-    PAGE.write_text(
+    missing = [f"`{drill.name}`" for drill in DRILLS if drill.name not in kept]
+    notes = [f"`{drill.name}`: {note}" for drill, result in results for note in result["notes"]]
+    return (
         HEAD.format(cores=os.cpu_count())
         + "".join([_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows])
         + _list("Figures that only one drill has", notes)
         + _list("Bounds that did not hold", broken)
         + _list("Drills without a result", missing)
     )
-
-
-def _result(drill: Drill) -> dict[str, Any]:
-    file = RESULTS / f"{drill.name}.json"
-    content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return content
 
 
 def _list(title: str, lines: list[str]) -> str:
@@ -77,14 +101,18 @@ def _row(drill: Drill, result: dict[str, Any]) -> str:
         result["requests"],
         result["failed_writes"],
         result["failed_reads"],
-        result.get("replica_reads", "-"),
+        _or_dash(result["replica_reads"]),
         result["acknowledged"],
-        result.get("repeated", "-"),
+        _or_dash(result["repeated"]),
         result["lost"],
         result["duplicated"],
         f"{result['healthy_after']} s",
     ]
     return _line(cells)
+
+
+def _or_dash(figure: int | None) -> object:
+    return "-" if figure is None else figure
 
 
 def _line(cells: Iterable[object]) -> str:

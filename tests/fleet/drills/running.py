@@ -1,15 +1,12 @@
 """Runs one drill: traffic, a fault, and the fleet healthy again by itself."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from catalog import Drill
 from health import HEALTH
-from lab import LAB, figures, meter, wait
+from lab import figures, meter, wait
 from writers import two_at_once, writers
-
-RESULTS = LAB / "drills"
 
 
 @dataclass(frozen=True)
@@ -41,9 +38,7 @@ class Result:
 
 
 def run(drill: Drill, folder: Path) -> Result:
-    """Run a drill on a healthy fleet, keep its result in .lab/drills and return it."""
-    # A drill that fails on its way has no result, not the one before.
-    (RESULTS / f"{drill.name}.json").unlink(missing_ok=True)
+    """Run a drill on a healthy fleet and return its result."""
     for what, healthy in HEALTH:
         wait(healthy, 120, f"before the drill: {what}")
     noted = len(figures())
@@ -74,8 +69,6 @@ def run(drill: Drill, folder: Path) -> Result:
     )
     result.broken.extend(judged(drill, result))
     result.broken.extend(filter(None, [two_at_once(written)]))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{drill.name}.json").write_text(json.dumps(asdict(result), indent=2) + "\n")
     return result
 
 
