@@ -53,7 +53,7 @@ help: ## list the targets
 
 .PHONY: system
 system: ## install the system packages that the lab and the tests need (root)
-	@.config/system-packages
+	@scripts/system-packages
 
 # Debian's own Python, whatever else is in PATH: it is built with profile-guided optimization, and Ansible's time is Python's.
 .venv/.ready: .config/controller.txt requirements.yml
@@ -87,12 +87,12 @@ hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
 
 .PHONY: up
 up: ## everything, from a fresh machine to live traffic
-	@RELEASE=$(RELEASE) .config/up
+	@RELEASE=$(RELEASE) scripts/up
 
 .PHONY: down
 down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/no-fleet $(PROJECT_VERSION)
 	$(if $(PURGE),rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml)
 
 ## --- operating ---
@@ -185,14 +185,14 @@ test-app: venv ## the application, the repository and the templates
 
 .PHONY: test-role
 test-role: venv ## one role in its containers (ROLE=redis)
-	@.config/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
+	@scripts/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
 
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
-	@.config/scenario fleet
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/scenario fleet
+	@scripts/no-fleet $(PROJECT_VERSION)
 
 .PHONY: drill
 drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
@@ -205,7 +205,7 @@ ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.y
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv
-	@.config/scenario $*
+	@scripts/scenario $*
 
 .PHONY: test
 test: export PYTEST_ADDOPTS := -m 'not thorough'
@@ -217,7 +217,7 @@ test: system ## everything but what is marked as thorough: test-app, test-role a
 
 .PHONY: bench
 bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md
-	@.config/bench
+	@scripts/bench
 
 .PHONY: pins
 pins: venv ## pin what the controller and the application need, with hashes
