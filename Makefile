@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # What a target is told stands on make's command line. What a login shell or another project has left in the environment under such a
 # name does not count, nor do Ansible's settings, but for passwords, keys and colors.
 FOREIGN := ENV VERSION STRATEGY LAST DURATION PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
-	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE \
+	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH \
 	$(filter-out ANSIBLE_VAULT_% %_PASSWORD_FILE ANSIBLE_PRIVATE_KEY_FILE ANSIBLE_FORCE_COLOR ANSIBLE_NOCOLOR,\
 		$(filter ANSIBLE_% MOLECULE_%,$(.VARIABLES)))
 $(foreach name,$(FOREIGN),$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
@@ -170,18 +170,18 @@ LAB_SQL = ssh -i .lab/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=.lab/k
 	sudo -u postgres psql -AtX -d tradefleet
 .PHONY: meter
 meter: ## measure the lab with a request loop (DURATION=60)
-	@TRADEFLEET_API_KEY=$$($(API_KEY)) python tests/fleet/meter.py --duration $(DURATION) \
+	@TRADEFLEET_API_KEY=$$($(API_KEY)) python -m tools.meter --duration $(DURATION) \
 		--target 10.203.0.11:443 --target 10.203.0.12:443 $(foreach host,41 42 43,--database-command "$(call LAB_SQL,$(host))")
 
 ## --- checks ---
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy
-	@ruff check . && ruff format --check . && mypy app tests molecule && yamllint --strict . && ansible-lint --strict --offline
+	@ruff check . && ruff format --check . && mypy app tests molecule tools && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
-test-app: venv ## the application, the repository and the templates
-	@pytest tests/app tests/repo tests/templates
+test-app: venv ## the application, the programs and plugins, the repository and the templates
+	@pytest tests/app tests/unit tests/repo tests/templates
 
 .PHONY: test-role
 test-role: venv ## one role in its containers (ROLE=redis)

@@ -295,7 +295,7 @@ def meter(
     """Keep traffic on the lab during the block; afterwards each acknowledged order has been looked for."""
     folder.mkdir(parents=True, exist_ok=True)
     run = Meter(folder)
-    argv = [sys.executable, str(PROJECT / "tests/fleet/meter.py"), "--ca", str(LAB / "ca.crt"), "--rate", str(rate)]
+    argv = [sys.executable, "-m", "tools.meter", "--ca", str(LAB / "ca.crt"), "--rate", str(rate)]
     argv += [
         "--duration",
         str(seconds),
