@@ -1,5 +1,5 @@
-# TradeFleet. Each target is one ansible-playbook, molecule or pytest call: README.md shows them plainly, because on real
-# VMs there is no make and no lab.
+# TradeFleet. Each target is one call of ansible-playbook, molecule, pytest or a program: README.md shows them plainly, because on
+# real VMs there is no make and no lab.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -107,11 +107,11 @@ status: ## one table of what runs where
 	@cat .lab/status.txt
 
 $(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -type f -not -name '*.pyc') | .venv/.ready
-	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@python tools/build_release.py --version '$(VERSION)'
 
 .PHONY: release
 release: venv ## build dist/tradefleet-VERSION.tar.gz
-	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@python tools/build_release.py --version '$(VERSION)'
 
 .PHONY: deploy
 deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there

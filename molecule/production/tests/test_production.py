@@ -131,9 +131,8 @@ def test_controller(session: Session, tmp_path: Path) -> None:
 
 def test_core(session: Session) -> None:
     """What of the repository's own hangs on Ansible works with this Python and the newest core."""
-    session.type(
-        "pytest -q tests/unit/test_begin.py tests/unit/test_vault.py tests/repo/test_limits.py tests/repo/test_supply.py"
-    )
+    names = ("unit/test_begin", "unit/test_vault", "repo/test_limits", "repo/test_supply")
+    session.type("pytest -q " + " ".join(f"tests/{name}.py" for name in names))
 
 
 @pytest.mark.thorough
