@@ -30,6 +30,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 # The Python of Debian 13, and the systems whose wheels it can use.
 PYTHON = "3.13"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
+# The application's own program names and compresses its static files: its pages name them by the same rule.
+ASSETS = "app/tradefleet/assets.py"
 # The time of every file in the archives. Any fixed one does; this is 1980-01-01, the earliest that a wheel can state.
 EPOCH = "315532800"
 # What a login shell may bring along that would decide what is built.
@@ -94,8 +96,7 @@ def build(source: Path, version: str, tarball: Path) -> None:
         release, copy = work / "release", work / "source"
         shutil.copytree(_wheels(source / "app/requirements.txt", work), release / "wheels")
         _copy_sources(source, copy)
-        # By the release's own program: its pages name the files by the same rule.
-        _run(sys.executable, "-I", str(copy / "app/tradefleet/assets.py"), str(release / "static"))
+        _run(sys.executable, "-I", str(copy / ASSETS), str(release / "static"))
         options = ("--no-deps", "--no-index", "--no-build-isolation", "--check-build-dependencies")
         _pip("wheel", *options, "--wheel-dir", str(work / "own"), str(copy))
         [own] = (work / "own").iterdir()

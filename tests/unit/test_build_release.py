@@ -171,7 +171,7 @@ def test_version_that_exists_is_never_given_other_contents(checkout: Checkout) -
     archive = checkout.archive("1.2.3")
     archive.parent.mkdir()
     archive.write_bytes(b"another release")
-    with (checkout.folder / "app/tradefleet/settings.py").open("a") as file:
+    with (checkout.folder / "app/tradefleet/__init__.py").open("a") as file:
         file.write("# changed\n")
     done = checkout.run("--version", "1.2.3")
     assert done.returncode == 1
