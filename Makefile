@@ -1,5 +1,5 @@
-# TradeFleet. Each target is one ansible-playbook, molecule or pytest call: README.md shows them plainly, because on real
-# VMs there is no make and no lab.
+# TradeFleet. Each target is one call of ansible-playbook, molecule, pytest or a program: README.md shows them plainly, because on
+# real VMs there is no make and no lab.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # What a target is told stands on make's command line. What a login shell or another project has left in the environment under such a
 # name does not count, nor do Ansible's settings, but for passwords, keys and colors.
 FOREIGN := ENV VERSION STRATEGY LAST DURATION PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
-	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE \
+	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH \
 	$(filter-out ANSIBLE_VAULT_% %_PASSWORD_FILE ANSIBLE_PRIVATE_KEY_FILE ANSIBLE_FORCE_COLOR ANSIBLE_NOCOLOR,\
 		$(filter ANSIBLE_% MOLECULE_%,$(.VARIABLES)))
 $(foreach name,$(FOREIGN),$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
@@ -53,7 +53,7 @@ help: ## list the targets
 
 .PHONY: system
 system: ## install the system packages that the lab and the tests need (root)
-	@.config/system-packages
+	@scripts/system-packages
 
 # Debian's own Python, whatever else is in PATH: it is built with profile-guided optimization, and Ansible's time is Python's.
 .venv/.ready: .config/controller.txt requirements.yml
@@ -87,12 +87,12 @@ hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
 
 .PHONY: up
 up: ## everything, from a fresh machine to live traffic
-	@RELEASE=$(RELEASE) .config/up
+	@RELEASE=$(RELEASE) scripts/up
 
 .PHONY: down
 down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/no-fleet $(PROJECT_VERSION)
 	$(if $(PURGE),rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml)
 
 ## --- operating ---
@@ -107,11 +107,11 @@ status: ## one table of what runs where
 	@cat .lab/status.txt
 
 $(RELEASE): pyproject.toml app/requirements.txt $(shell find app/tradefleet -type f -not -name '*.pyc') | .venv/.ready
-	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@python tools/build_release.py --version '$(VERSION)'
 
 .PHONY: release
 release: venv ## build dist/tradefleet-VERSION.tar.gz
-	@ansible-playbook playbooks/release.yml -e release_version=$(VERSION)
+	@python tools/build_release.py --version '$(VERSION)'
 
 .PHONY: deploy
 deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
@@ -170,29 +170,29 @@ LAB_SQL = ssh -i .lab/ssh_key -o IdentitiesOnly=yes -o UserKnownHostsFile=.lab/k
 	sudo -u postgres psql -AtX -d tradefleet
 .PHONY: meter
 meter: ## measure the lab with a request loop (DURATION=60)
-	@TRADEFLEET_API_KEY=$$($(API_KEY)) python tests/fleet/meter.py --duration $(DURATION) \
+	@TRADEFLEET_API_KEY=$$($(API_KEY)) python -m tools.meter --duration $(DURATION) \
 		--target 10.203.0.11:443 --target 10.203.0.12:443 $(foreach host,41 42 43,--database-command "$(call LAB_SQL,$(host))")
 
 ## --- checks ---
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy
-	@ruff check . && ruff format --check . && mypy app tests molecule && yamllint --strict . && ansible-lint --strict --offline
+	@ruff check . && ruff format --check . && mypy app tests molecule tools && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
-test-app: venv ## the application, the repository and the templates
-	@pytest tests/app tests/repo tests/templates
+test-app: venv ## the application, the programs and plugins, the repository and the templates
+	@pytest tests/app tests/unit tests/repo tests/templates
 
 .PHONY: test-role
 test-role: venv ## one role in its containers (ROLE=redis)
-	@.config/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
+	@scripts/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
 
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
-	@.config/scenario fleet
-	@.config/no-fleet $(PROJECT_VERSION)
+	@scripts/scenario fleet
+	@scripts/no-fleet $(PROJECT_VERSION)
 
 .PHONY: drill
 drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
@@ -205,7 +205,7 @@ ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.y
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv
-	@.config/scenario $*
+	@scripts/scenario $*
 
 .PHONY: test
 test: export PYTEST_ADDOPTS := -m 'not thorough'
@@ -217,7 +217,7 @@ test: system ## everything but what is marked as thorough: test-app, test-role a
 
 .PHONY: bench
 bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md
-	@.config/bench
+	@scripts/bench
 
 .PHONY: pins
 pins: venv ## pin what the controller and the application need, with hashes

@@ -3,20 +3,14 @@
 import json
 import os
 import subprocess
-import threading
 import time
-import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import pytest
 import yaml
 from inside import into
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis import RedisError
 from scenario import PROJECT, SCENARIO
 
 
@@ -153,101 +147,6 @@ def spread(key: str, value: str) -> None:
     leads = primary(ADDRESSES[0])
     as_app(leads, leads, "SET", key, value)
     wait(5, lambda: all(as_app(address, address, "GET", key) == value for address in ADDRESSES))
-
-
-@contextmanager
-def client(service: str = "state") -> Iterator[Redis]:
-    """Give what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
-
-    def options(password: str) -> dict[str, Any]:
-        tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        # Twice as long as the application waits.
-        waits = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        return {"username": "app", "password": password, "protocol": 2, **tls, **waits}
-
-    # redis annotates this only in part
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        [(address, 26379) for address in ADDRESSES],
-        sentinel_kwargs=options("molecule-sentinel-app"),
-        **options(PASSWORDS[service]),
-    )
-    with ExitStack() as closed:
-        for each in sentinel.sentinels:
-            closed.enter_context(each)
-        # and this
-        yield closed.enter_context(cast("Redis", sentinel.master_for(service)))  # type: ignore[no-untyped-call]
-
-
-class Writer:
-    """Writes one key after the other, and remembers which were acknowledged and how long none was."""
-
-    def __init__(self, service: str) -> None:
-        """Remember what to write to."""
-        self.acknowledged: list[int] = []
-        self.gap = 0.0
-        self._service = service
-        # Of its own: the keys of another writer would stand in for lost ones.
-        self._prefix = f"tradefleet:writer:{uuid.uuid4().hex}:"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        with client(self._service) as server:
-            self._write(server)
-
-    def _write(self, server: Redis) -> None:
-        number, last = 0, time.monotonic()
-        # Unpaced, it would take a CPU from what is tested, and fill Redis with what each sync then copies.
-        while not self._stop.wait(0.005):
-            number += 1
-            try:
-                server.set(f"{self._prefix}{number}", number, ex=3600)
-            except (RedisError, OSError):
-                time.sleep(0.02)
-            else:
-                now = time.monotonic()
-                self.gap, last = max(self.gap, now - last), now
-                self.acknowledged.append(number)
-
-    def start(self) -> None:
-        """Begin, and wait until writes flow."""
-        self._thread.start()
-        wait(10, lambda: len(self.acknowledged) > 50)
-
-    def stop(self) -> None:
-        """Wait until writes flow again, and end."""
-        before = len(self.acknowledged)
-        try:
-            wait(15, lambda: len(self.acknowledged) > before + 50)
-        finally:
-            self._stop.set()
-            self._thread.join()
-
-    def lost(self) -> list[int]:
-        """Return the acknowledged writes that the primary of now does not have."""
-        found: list[bytes | None] = []
-
-        def read() -> bool:
-            with client(self._service) as server:
-                pipeline = server.pipeline(transaction=False)
-                for number in self.acknowledged:
-                    pipeline.get(f"{self._prefix}{number}")
-                found[:] = pipeline.execute()
-            return True
-
-        wait(10, read)
-        return [number for number, value in zip(self.acknowledged, found, strict=True) if value is None]
-
-
-@contextmanager
-def writing(service: str = "state") -> Iterator[Writer]:
-    """Write throughout the block; afterwards `lost` says what is gone."""
-    writer = Writer(service)
-    writer.start()
-    try:
-        yield writer
-    finally:
-        writer.stop()
 
 
 def wait(seconds: float, what: Callable[[], bool]) -> float:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,12 +28,7 @@ def build(source: Path, version: str, change: Change | None = None, umask: int =
         subprocess.run(["git", "-C", str(source), *command], check=True, capture_output=True, env=GIT)
     tarball = PROJECT / f"dist/tradefleet-{version}.tar.gz"
     tarball.unlink(missing_ok=True)
-    command = [
-        "ansible-playbook",
-        "playbooks/release.yml",
-        f"-erelease_source={source}",
-        f"-erelease_version={version}",
-    ]
+    command = [sys.executable, "tools/build_release.py", f"--source={source}", f"--version={version}"]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True, umask=umask)
     return tarball
 

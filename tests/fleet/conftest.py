@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from building import Change, build
-from lab import Api
+from clients import Api
 
 
 @pytest.fixture(scope="session")

@@ -8,28 +8,18 @@ It changes nginx on lb1 alone, and leaves it as site.yml wants it.
 """
 
 import json
-import os
-import re
-import ssl
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from functools import cache
-from http.client import HTTPSConnection
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
+from clients import api_key
+from edge_load import APPS, EDGE, REQUESTS, both, held, load, memory, price, reload_seconds, settle
 from inside import on
-from lab import ADDRESSES, api_key, play, wait
+from lab import play
 
 COMMAND = "`tests/fleet/edge_price.py`"
-EDGE = f"{ADDRESSES['lb1']}:443"
-APPS = tuple(f"{ADDRESSES[host]}:8443" for host in ("blue1", "blue2"))
 ROUNDS = 5
-# Through nginx, and to both hosts together.
-REQUESTS = 6000
 # Families of the Core Rule Set's rules, by the numbers in the names of their files: all that the edge loads.
 FAMILIES = {
     "methods": (911,),
@@ -56,60 +46,6 @@ def converge(**settings: str) -> None:
     """Have nginx on lb1 with these settings."""
     play("site", "--limit", "lb1", "--tags", "nginx", *(f"-e{name}={value}" for name, value in settings.items()))
     settle()
-
-
-def settle() -> None:
-    """Wait until the workers from before a reload are gone: they count as nginx, in memory and in time."""
-    wait(
-        lambda: not on("lb1", "pgrep -f '^nginx: worker process is shutting down'", check=False),
-        90,
-        "former workers end",
-    )
-
-
-def load(where: str, path: str, requests: int, clients: int, *options: str) -> tuple[float, float]:
-    """Send so many requests, one after the other for each client, over HTTP/1.1.
-
-    Returns:
-        Requests a second, and the median of the milliseconds that one took.
-
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        argv = ["h2load", "--h1", f"--requests={requests}", f"--clients={clients}", f"--log-file={log}"]
-        argv += [f"--connect-to={where}", *options, f"https://tradefleet.test{path}"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=300)
-        assert f"{requests} 2xx" in done.stdout, done.stdout
-        rate = re.search(r"([\d.]+) req/s", done.stdout)
-        assert rate
-        took = [int(line.split()[2]) for line in log.read_text().splitlines()]
-        return float(rate[1]), quantiles(took, n=2)[0] / 1000
-
-
-def nginx_milliseconds() -> int:
-    """Return the milliseconds that both cores have worked so far for the processes of nginx on lb1."""
-    ticks = "cat $(printf '/proc/%s/stat ' $(pidof nginx)) | awk '{ n += $14 + $15 } END { print n }'"
-    return int(on("lb1", ticks)) * 1000 // os.sysconf("SC_CLK_TCK")
-
-
-def price(path: str, *options: str, requests: int = 2000) -> float:
-    """Return the milliseconds of a core that nginx on lb1 needs for a request: the least of three times."""
-    found = []
-    for _ in range(3):
-        before = nginx_milliseconds()
-        load(EDGE, path, requests, 4, *options)
-        found.append((nginx_milliseconds() - before) / requests)
-    return min(found)
-
-
-def both(path: str, *options: str) -> float:
-    """Return the requests a second of both hosts, each called directly by half of the clients at the same time.
-
-    All requests by the time of the later one, as through nginx: the earlier one leaves it the cores when it ends, and
-    the sum of both rates would be more than was ever answered.
-    """
-    with ThreadPoolExecutor(len(APPS)) as pool:
-        return len(APPS) * min(pool.map(lambda app: load(app, path, REQUESTS // len(APPS), 8, *options)[0], APPS))
 
 
 def against_gunicorn(path: str, *options: str) -> None:
@@ -150,12 +86,6 @@ def prices() -> tuple[float, float]:
     return price("/v1/instruments"), price("/v1/orders", *order(), requests=500)
 
 
-def memory() -> float:
-    """Return the MiB that the processes of nginx on lb1 have, what they share counted once."""
-    sizes = "cat $(printf '/proc/%s/smaps_rollup ' $(pidof nginx))"
-    return float(on("lb1", f"{sizes} | awk '/^Pss:/ {{ n += $2 }} END {{ print n / 1024 }}'"))
-
-
 def firewall(mode: str) -> tuple[float, float]:
     """Print what the WAF costs in this mode; return the price of a read and of an order."""
     rate = median(load(EDGE, "/v1/instruments", 5000, 16)[0] for _ in range(ROUNDS))
@@ -169,36 +99,6 @@ def firewall(mode: str) -> tuple[float, float]:
     )
     row(f"WAF {mode}: memory of nginx, MiB", "", f"{memory():.0f}")
     return found
-
-
-def reload_seconds() -> float:
-    """Return how long a reload takes until there is a new worker."""
-    newest = "pgrep --newest --full '^nginx: worker process'"
-    return (
-        float(
-            on(
-                "lb1",
-                f"before=$({newest}); start=$(date +%s%N); systemctl reload nginx; "
-                f"while [ $({newest}) = $before ]; do sleep 0.01; done; echo $((($(date +%s%N) - start) / 1000000))",
-            )
-        )
-        / 1000
-    )
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """Have requests in flight that keep the workers which have them: their bodies never come."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with ExitStack() as opened:
-        for _ in range(32):
-            client = HTTPSConnection(EDGE, timeout=5, context=context)
-            opened.callback(client.close)
-            client.putrequest("POST", "/v1/orders")
-            client.putheader("Content-Length", "10")
-            client.endheaders()
-        yield
 
 
 def reload_memory() -> None:

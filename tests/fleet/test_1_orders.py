@@ -4,7 +4,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from lab import DATA, Api, leader, sql, wait
+from clients import Api
+from lab import DATA, leader, sql, wait
 
 
 def count(key: str) -> str:

@@ -5,22 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clients import Api, meter
 from inside import on
-from lab import (
-    QUIET,
-    Api,
-    leader,
-    measured,
-    meter,
-    nginx_processes,
-    play,
-    play_until,
-    said,
-    sql,
-    traffic,
-    wait,
-    workers,
-)
+from lab import QUIET, leader, measured, nginx_processes, play, play_until, said, sql, traffic, wait, workers
 
 # Orders that did not lead to exactly one activity.
 WRONG = """

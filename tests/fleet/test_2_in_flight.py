@@ -5,8 +5,9 @@ import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from clients import Answer, Api
 from inside import on
-from lab import EDGES, Answer, Api, leader, measured, play, playing
+from lab import EDGES, leader, measured, play, playing
 
 ORDERS = 8
 # How long they wait; the application gives up after five seconds.

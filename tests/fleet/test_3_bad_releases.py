@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clients import Meter, meter
 from inside import on
-from lab import ADDRESSES, QUIET, Meter, leader, meter, play, play_until, said, sql, sql_command, traffic
+from lab import ADDRESSES, QUIET, leader, play, play_until, said, sql, sql_command, traffic
 from tradefleet import schema
 
 GREEN = ("green1", "green2")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from building import before_each_request
+from clients import meter
 from inside import on
-from lab import BOTH, EDGES, changes, measured, meter, play, play_until, said, traffic, wait, workers
+from lab import BOTH, EDGES, changes, measured, play, play_until, said, traffic, wait, workers
 
 # Enough for the judge's sample in half a minute.
 RATE = 100

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clients import meter
 from inside import on
-from lab import QUIET, leader, meter, play, said, sql, traffic
+from lab import QUIET, leader, play, said, sql, traffic
 from tradefleet import schema
 
 HEAD = schema.head_revision()

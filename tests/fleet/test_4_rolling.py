@@ -4,21 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clients import Meter, meter
 from inside import on
-from lab import (
-    ADDRESSES,
-    EDGES,
-    QUIET,
-    Meter,
-    changes,
-    measured,
-    meter,
-    nginx_processes,
-    play,
-    play_until,
-    said,
-    traffic,
-)
+from lab import ADDRESSES, EDGES, QUIET, changes, measured, nginx_processes, play, play_until, said, traffic
 
 BLUE = ("blue1", "blue2")
 FLAG = "/run/tradefleet-draining"

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clients import Api
 from inside import on
-from lab import ADDRESSES, APPS, DATA, EDGES, PROJECT, TRAFFIC, Api, changes, play, said, traffic
+from lab import ADDRESSES, APPS, DATA, EDGES, PROJECT, TRAFFIC, changes, play, said, traffic
 
 
 def status() -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from clients import api_key
 from contract import findings
-from lab import LAB, VIP, api_key, play
+from lab import LAB, VIP, play
 
 NAME = "tradefleet.test"
 

@@ -187,7 +187,7 @@ def test_down_removes_what_the_lab_alone_has(checkout: Path, tmp_path: Path) -> 
     archives.mkdir()
     for version in ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"):
         (archives / f"tradefleet-{version}.tar.gz").touch()
-    assert run([".config/no-fleet", "0.4.0"], checkout, hostile(tmp_path)).returncode == 0
+    assert run(["scripts/no-fleet", "0.4.0"], checkout, hostile(tmp_path)).returncode == 0
     assert sorted(path.name for path in archives.iterdir()) == [f"tradefleet-0.{n}.0.tar.gz" for n in (1, 2, 5)]
     assert (checkout / "inventories/production/group_vars/all/traffic.yml").read_text() == before
     lab = (checkout / "inventories/lab/group_vars/all/traffic.yml").read_text()
@@ -200,7 +200,7 @@ def test_down_removes_what_the_lab_alone_has(checkout: Path, tmp_path: Path) -> 
     }
     assert "# a user's own" in lab
     vault.unlink()
-    assert run([".config/no-fleet", "0.1.0"], checkout, hostile(tmp_path)).returncode == 0
+    assert run(["scripts/no-fleet", "0.1.0"], checkout, hostile(tmp_path)).returncode == 0
     assert not (archives / "tradefleet-0.1.0.tar.gz").exists()
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from repository import PROJECT, files, read, where
+from repository import PROJECT, files, load, read, where
 
 YAML = files(".yml")
 MARKDOWN = files(".md")
@@ -67,6 +67,18 @@ def test_documents_and_messages_name_only_targets_that_there_are() -> None:
     }
     assert unknown == set()
     assert {"up", "test"} <= _typed(PROJECT / "README.md")
+
+
+def test_commit_hooks_and_pipelines_run_what_make_runs() -> None:
+    """Each tool of `make lint` is a hook with the same words; a pipeline runs targets that there are."""
+    [recipe] = re.findall(r"^lint:.*\n\t@(.+)$", read("Makefile"), re.MULTILINE)
+    [hooks] = [repository["hooks"] for repository in load(".pre-commit-config.yaml")["repos"]]
+    assert [hook["entry"].removeprefix(".venv/bin/") for hook in hooks] == recipe.split(" && ")
+    for path in PROJECT.glob(".github/workflows/*.yml"):
+        run = {step.get("run", "") for job in load(path)["jobs"].values() for step in job["steps"]}
+        typed = {words.removeprefix("make ") for words in run if words.startswith("make ")}
+        assert typed
+        assert typed <= set(_makefile_targets())
 
 
 def test_documents_name_every_playbook() -> None:

@@ -1,26 +1,18 @@
 """The edge's configuration: both colours, the switch, and what it never does."""
 
 import re
-from functools import cache
 from pathlib import Path
 
-from inputs import INPUTS
+from nginx_parts import NGINX, blocks, location, server, unchanged
 from render import lines, render
 from tradefleet import create_app, drain, openapi
 from tradefleet.problems import ProblemDocument
 from tradefleet.settings import Settings
 
-NGINX = INPUTS["nginx"]
-
-
-def _blocks(text: str, opening: str) -> list[str]:
-    """Return the blocks that start so, up to the brace that closes them."""
-    return [re.split(r"\n    }\n", part)[0] for part in text.split(f"\n    {opening}")[1:]]
-
 
 def test_both_colours_are_upstreams() -> None:
     """Whichever serves; a colour without hosts has one that is down, since nginx refuses an empty upstream."""
-    blue, green = _blocks(render("nginx", "nginx.conf.j2", **NGINX), "upstream ")
+    blue, green = blocks(render("nginx", "nginx.conf.j2", **NGINX), "upstream ")
     assert [line for line in lines(blue) if line.startswith("server ")] == [
         "server 10.0.0.21:8443 max_fails=1 fail_timeout=5s;",
         "server 10.0.0.22:8443 max_fails=1 fail_timeout=5s;",
@@ -44,28 +36,10 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     assert "reload" not in " ".join(lines(text))
 
 
-@cache
-def _unchanged() -> str:
-    return render("nginx", "nginx.conf.j2", **NGINX)
-
-
-def _server(listen: str, **changes: object) -> str:
-    """Return the first server with this `listen`."""
-    text = render("nginx", "nginx.conf.j2", **NGINX | changes) if changes else _unchanged()
-    servers = _blocks(text, "server {")
-    return next(server for server in servers if f"\n        listen {listen};" in f"\n{server}")
-
-
-def _location(name: str, server: str = "443 ssl", **changes: object) -> list[str]:
-    text = _server(server, **changes)
-    (block,) = re.findall(rf"location {name} \{{(.*?)\n        \}}", text, re.DOTALL)
-    return lines(block)
-
-
 def test_a_sent_write_is_sent_again_only_after_a_refusal() -> None:
     """Reads go to the next host, once; a host that is being taken out has done nothing, and alone leads to the rest."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
-    read, write = _location("@read_elsewhere"), _location("@write_elsewhere")
+    read, write = location("@read_elsewhere"), location("@write_elsewhere")
     assert "proxy_next_upstream error timeout http_503;" in read
     assert "proxy_next_upstream http_503 non_idempotent;" in write
     for block in (read, write):
@@ -81,14 +55,14 @@ def test_a_sent_write_is_sent_again_only_after_a_refusal() -> None:
         "proxy_next_upstream_tries 0;",
         "proxy_next_upstream http_503 non_idempotent;",
     ]
-    assert "proxy_ignore_headers X-Accel-Redirect;" in _location("= /edge-shadow")
+    assert "proxy_ignore_headers X-Accel-Redirect;" in location("= /edge-shadow")
 
 
 def test_the_edge_has_each_place_that_the_application_names() -> None:
     """A name that it does not know is answered 500."""
     named = {drain.headers(method)["X-Accel-Redirect"] for method in ("GET", "POST")}
     assert named == {"@read_elsewhere", "@write_elsewhere"}
-    assert all(_location(name) for name in named)
+    assert all(location(name) for name in named)
 
 
 def test_the_application_is_reached_over_verified_tls() -> None:
@@ -110,7 +84,7 @@ def test_a_client_cannot_say_who_it_is() -> None:
 def test_an_acme_servers_questions_are_passed_on_and_nothing_else_is() -> None:
     """Where somebody answers them; all else on port 80 is redirected, and what nobody knows is not there."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_challenge_server": "10.0.0.51:8402"})
-    http = _server("80", nginx_challenge_server="10.0.0.51:8402")
+    http = server("80", nginx_challenge_server="10.0.0.51:8402")
     (challenge,) = re.findall(r"location \^~ /.well-known/acme-challenge/ \{(.*?)\n        \}", http, re.DOTALL)
     assert "proxy_pass http://10.0.0.51:8402;" in lines(challenge)
     assert "error_page 400 403 404 405 500 501 502 503 504 =404 @no_challenge;" in lines(challenge)
@@ -135,7 +109,7 @@ def test_a_delivered_certificate_is_used_and_not_compared() -> None:
 
 def test_plain_http_and_status_are_apart() -> None:
     """Port 80 redirects and does nothing else; the status listens on loopback alone."""
-    http, status = _server("80"), _server("127.0.0.1:8080")
+    http, status = server("80"), server("127.0.0.1:8080")
     assert "return 301 https://trade.example$request_uri;" in lines(http)
     assert "proxy_pass" not in http + status
     elsewhere = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": "8444"}))
@@ -145,7 +119,7 @@ def test_plain_http_and_status_are_apart() -> None:
 
 def test_one_name_is_served() -> None:
     """Requests for any other reach the default server of each port, which answers 421 and forwards nothing."""
-    text = _unchanged()
+    text = unchanged()
     assert re.findall(r"listen (.*);", text) == [
         "443 ssl default_server",
         "80 default_server",
@@ -155,12 +129,12 @@ def test_one_name_is_served() -> None:
         "80",
         "127.0.0.1:8080",
     ]
-    other = _server("443 ssl default_server")
-    assert _location("/", "443 ssl default_server") == ["return 421;"]
+    other = server("443 ssl default_server")
+    assert location("/", "443 ssl default_server") == ["return 421;"]
     assert {"listen 80 default_server;", "http2 on;"} <= set(lines(other))
     assert not re.search(r"proxy_pass|modsecurity on", other)
     for port in ("443 ssl", "80"):
-        assert "server_name trade.example;" in lines(_server(port))
+        assert "server_name trade.example;" in lines(server(port))
     assert set(re.findall(r"proxy_set_header Host (.*);", text)) == {"trade.example"}
     assert "$host" not in text
 
@@ -170,12 +144,12 @@ def test_nginx_reports_that_it_is_alive_on_loopback_alone() -> None:
     for port in (443, 8444):
         text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": port})
         assert text.count("location = /edge-alive {") == 1
-        assert "location = /edge-alive {" in _server(f"127.0.0.1:{port} ssl default_server", nginx_https_port=port)
+        assert "location = /edge-alive {" in server(f"127.0.0.1:{port} ssl default_server", nginx_https_port=port)
 
 
 def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
     """Wherever it is asked. Each header that one of its operations reads is in the list."""
-    text = _unchanged()
+    text = unchanged()
     assert "proxy_pass_request_headers off;" in lines(text)
     own = {"Host", "Connection", "X-Request-Id", "traceparent", "X-Forwarded-For", "X-Forwarded-Proto"}
     clients = {"Authorization", "Accept", "Content-Type", "Cookie", "Idempotency-Key", "If-None-Match", "User-Agent"}
@@ -188,13 +162,13 @@ def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
     at_once = re.sub(r"\n    (server|location .*) \{.*", "", text, flags=re.DOTALL)
     assert set(re.findall(r"proxy_set_header (\S+) ", at_once)) == own | clients
     for place, other in (("@inspect_and_cache", set()), ("= /edge-shadow", clients | {"TradeFleet-Shadow"})):
-        said = "\n".join(_location(place))
+        said = "\n".join(location(place))
         assert set(re.findall(r"proxy_set_header (\S+) ", said)) == own | other
 
 
 def test_a_key_has_one_spelling() -> None:
     """For its limit, for its share, for the cache and for the application."""
-    text = _unchanged()
+    text = unchanged()
     (used,) = [re.findall(r"\$http_authorization.*", text)]
     assert used == ["$http_authorization $api_key {"]
     assert "limit_req_zone $api_key zone=api_key:16m rate=200r/s;" in lines(text)
@@ -203,14 +177,14 @@ def test_a_key_has_one_spelling() -> None:
 
 def test_each_error_of_the_edge_is_a_problem_document_like_the_applications() -> None:
     """On every server that clients reach, with the members that the application's always have."""
-    text = _unchanged()
+    text = unchanged()
     required = {name for name, field in ProblemDocument.model_fields.items() if field.is_required()} | {"instance"}
-    for server in ("443 ssl default_server", "443 ssl", "80"):
+    for listen in ("443 ssl default_server", "443 ssl", "80"):
         for place in ("@problem", "= /edge-problem"):
-            (answer,) = [line for line in _location(place, server) if line.startswith("return ")]
+            (answer,) = [line for line in location(place, listen) if line.startswith("return ")]
             assert set(re.findall(r'"(\w+)":', answer.replace("$problem_instance", '"instance":'))) == required
-            assert "add_header Allow $problem_allow always;" in _location(place, server)
-        (codes,) = re.findall(r"error_page ([\d ]+) \$problem_place;", _server(server))
+            assert "add_header Allow $problem_allow always;" in location(place, listen)
+        (codes,) = re.findall(r"error_page ([\d ]+) \$problem_place;", server(listen))
         assert {"400", "403", "404", "405", "421", "429", "502", "503", "504"} <= set(codes.split())
     for status in codes.split():
         for part in ("title", "detail"):
@@ -234,8 +208,8 @@ def test_the_sum_tells_one_configuration_from_another() -> None:
 
 def test_each_answer_carries_the_headers_that_protect_a_browser() -> None:
     """Also where a location has a header of its own, which takes the inherited ones away."""
-    text = _server("443 ssl")
-    assert "add_header Strict-Transport-Security " not in _server("80")  # RFC 6797, 7.2
+    text = server("443 ssl")
+    assert "add_header Strict-Transport-Security " not in server("80")  # RFC 6797, 7.2
     for block in [text, *re.findall(r"location [^{]*\{[^{}]*add_header[^{}]*", text)]:
         for name in ("Strict-Transport-Security", "Content-Security-Policy", "X-Frame-Options", "Referrer-Policy"):
             assert f"add_header {name} " in block
@@ -262,82 +236,11 @@ def test_the_judge_finds_in_the_log_which_requests_are_evidence() -> None:
     text = render("nginx", "nginx.conf.j2", **NGINX)
     assert '"key":"$key_class","guard":"$upstream_http_x_guard"' in text
     assert "proxy_hide_header X-Guard;" in lines(text)
-    (key,) = _blocks(text, "map $api_key $key_class {")
+    (key,) = blocks(text, "map $api_key $key_class {")
     assert lines(key) == ['default "$key_class_a$key_class_b$key_class_c";', '"" "";']
     for part in "abc":
-        (classes,) = _blocks(text, f'split_clients "$api_key {part}" $key_class_{part} {{')
+        (classes,) = blocks(text, f'split_clients "$api_key {part}" $key_class_{part} {{')
         assert lines(classes) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
-
-
-def test_webhooks_come_from_whom_the_inventory_names() -> None:
-    """And from nobody, if it names nobody."""
-
-    def sources(**changes: object) -> list[str]:
-        text = render("nginx", "nginx.conf.j2", **NGINX | changes)
-        (block,) = re.findall(r"location /v1/webhooks/ \{(.*?)\}", text, re.DOTALL)
-        return [line for line in lines(block) if line.startswith(("allow", "deny"))]
-
-    assert sources() == ["deny all;"]
-    assert sources(nginx_webhook_sources=["192.0.2.0/24"]) == ["allow 192.0.2.0/24;", "deny all;"]
-
-
-def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
-    """The rules stand within the configuration, so that it is tested as a whole."""
-    rules = render("nginx", "waf.conf.j2", **NGINX | {"nginx_waf_mode": "block", "nginx_waf_paranoia": 2})
-    assert "SecRuleEngine On" in lines(rules)
-    quoted = re.findall(r"modsecurity_rules '(.*?)';\n", rules, re.DOTALL)
-    assert len(quoted) == rules.count("modsecurity_rules ") == 2
-    assert all(re.search(r"(?<!\\)'", block) is None for block in quoted)
-    assert "setvar:tx.paranoia_level=2,setvar:tx.executing_paranoia_level=2," in rules
-    assert "SecRuleEngine DetectionOnly" in lines(render("nginx", "nginx.conf.j2", **NGINX))
-    other = {"nginx_waf_locations": [{"path": "/v1/webhooks/", "mode": "detect", "paranoia": 3}]}
-    (exception,) = [line for line in lines(render("nginx", "waf.conf.j2", **NGINX | other)) if "id:1101" in line]
-    assert '"@beginsWith /v1/webhooks/"' in exception
-    assert exception.endswith(
-        'ctl:ruleEngine=DetectionOnly,setvar:tx.paranoia_level=3,setvar:tx.executing_paranoia_level=3"'
-    )
-    assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
-
-
-def test_limits_stand_in_front_of_inspection() -> None:
-    """ModSecurity works before limit_req where both stand in one location."""
-    text = render("nginx", "nginx.conf.j2", **NGINX)
-    blocks = re.findall(r"\n {8}location ([^{]+) \{(.*?)\n {8}\}", text, re.DOTALL)
-    inspecting = {name for name, block in blocks if "modsecurity on;" in lines(block)}
-    assert inspecting == {"@inspect", "@inspect_and_cache", "@inspect_and_mirror"}
-    assert lines(text).count("modsecurity on;") == len(inspecting)
-    led: set[str] = set()
-    for name, block in blocks:
-        limits = [line for line in lines(block) if line.startswith(("limit_req ", "allow ", "deny ", "return "))]
-        if name in inspecting:
-            assert limits == []
-        elif found := re.search(r"try_files /nowhere (@\w+);", block):
-            assert any(line.startswith("limit_req zone=large ") for line in limits)
-            led.add(found[1])
-        else:
-            assert "proxy_pass https://$color;" not in lines(block) or "internal;" in lines(block), name
-    assert led == inspecting
-    off = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
-    assert off.count("try_files /nowhere @inspect") == text.count("try_files /nowhere @inspect")
-
-
-def test_large_requests_come_less_often_than_others() -> None:
-    """A twentieth of what an address may send, and always one."""
-    for rate, large in ((200, 10), ("60", 3), (1, 1)):
-        text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_per_address": rate})
-        assert f"limit_req_zone $large zone=large:16m rate={large}r/s;" in lines(text)
-        assert f"limit_req zone=large burst={2 * large} nodelay;" in _location("/", nginx_rate_per_address=rate)
-
-
-def test_what_is_inspected_is_bounded() -> None:
-    """In number, depth and steps; an order has five values on one level."""
-    rules = lines(render("nginx", "waf.conf.j2", **NGINX))
-    assert {"SecArgumentsLimit 17", "SecRequestBodyJsonDepthLimit 8", "SecPcreMatchLimit 1000"} <= set(rules)
-    assert any(line.startswith('SecRule &ARGS "@gt 16" "id:1003,') for line in rules)
-    text = lines(render("nginx", "nginx.conf.j2", **NGINX))
-    assert {"large_client_header_buffers 4 2k;", "client_max_body_size 4k;"} <= set(text)
-    patterns = {line for line in text if line.startswith('"~') and line.endswith('{16}" 1;')}
-    assert patterns == {'"~^(?:[^#&]*&){16}" 1;', '"~#(?:[^;]*;){16}" 1;'}
 
 
 def test_logs_are_rotated_by_their_size() -> None:
@@ -349,37 +252,9 @@ def test_logs_are_rotated_by_their_size() -> None:
     assert [line for line in timer if line.startswith("OnCalendar=")] == ["OnCalendar=", "OnCalendar=minutely"]
 
 
-def test_a_body_is_looked_at_as_a_whole_or_refused() -> None:
-    """Whatever nginx takes, in its notation, so does ModSecurity."""
-    for said, limit in (("1m", 1048576), ("3M", 3145728), ("10k", 10240), ("20000", 20000)):
-        rules = lines(render("nginx", "waf.conf.j2", **NGINX | {"nginx_client_body_max": said}))
-        assert {f"SecRequestBodyLimit {limit}", f"SecRequestBodyNoFilesLimit {limit}"} <= set(rules)
-        assert "SecRequestBodyLimitAction Reject" in rules
-
-
-def test_who_is_refused_is_told_when_to_come_again() -> None:
-    """As soon as the zone has one more: a second, but where a minute is what counts."""
-    for rate, seconds in ((20, 3), (7, 9), (90, 1)):
-        login = _location("/v1/sessions", nginx_rate_login_per_minute=rate)
-        assert f"set $retry_after {seconds};" in login
-    assert "add_header Retry-After $problem_retry_after always;" in _location("@problem")
-    text = render("nginx", "nginx.conf.j2", **NGINX)
-    (seconds_by_status,) = re.findall(r"map \$status \$problem_retry_after \{(.*?)\}", text, re.DOTALL)
-    assert lines(seconds_by_status) == ['default "";', '429 "$retry_after";', '503 "30";']
-    assert "set $retry_after 1;" in lines(render("nginx", "nginx.conf.j2", **NGINX))
-
-
-def test_each_limit_has_as_much_room_as_told() -> None:
-    """For addresses and keys that nginx remembers."""
-    text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_zone_size": "3m"})
-    assert re.findall(r"limit_(?:req|conn)_zone \S+ zone=(\w+:\w+)", text) == [
-        f"{name}:3m" for name in ("address", "api_key", "login", "webhook", "connections", "large")
-    ]
-
-
 def test_what_pages_name_is_kept_for_ever_and_sets_no_cookie() -> None:
     """A cache on the way would give one client's cookie to all. What is not there is a problem document."""
-    static = _location("/static/")
+    static = location("/static/")
     assert {"brotli_static on;", "gzip_static on;", "gzip_vary on;", "root /var/lib/tradefleet-edge;"} <= set(static)
     # Without «always»: an error is not kept.
     assert 'add_header Cache-Control "public, max-age=31536000, immutable";' in static
@@ -409,37 +284,8 @@ def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
     assert {"updating", "error", "timeout", "http_502", "http_503"} <= set(stale.rstrip(";").split())
     assert {"proxy_cache_background_update on;", "proxy_cache_lock on;"} <= set(text)
     assert text.count("proxy_cache public;") == 1
-    kept = _location("= /prices", nginx_cache_paths=["/prices"])
+    kept = location("= /prices", nginx_cache_paths=["/prices"])
     assert kept[-1] == "try_files /nowhere @inspect_and_cache;"
-    assert {"proxy_cache public;", "proxy_pass https://$color$uri;"} <= set(_location("@inspect_and_cache"))
+    assert {"proxy_cache public;", "proxy_pass https://$color$uri;"} <= set(location("@inspect_and_cache"))
     # A copy for the other colour would have it asked more often than the one that serves.
     assert not [line for line in kept if line.startswith("mirror")]
-
-
-def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
-    """Whatever the reason says; each alone, since nginx takes no more than 4096 bytes between quotes."""
-    exclusions = [
-        {"rule": 942100, "path": "/v1/notes", "target": "ARGS:json.text", "reason": 'It\'s prose; {x} "y"\n  # z'},
-        {"rule": 920420, "path": "/v1/files/", "reason": "Any type is stored. " * 20},
-    ]
-    text = render("nginx", "waf_exclusions.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
-    said = [line.strip() for line in text.splitlines() if line.strip(" #")][1:]
-    assert said == [
-        '# It\'s prose; {x} "y" # z',
-        'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/notes" '
-        '"id:1201,phase:1,t:none,nolog,pass,ctl:ruleRemoveTargetById=942100;ARGS:json.text"\';',
-        f"# {'Any type is stored. ' * 20}".rstrip(),
-        'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/files/" '
-        '"id:1202,phase:1,t:none,nolog,pass,ctl:ruleRemoveById=920420"\';',
-    ]
-    whole = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
-    assert 0 < whole.index("ruleRemoveById=920420") < whole.index("Include /usr/share/modsecurity-crs/rules/")
-    assert max(len(quoted) for quoted in re.findall(r"modsecurity_rules '(.*?)';\n", whole, re.DOTALL)) < 4096
-    assert lines(render("nginx", "waf_exclusions.conf.j2", **NGINX)) == []
-
-
-def test_a_number_from_the_command_line_is_a_number() -> None:
-    """«-e nginx_rate_per_address=200» brings a string, of which twice as much would be 200200."""
-    said = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
-    text = render("nginx", "nginx.conf.j2", **NGINX | said)
-    assert set(re.findall(r"zone=(?:address|api_key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}

@@ -13,9 +13,10 @@ from typing import Self
 import pytest
 import testinfra
 from edge import EDGE, session, told
-from expensive import JSON, Limits, Request, honest, shapes, traps
+from expensive import JSON, Limits, Request, honest, shapes
 from inside import into
 from testinfra.host import Host
+from traps import traps
 
 LIMITS = Limits()
 MILLISECONDS, BYTES = 20, 64 * 1024

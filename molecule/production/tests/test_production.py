@@ -97,7 +97,7 @@ def session() -> Session:
 @contextmanager
 def meter(ca: Path, key: str, seconds: int) -> Iterator[None]:
     """Send reads and orders through the VIP meanwhile; none may fail."""
-    argv = [sys.executable, "tests/fleet/meter.py", f"--target={VIP}:443", f"--name={NAME}", f"--ca={ca}"]
+    argv = [sys.executable, "-m", "tools.meter", f"--target={VIP}:443", f"--name={NAME}", f"--ca={ca}"]
     argv += [f"--duration={seconds}", "--rate=30", "--max-failed=0"]
     environment = os.environ | {"TRADEFLEET_API_KEY": key}
     with subprocess.Popen(argv, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as load:
@@ -131,16 +131,15 @@ def test_controller(session: Session, tmp_path: Path) -> None:
 
 def test_core(session: Session) -> None:
     """What of the repository's own hangs on Ansible works with this Python and the newest core."""
-    session.type(
-        "pytest -q " + " ".join(f"tests/repo/test_{name}.py" for name in ("begin", "limits", "supply", "vault"))
-    )
+    names = ("unit/test_begin", "unit/test_vault", "repo/test_limits", "repo/test_supply")
+    session.type("pytest -q " + " ".join(f"tests/{name}.py" for name in names))
 
 
 @pytest.mark.thorough
 def test_lint_and_units(session: Session) -> None:
     """So does all of it."""
     session.type("make lint")
-    session.type("pytest -q tests/repo tests/templates -m 'not thorough'")
+    session.type("pytest -q tests/unit tests/repo tests/templates -m 'not thorough'")
 
 
 def test_inventory(session: Session) -> None:

@@ -12,18 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from redis_fleet import (
-    ADDRESSES,
-    DOORS,
-    PORTS,
-    ask,
-    ask_sentinel,
-    client_line,
-    healthy,
-    on,
-    together,
-    writing,
-)
+from redis_fleet import ADDRESSES, DOORS, PORTS, ask, ask_sentinel, client_line, healthy, on, together
+from redis_writer import writing
 from scenario import FLEET, PROJECT, SCENARIO, command, converge, verb
 
 # The doors that each secret of a user opens, by its name in the vault.

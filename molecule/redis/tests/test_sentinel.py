@@ -3,21 +3,8 @@
 import uuid
 
 import pytest
-from redis_fleet import (
-    ADDRESSES,
-    HOSTS,
-    PORTS,
-    ask,
-    ask_sentinel,
-    healthy,
-    on,
-    podman,
-    primary,
-    role,
-    spread,
-    wait,
-    writing,
-)
+from redis_fleet import ADDRESSES, HOSTS, PORTS, ask, ask_sentinel, healthy, on, podman, primary, role, spread, wait
+from redis_writer import writing
 from scenario import converge, verb
 
 both = pytest.mark.parametrize("service", ["state", "cache"])

@@ -3,19 +3,8 @@
 import json
 
 import pytest
-from redis_fleet import (
-    ADDRESSES,
-    HOSTS,
-    ask,
-    ask_sentinel,
-    healthy,
-    on,
-    primary,
-    processes,
-    settings,
-    wait,
-    writing,
-)
+from redis_fleet import ADDRESSES, HOSTS, ask, ask_sentinel, healthy, on, primary, processes, settings, wait
+from redis_writer import writing
 from scenario import converge, would_change
 
 # Certificates have a scenario of their own.

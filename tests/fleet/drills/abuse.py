@@ -10,10 +10,12 @@ from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
-from expensive import Limits, shapes, traps
+from clients import Meter
+from expensive import Limits, shapes
 from faults import flows
 from inside import into, on
-from lab import ADDRESSES, Meter, in_network, measured, play
+from lab import ADDRESSES, in_network, measured, play
+from traps import traps
 
 TARGET = f"{ADDRESSES['lb1']}:443"
 # Where the attacks come from: a host that is no client otherwise.

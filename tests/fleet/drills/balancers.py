@@ -1,9 +1,10 @@
 """Faults of the load balancer that has the address that moves; the meter's clients know no other address."""
 
+from clients import Meter
 from faults import flows, off
 from health import edges_healthy, has_vip, vip_owner
 from inside import on
-from lab import EDGES, Meter, wait
+from lab import EDGES, wait
 
 
 def nginx_killed(run: Meter) -> None:

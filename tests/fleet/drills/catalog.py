@@ -1,9 +1,6 @@
 """The drills: what is broken, and what clients may notice of it."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import abuse
 import balancers
@@ -17,28 +14,8 @@ import releases
 import replicas
 import upkeep
 import verdicts
-from lab import QUIET, VIP, Meter
-
-
-@dataclass(frozen=True)
-class Drill:
-    """One fault under load, and its bounds.
-
-    Gaps are the longest time without a success, in seconds; while commits wait, so do the meter's clients, and send no
-    reads. `failed_…` is how many requests may fail; None leaves the number to the gap. Nothing acknowledged may ever be
-    lost, nothing duplicated, and an order that is sent again afterwards is the same order.
-    """
-
-    name: str
-    breaks: str
-    fault: Callable[[Meter], None]
-    write_gap: float
-    read_gap: float
-    failed_writes: int | None
-    failed_reads: int | None
-    # What the meter does otherwise than by default.
-    load: Mapping[str, Any] = field(default_factory=dict)
-
+from drill import Drill
+from lab import QUIET, VIP
 
 # What is in flight on a host that dies: half the meter's clients at most.
 IN_FLIGHT = 8

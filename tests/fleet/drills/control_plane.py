@@ -2,10 +2,11 @@
 
 import time
 
+from clients import Meter
 from faults import flows, others
 from health import etcd_healthy
 from inside import on
-from lab import ADDRESSES, DATA, Meter, leader, wait
+from lab import ADDRESSES, DATA, leader, wait
 from upkeep import failover_plan
 
 # Longer than any plan's ttl.

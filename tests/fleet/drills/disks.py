@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clients import Meter
 from faults import flows
 from health import postgres_healthy, replica
 from inside import on
-from lab import Meter, cluster, leader, play, wait
+from lab import cluster, leader, play, wait
 
 DIRECTORY = "/var/lib/postgresql/17/tradefleet"
 MEGABYTES = 400

@@ -7,9 +7,10 @@ import subprocess
 import time
 from collections.abc import Iterable
 
+from clients import Meter
 from health import postgres_healthy, ready, redis_healthy, replica
 from inside import on
-from lab import ADDRESSES, DATA, Meter, in_network, leader, power_off, power_on, wait
+from lab import ADDRESSES, DATA, in_network, leader, power_off, power_on, wait
 
 FROZEN_SECONDS = 60
 

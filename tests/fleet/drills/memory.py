@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from clients import Meter
 from faults import flows
 from inside import on
-from lab import Meter, leader, measured
+from lab import leader, measured
 
 ROOM_BYTES = 256 * 1024**2
 # One session sorts in memory until there is no more: some 3 GB would be enough for it.

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from clients import Meter
 from faults import flows
 from health import replica
-from lab import ADDRESSES, Meter, leader, measured, power_off, power_on, wait
+from lab import ADDRESSES, leader, measured, power_off, power_on, wait
 
 LATE_SECONDS = 180
 LAST_SECONDS = 60

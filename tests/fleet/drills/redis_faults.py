@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 
+from clients import Meter
 from faults import FROZEN_SECONDS, cut, flows, frozen, off, others
 from health import REDIS, postgres_healthy, redis_healthy, redis_primary, redis_role
 from inside import on
-from lab import DATA, Meter, leader, wait
+from lab import DATA, leader, wait
 
 
 def primaries_apart() -> list[str]:

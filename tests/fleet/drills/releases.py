@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from clients import Meter, api_key, reader_key
 from inside import on
-from lab import ADDRESSES, BOTH, EDGES, LAB, Meter, api_key, measured, play, reader_key, traffic, wait
+from lab import ADDRESSES, BOTH, EDGES, LAB, measured, play, traffic, wait
 
 ROUNDS = 20
 # Over HTTP/2, through each load balancer. For cutovers the meter sends the rest of the hundred thousand meanwhile.

@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from catalog import DRILLS, Drill
+from catalog import DRILLS
+from drill import Drill
 from lab import PROJECT
 
 PAGE = PROJECT / "docs/reliability.md"

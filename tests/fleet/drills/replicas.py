@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import yaml
+from clients import Meter
 from faults import flows
 from inside import on
-from lab import APPS, DATA, PROJECT, Meter, changes, cluster, leader, measured, play, said, sql, wait
+from lab import APPS, DATA, PROJECT, changes, cluster, leader, measured, play, said, sql, wait
 from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from catalog import Drill
+from clients import meter
+from drill import Drill
 from health import HEALTH
-from lab import figures, meter, wait
+from lab import figures, wait
 from writers import two_at_once, writers
 
 

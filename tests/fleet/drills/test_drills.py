@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import reliability
-from catalog import Drill, chosen
+from catalog import chosen
+from drill import Drill
 from lab import changes, measured, play
 from running import run
 

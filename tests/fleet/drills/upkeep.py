@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from clients import Meter
 from faults import flows, off
 from health import postgres_healthy
 from inside import on
-from lab import DATA, Meter, leader, play, traffic, wait
+from lab import DATA, leader, play, traffic, wait
 
 # Nothing is restarted by it, as in an upgrade (playbooks/tasks/upgrade_install.yml).
 REINSTALL = """set -e

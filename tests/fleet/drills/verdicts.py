@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import quantiles
 
 from building import before_each_request, build
+from clients import Meter, api_key
 from inside import on
 from judge import bounds
-from lab import BOTH, EDGES, Meter, api_key, measured, play, playing, said, traffic
+from lab import BOTH, EDGES, measured, play, playing, said, traffic
 from releases import other_has_a_release
 
 # Ten canaries in a row.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import reliability
-from catalog import DRILLS, TELLING, Drill, chosen
+from catalog import DRILLS, TELLING, chosen
+from drill import Drill
 from running import Result, judged
 from writers import Write, two_at_once
 

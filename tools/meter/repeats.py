@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from meter_client import Outcome, Request, headers
-from meter_connection import Connection, RequestError, describe
+from tools.meter.client import Outcome, Request, headers
+from tools.meter.connection import Connection, RequestError, describe
 
 # So many at most of each sort, by so many clients, each order once, and none once the seconds are over.
 FAILED, ACKNOWLEDGED = 2000, 200

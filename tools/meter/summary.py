@@ -1,8 +1,4 @@
-"""What a run of the traffic meter showed: the JSON document, and the bounds it is held to.
-
-The JSON document is a `Report` as written by `dataclasses.asdict`; its fields are the schema. Instants are UTC in ISO
-8601 with milliseconds, durations are seconds unless the name says otherwise.
-"""
+"""Summarizes the outcomes of a run as a report, and holds the run to its bounds."""
 
 from __future__ import annotations
 
@@ -10,127 +6,16 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from meter_client import Outcome
-from meter_database import Comparison
-from meter_repeats import Repeats
+from tools.meter.client import Outcome
+from tools.meter.database import Comparison
+from tools.meter.repeats import Repeats
+from tools.meter.report import Bound, FailedRequest, Gap, Group, Latency, Report, Seen, Span
 
 SHOWN_FAILURES = 20
 
 
-@dataclass(frozen=True)
-class Span:
-    """When traffic flowed, in seconds of `time.monotonic()`; `clock` is the UTC time at its start."""
-
-    start: float
-    stop: float
-    clock: datetime
-
-    @property
-    def seconds(self) -> float:
-        """How long requests were being sent."""
-        return max(self.stop - self.start, 0.001)
-
-    def utc(self, instant: float) -> str:
-        """Return an instant of the monotonic clock as UTC."""
-        moment = self.clock + timedelta(seconds=instant - self.start)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The longest time without a success, the start and the end of the run counted as its borders."""
-
-    seconds: float
-    start: str
-
-
-@dataclass(frozen=True)
-class Latency:
-    """From sending to the complete answer, over all answered requests, in milliseconds (nearest rank)."""
-
-    p50: float
-    p95: float
-    p99: float
-    max: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """Requests of one sort: `sent` is `ok` plus `failed`; `answered` had a complete answer of any status."""
-
-    sent: int
-    answered: int
-    ok: int
-    failed: int
-    failed_by_kind: dict[str, int]
-    statuses: dict[str, int]
-    latency_ms: Latency | None
-    longest_gap: Gap
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Answers that bore one value of X-Color or X-Release (`unknown`: none), with the first and the last of them."""
-
-    answers: int
-    first: str
-    last: str
-
-
-@dataclass(frozen=True)
-class FailedRequest:
-    """One of the first failures; `time` is when it was known to have failed."""
-
-    time: str
-    kind: str
-    method: str
-    path: str
-    detail: str
-    target: str
-    new_connection: bool
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A limit on a `value`; None when there was nothing to measure, and then the bound is broken, not held."""
-
-    name: str
-    limit: float
-    value: float | None
-    held: bool
-
-
-@dataclass(frozen=True)
-class Report:
-    """The whole run.
-
-    `settings` are the traffic's options by name; `interrupted` says that a signal ended it early; `skipped` counts
-    scheduled requests never sent because their client was still waiting; `groups` has all, reads, writes, keep_alive
-    and new_connection; `replica_reads` counts reads that a replica answered; `passed` is true when every bound held.
-    """
-
-    run_id: str
-    started: str
-    seconds: float
-    interrupted: bool
-    settings: dict[str, object]
-    skipped: int
-    answered_per_second: float
-    groups: dict[str, Group]
-    colours: dict[str, Seen]
-    releases: dict[str, Seen]
-    replica_reads: int
-    failures: list[FailedRequest]
-    repeats: Repeats
-    comparison: Comparison
-    bounds: list[Bound]
-    passed: bool
-
-
-def build(
+def summarize(
     *,
     run_id: str,
     span: Span,
@@ -142,7 +27,7 @@ def build(
     comparison: Comparison,
     limits: Mapping[str, float],
 ) -> Report:
-    """Summarise a run and hold it to `limits`, which are named as the options are (`max-failed`, ...)."""
+    """Summarize a run and hold it to `limits`, which are named as the options are (`max-failed`, ...)."""
     outcomes = sorted(outcomes, key=lambda outcome: outcome.finished)
     groups = {
         "all": _group(outcomes, span),

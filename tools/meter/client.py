@@ -24,7 +24,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from meter_connection import Answer, Connection, RequestError, describe
+from tools.meter.connection import Answer, Connection, RequestError, describe
 
 # A client that was held up catches up on this much of its schedule; the rest is skipped, and counted as skipped.
 BACKLOG_SECONDS = 1.0

@@ -14,7 +14,7 @@ import yaml
 from repository import PROJECT, ansible, environment, load
 
 # They look, or work on the controller alone, or are the lock itself.
-FREE = {"begin", "failed_events", "journal", "lock", "preflight", "reach", "release", "secrets", "status", "unlock"}
+FREE = {"begin", "failed_events", "journal", "lock", "preflight", "reach", "secrets", "status", "unlock"}
 PROGRAM = PROJECT / "roles/operations/files/tradefleet-operations"
 PLAYBOOKS = PROJECT / "playbooks"
 

@@ -1,8 +1,8 @@
 """The traffic meter: puts reads and order writes on the trading API while operations run, and counts what failed.
 
-Every request that did not get its expected answer has failed (the kinds are in `meter_client`), and none is retried
-while traffic flows. Afterwards orders are sent again (`meter_repeats`), and each acknowledged one is looked up in the
-database. `meter_report.Report` is the schema of the JSON.
+Every request that did not get its expected answer has failed (the kinds are in `client.py`), and none is retried while
+traffic flows. Afterwards orders are sent again (`repeats.py`), and each acknowledged one is looked up in the database.
+`report.Report` is the schema of the JSON.
 
 Exit status: 0 when all given bounds hold, 1 when one is broken, 2 when the run could not be set up. A bound on
 something that was not measured is broken. SIGTERM and SIGINT end the traffic early; repeats, comparison and report
@@ -25,12 +25,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-import meter_database
-import meter_options
-import meter_report
-import meter_table
-from meter_client import Client, Plan
-from meter_repeats import Repeater
+from tools.meter.client import Client, Plan
+from tools.meter.database import compare
+from tools.meter.options import BOUNDS, DEFAULT_TARGET, READER_VARIABLE, key_of_trader, parser, tls_context
+from tools.meter.repeats import Repeater
+from tools.meter.report import Span
+from tools.meter.summary import summarize
+from tools.meter.table import lines
 
 SETTINGS = ("clients", "rate", "duration", "write_share", "new_connection_share", "timeout")
 # How often the main thread looks for a signal and for the clients' end, in seconds.
@@ -39,20 +40,20 @@ TICK = 0.1
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the meter and return its exit status; argparse exits with 2 on a usage or set-up error."""
-    parser = meter_options.parser()
-    options = parser.parse_args(arguments)
-    options.target = options.target or [meter_options.DEFAULT_TARGET]
+    command_line = parser()
+    options = command_line.parse_args(arguments)
+    options.target = options.target or [DEFAULT_TARGET]
     try:
-        context = meter_options.tls_context(options.ca)
-        api_key = meter_options.api_key(options.api_key_file)
-        reader_key = os.environ.get(meter_options.READER_VARIABLE, "")
+        context = tls_context(options.ca)
+        api_key = key_of_trader(options.api_key_file)
+        reader_key = os.environ.get(READER_VARIABLE, "")
         # What an earlier run left must not pass for this one's, and a path that cannot be written to should be known
         # before the run and not after it.
         _write_progress(options.progress, [], "starting")
         if options.json:
             options.json.write_text("")
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        command_line.error(str(error))
 
     interrupted = _interruption()
     started = datetime.now(UTC)
@@ -71,11 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     acknowledged = {key: order_id for client in clients for key, order_id in client.acknowledged.items()}
     repeater = Repeater(options.target, plan.name, context, api_key, plan.timeout)
     repeats, acknowledged = repeater.run(outcomes, acknowledged)
-    comparison = meter_database.compare(options.database_command, plan.run_id, acknowledged, options.database_wait)
+    comparison = compare(options.database_command, plan.run_id, acknowledged, options.database_wait)
     given = vars(options)
-    report = meter_report.build(
+    report = summarize(
         run_id=plan.run_id,
-        span=meter_report.Span(start, min(stop, plan.end), started),
+        span=Span(start, min(stop, plan.end), started),
         interrupted=interrupted() and stop < plan.end,
         settings={
             "targets": [f"{host}:{port}" for host, port in options.target],
@@ -85,11 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
         outcomes=outcomes,
         repeats=repeats,
         comparison=comparison,
-        limits={name: given[dest] for name in meter_options.BOUNDS if (dest := name.replace("-", "_")) in given},
+        limits={name: given[dest] for name in BOUNDS if (dest := name.replace("-", "_")) in given},
     )
     if options.json:
         options.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    for line in meter_table.lines(report):
+    for line in lines(report):
         print(line)
     return 0 if report.passed else 1
 

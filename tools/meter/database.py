@@ -93,10 +93,9 @@ def _state(command: Command) -> str:
 
 
 def _stored(command: Command, run_id: str) -> dict[str, list[str]]:
-    sql = (
-        f"SELECT idempotency_key, id::text FROM orders WHERE idempotency_key LIKE 'meter-{run_id}-%'"
-        f" UNION ALL SELECT '{END_OF_ROWS}', '';\n"
-    )
+    # psql on standard input has no parameters; the run's id is the meter's own.
+    rows = f"SELECT idempotency_key, id::text FROM orders WHERE idempotency_key LIKE 'meter-{run_id}-%'"  # noqa: S608
+    sql = f"{rows} UNION ALL SELECT '{END_OF_ROWS}', '';\n"
     stored: defaultdict[str, list[str]] = defaultdict(list)
     for line in _run(command, sql, QUERY_TIMEOUT).splitlines():
         key, _, order_id = line.partition("|")

@@ -29,6 +29,7 @@ BOUNDS = {
 def parser() -> argparse.ArgumentParser:
     """Return the parser; a bound that was not given has no attribute in what it parses."""
     meter = argparse.ArgumentParser(
+        prog="python -m tools.meter",
         description="Put traffic on the trading API, count what fails, compare acknowledged orders with the database.",
         epilog="Exit status: 0 all given bounds hold, 1 a bound is broken, 2 usage or set-up error.",
         allow_abbrev=False,
@@ -117,7 +118,7 @@ def tls_context(ca: Path) -> ssl.SSLContext:
     return context
 
 
-def api_key(path: Path | None) -> str:
+def key_of_trader(path: Path | None) -> str:
     """Return the key in `path`, else in the environment; raises OSError or ValueError when there is none."""
     key = (path.read_text() if path else os.environ.get(KEY_VARIABLE, "")).strip()
     if not key or not key.isascii() or not key.isprintable():

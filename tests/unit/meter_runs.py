@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from meter_api import NAME, Api, Server
+from repository import PROJECT
 
-METER = Path(__file__).parents[1] / "fleet" / "meter.py"
+METER = (sys.executable, "-m", "tools.meter")
 TIMES = 3
 PSQL = """
 import pathlib, re, sys
@@ -61,7 +62,7 @@ class Meter:
     def command(self, *options: str) -> list[str]:
         """Return a fast and short run; later options win."""
         return [
-            *(sys.executable, str(METER), "--ca", str(self.certificate)),
+            *(*METER, "--ca", str(self.certificate)),
             *("--json", str(self.directory / "report.json"), "--progress", str(self.progress)),
             *("--rate", "250", "--max-requests", "90", "--clients", "4", "--write-share", "0.5", "--timeout", "3"),
             *(() if "--target" in options else ("--target", f"127.0.0.1:{self.api.port}")),
@@ -71,7 +72,13 @@ class Meter:
     def run(self, *options: str) -> Run:
         """Run to the end; the numbers must add up in every run."""
         done = subprocess.run(
-            self.command(*options), capture_output=True, text=True, timeout=30, env=environment(), check=False
+            self.command(*options),
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=environment(),
+            check=False,
         )
         return self.ended(done.returncode, done.stdout, done.stderr)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from meter_database import Comparison
-from meter_report import Report
+from tools.meter.database import Comparison
+from tools.meter.report import Report
 
 
 def lines(report: Report) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from meter_client import Outcome, Request
-from meter_repeats import chosen
 from meter_runs import TIMES, Meter, certificate_fixture, meter_fixture  # noqa: F401 (fixtures)
+
+from tools.meter.client import Outcome, Request
+from tools.meter.repeats import chosen
 
 
 @pytest.mark.parametrize(

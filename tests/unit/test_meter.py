@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from meter_api import HEALTHY_REQUESTS
 from meter_runs import METER, TIMES, Meter, certificate_fixture, environment, meter_fixture  # noqa: F401 (fixtures)
+from repository import PROJECT
 
 
 def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
@@ -149,7 +149,7 @@ def test_a_signal_ends_the_traffic_and_not_the_report(meter: Meter, number: sign
         *("--database-command", meter.database(), "--max-failed", "0", "--max-lost", "0"),
     )
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     ) as process:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -182,7 +182,8 @@ def test_a_run_that_cannot_be_set_up_says_why(
 ) -> None:
     """Status 2, and not a request sent."""
     done = subprocess.run(
-        [sys.executable, str(METER), "--ca", str(certificate), "--target", "127.0.0.1:1", *options],
+        [*METER, "--ca", str(certificate), "--target", "127.0.0.1:1", *options],
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=10,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class RequestError(Exception):
-    """A request did not get the answer it should have; `kind` is one of the reasons in `meter_client`."""
+    """A request did not get the answer it should have; `kind` is one of the reasons in `client.py`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)

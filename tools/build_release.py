@@ -1,0 +1,220 @@
+"""Builds `dist/tradefleet-VERSION.tar.gz`, the release that `deploy.yml` and `site.yml` put on hosts.
+
+    python tools/build_release.py --version 1.2.3
+
+It holds the wheels of the application and of all that it needs, for the Python of the hosts, and the static files for
+the load balancers, with a manifest and checksums. The same input gives the same bytes, whatever the umask, the locale
+and the environment. A release that exists is never given other contents. Run it with the Python of the controller's
+virtualenv: it uses that one's pip and setuptools. Runs in one checkout wait for one another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+# The Python of Debian 13, and the systems whose wheels it can use.
+PYTHON = "3.13"
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
+# The application's own program names and compresses its static files: its pages name them by the same rule.
+ASSETS = "app/tradefleet/assets.py"
+# The time of every file in the archives. Any fixed one does; this is 1980-01-01, the earliest that a wheel can state.
+EPOCH = "315532800"
+# What a login shell may bring along that would decide what is built.
+FOREIGN = {"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GZIP", "TAR_OPTIONS"}
+FOREIGN |= {"PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONSAFEPATH"}
+
+
+class ReleaseError(Exception):
+    """The release cannot be built; the message says what to change."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build a release and print its path and checksum; return 1, with the reason on standard error, if it fails."""
+    options = _parser().parse_args(arguments)
+    os.umask(0o022)
+    # As Ctrl-C does: what was begun is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        source = options.source.resolve()
+        version = options.version or tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+        check(version)
+        tarball = (options.output or PROJECT / f"dist/tradefleet-{version}.tar.gz").absolute()
+        build(source, version, tarball)
+    except (ReleaseError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(f"{tarball} sha256:{_checksum(tarball)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Build a release of the application.", allow_abbrev=False)
+    parser.add_argument("--version", help="version of the release [version in pyproject.toml]")
+    parser.add_argument("--source", type=Path, default=PROJECT, help="checkout whose application is built [this one]")
+    parser.add_argument("--output", type=Path, help="file to write [dist/tradefleet-VERSION.tar.gz of this checkout]")
+    return parser
+
+
+def check(version: str) -> None:
+    """Raise ReleaseError unless this Python can build a release and `version` can be its name."""
+    # Stated once, where preflight.yml reads it for the releases that traffic.yml names.
+    wiring = (PROJECT / "playbooks/group_vars/all/wiring.yml").read_text("utf-8")
+    [pattern] = re.findall(r"^release_pattern: (.+)$", wiring, re.MULTILINE)
+    if not re.fullmatch(pattern, version):
+        raise ReleaseError(
+            f'The version of the release is "{version}"; it must look like 1.2.3 or 1.2.3-rc1: a digit, then up to 63 '
+            "digits, letters, dots and hyphens. Type another one: --version 1.2.3 (make: VERSION=1.2.3)."
+        )
+    missing = [name for name in ("pip", "setuptools") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ReleaseError(
+            f"{sys.executable} has no {' and no '.join(missing)}. Run this program with the controller's virtualenv: "
+            "`.venv/bin/python tools/build_release.py` (`make venv` or docs/install.md makes it)."
+        )
+
+
+def build(source: Path, version: str, tarball: Path) -> None:
+    """Build the release of a checkout's application; leave nothing but the archive and the wheels of other projects."""
+    with _work() as work:
+        release, copy = work / "release", work / "source"
+        shutil.copytree(_wheels(source / "app/requirements.txt", work), release / "wheels")
+        _copy_sources(source, copy)
+        _run(sys.executable, "-I", str(copy / ASSETS), str(release / "static"))
+        options = ("--no-deps", "--no-index", "--no-build-isolation", "--check-build-dependencies")
+        _pip("wheel", *options, "--wheel-dir", str(work / "own"), str(copy))
+        [own] = (work / "own").iterdir()
+        shutil.copy(own, release / "wheels")
+        _describe(release, source, version, own.name)
+        _pack(release, tarball)
+
+
+@contextlib.contextmanager
+def _work() -> Iterator[Path]:
+    """Yield an empty folder that is this run's alone, and remove it; one that a killed run has left is removed too."""
+    folder = PROJECT / "build"
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    work = folder / "release"
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _wheels(requirements: Path, work: Path) -> Path:
+    """Return the folder with the wheels of other projects, fetched once for each set of requirements."""
+    wheels = PROJECT / f"build/wheels-{hashlib.sha256(_pins(requirements).encode()).hexdigest()[:16]}"
+    if not wheels.exists():
+        fetched = work / "wheels"
+        fetched.mkdir()
+        options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--implementation", "cp"]
+        options += ["--python-version", PYTHON, *(f"--platform={platform}" for platform in PLATFORMS)]
+        _pip("download", *options, "--requirement", str(requirements), "--dest", str(fetched))
+        fetched.rename(wheels)
+    return wheels
+
+
+def _copy_sources(source: Path, copy: Path) -> None:
+    """Copy what the wheel is made of, and nothing that lies beside it, with the modes that any umask would give."""
+    copy.mkdir()
+    shutil.copy(source / "pyproject.toml", copy)
+    shutil.copytree(source / "app/tradefleet", copy / "app/tradefleet", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in copy.rglob("*"):
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o111 else 0o644)
+
+
+def _describe(release: Path, source: Path, version: str, own: str) -> None:
+    """Write the manifest, the checksums and what pip installs on a host."""
+    wheels = {path.name: _checksum(path) for path in sorted(release.glob("wheels/*"))}
+    static = {path.name: _checksum(path) for path in sorted(release.glob("static/*"))}
+    parts = ("--", "app", "pyproject.toml")
+    # The last commit that touched what is built: one that did not gives the same release again.
+    commit = _run("git", "-C", str(source), "log", "-1", "--format=%h", "--abbrev=12", *parts).strip()
+    modified = _run("git", "-C", str(source), "status", "--porcelain", *parts)
+    manifest = {
+        "name": "tradefleet",
+        "release": version,
+        "commit": commit + ("-modified" if modified else ""),
+        "python": PYTHON,
+        "wheels": wheels,
+    }
+    (release / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    checksums = [f"{checksum}  wheels/{name}\n" for name, checksum in wheels.items()]
+    checksums += [f"{checksum}  static/{name}\n" for name, checksum in static.items()]
+    (release / "SHA256SUMS").write_text("".join(checksums))
+    # With a hash of the application's own wheel too: pip installs nothing whose bytes it has not checked.
+    pin = f"tradefleet=={own.split('-')[1]} --hash=sha256:{wheels[own]}"
+    (release / "requirements.txt").write_text(f"{_pins(source / 'app/requirements.txt')}\n{pin}\n", "utf-8")
+
+
+def _pack(release: Path, tarball: Path) -> None:
+    """Pack the release, and put it in its place unless another one of that version is there."""
+    tarball.parent.mkdir(parents=True, exist_ok=True)
+    partial = tarball.with_name(f"{tarball.name}.partial")
+    options = ["--use-compress-program=gzip --no-name", "--sort=name", "--format=gnu", f"--mtime=@{EPOCH}"]
+    options += ["--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", f"--directory={release}"]
+    names = ["manifest.json", "requirements.txt", "SHA256SUMS", "static", "wheels"]
+    try:
+        _run("tar", "--create", f"--file={partial}", "--force-local", *options, *names)
+        if tarball.exists() and _checksum(tarball) != _checksum(partial):
+            raise ReleaseError(
+                f"{tarball} exists with other contents (sources or commit have changed since), and hosts may run it. "
+                "Releases never change: raise version in pyproject.toml, or build another version: --version 1.2.3 "
+                "(make: VERSION=1.2.3)."
+            )
+        partial.replace(tarball)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _pins(requirements: Path) -> str:
+    return requirements.read_text("utf-8").rstrip()
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pip(command: str, *arguments: str) -> None:
+    _run(sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def _run(*command: str) -> str:
+    """Run a command and return what it prints; raise ReleaseError with its messages if it fails."""
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    environment |= {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": EPOCH}
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr + done.stdout).strip()
+        raise ReleaseError(f"{' '.join(command)} failed with status {done.returncode}:\n{said}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
