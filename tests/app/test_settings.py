@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tradefleet import settings
-from tradefleet.settings import Address, Release, Settings, SettingsError
+from tradefleet.platform import settings
+from tradefleet.platform.settings import Address, Release, Settings, SettingsError
 
 SECRETS = ("database_password", "redis_password", "redis_cache_password", "sentinel_password")
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from repository import PROJECT, SECRETS, ansible, files, load, read, where
-from tradefleet import settings
-from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
-from tradefleet.hooks import REQUEST_SECONDS
-from tradefleet.replicas import MARK_SECONDS
+from tradefleet.platform import settings
+from tradefleet.platform.http.hooks import REQUEST_SECONDS
+from tradefleet.platform.postgres.database import MIGRATION_LOCK_MILLISECONDS
+from tradefleet.platform.postgres.replicas import MARK_SECONDS
 
 # Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
 SOURCES = tuple(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from inputs import INPUTS
 from render import lines, render
-from tradefleet.worker import BATCH_SECONDS, PAUSE_SECONDS
+from tradefleet.platform.events.worker import BATCH_SECONDS, PAUSE_SECONDS
 
 APP = INPUTS["app"]
 
