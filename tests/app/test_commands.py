@@ -13,8 +13,8 @@ from alembic.migration import MigrationContext
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import Engine, text
+from tradefleet.domains.identity import commands
 from tradefleet.domains.identity.services import digest
-from tradefleet.entrypoints import cli
 from tradefleet.entrypoints.cli import main
 from tradefleet.platform.postgres import migrator
 from tradefleet.platform.postgres.database import Base, make_engine
@@ -237,7 +237,7 @@ def test_junk_is_no_list_of_keys(junk: str) -> None:
 @pytest.mark.usefixtures("_migrated")
 def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "sasha")
-    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "log"))
+    monkeypatch.setattr(commands, "_SYSLOG", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(tmp_path / "log"))
         log.setblocking(False)
@@ -264,7 +264,7 @@ def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypa
 
 @pytest.mark.usefixtures("_migrated")
 def test_key_is_revoked_where_the_host_has_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "nothing"))
+    monkeypatch.setattr(commands, "_SYSLOG", str(tmp_path / "nothing"))
     key("add", "--trader", "alice", standard_input=K)
     result = run("api-key", "revoke", standard_input=K)
     assert result.exit_code == 0

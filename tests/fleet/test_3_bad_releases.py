@@ -58,7 +58,7 @@ def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> Non
 @pytest.mark.usefixtures("traffic_meter")
 @pytest.mark.thorough
 def test_a_release_that_does_not_start(release: Callable[..., Path]) -> None:
-    """It fails at import."""
+    """It fails before it serves anything."""
 
     def change(package: Path) -> None:
         entry = package / "entrypoints/wsgi.py"

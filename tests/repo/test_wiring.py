@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from repository import PROJECT, SECRETS, ansible, files, load, read, where
-from tradefleet.platform import settings
+from tradefleet.domains import registered
+from tradefleet.platform import settings, variables
 from tradefleet.platform.http.hooks import REQUEST_SECONDS
 from tradefleet.platform.postgres.database import MIGRATION_LOCK_MILLISECONDS
 from tradefleet.platform.postgres.replicas import MARK_SECONDS
@@ -53,7 +54,7 @@ def test_the_application_knows_every_setting_that_the_role_writes() -> None:
     text = read(templates / "settings.env.j2") + read(templates / "owner.env.j2")
     written = set(re.findall(r"^TRADEFLEET_([A-Z_]+)=", text, re.MULTILINE))
     assert written
-    assert written <= set(settings._VARIABLES)
+    assert written <= set(variables.names([*settings.PLATFORM, *registered().settings]))
 
 
 def test_the_application_looks_for_the_flag_that_the_role_puts_up() -> None:

@@ -129,6 +129,9 @@ class Settings:
         return group() if found is None else found
 
 
+PLATFORM = (DatabaseSettings, RedisSettings, Settings)
+
+
 def load(domains: Collection[type] = ()) -> Settings:
     """Read the environment and the secrets, with the settings that domains declare.
 
@@ -136,7 +139,7 @@ def load(domains: Collection[type] = ()) -> Settings:
         SettingsError: a variable is unknown or malformed, or a secret is missing.
 
     """
-    read = variables.read([DatabaseSettings, RedisSettings, Settings, *domains])
+    read = variables.read([*PLATFORM, *domains])
     return Settings(
         database=DatabaseSettings(**read[DatabaseSettings]),
         redis=RedisSettings(**read[RedisSettings]),

@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +61,11 @@ def secret(name: str, *, needed_by: str) -> Any:
     return field(default="", repr=False, metadata={_DECLARED: _Secret(name, needed_by)})
 
 
+def names(groups: Iterable[type]) -> list[str]:
+    """Return the names of the variables that these dataclasses declare, without the prefix."""
+    return list(_by_name(_declared(group, _Variable) for group in groups))
+
+
 def read(groups: Iterable[type]) -> dict[type, dict[str, Any]]:
     """Return for each dataclass the values of those fields that the environment sets, checked.
 
@@ -69,7 +74,7 @@ def read(groups: Iterable[type]) -> dict[type, dict[str, Any]]:
 
     """
     declared = {group: _declared(group, _Variable) for group in groups}
-    values = _parse(list(declared.values()))
+    values = _parse(_by_name(declared.values()))
     found = {
         group: {name: values[each.name] for name, each in variables.items() if each.name in values}
         for group, variables in declared.items()
@@ -90,11 +95,15 @@ def _declared(group: type, kind: type[T]) -> dict[str, T]:
     return {name: found for name, found in declared.items() if isinstance(found, kind)}
 
 
-def _parse(groups: list[dict[str, _Variable]]) -> dict[str, Any]:
+def _by_name(groups: Iterable[dict[str, _Variable]]) -> dict[str, _Variable]:
     known: dict[str, _Variable] = {}
     for variable in (each for variables in groups for each in variables.values()):
         if known.setdefault(variable.name, variable) is not variable:
             raise ValueError(f"{PREFIX}{variable.name} is declared twice")
+    return known
+
+
+def _parse(known: Mapping[str, _Variable]) -> dict[str, Any]:
     raw = Config("")
     # loads=str: the default reads JSON, and would make a number of a name that is all digits.
     raw.from_prefixed_env(PREFIX.removesuffix("_"), loads=str)
