@@ -21,13 +21,13 @@ TEMPLATES = PROJECT / "roles/app/templates"
 
 def test_the_unit_and_gunicorns_configuration_name_what_the_package_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both files start older releases too, which have the same names."""
-    (name,) = re.findall(r'"(tradefleet:.+)"$', (TEMPLATES / "tradefleet-api.service.j2").read_text(), re.MULTILINE)
+    (entry,) = re.findall(r'"(.+:.+)"$', (TEMPLATES / "api.service.j2").read_text(), re.MULTILINE)
     app = Flask("made")
     monkeypatch.setattr(tradefleet, "create_app", lambda: app)
-    assert name == "tradefleet:create_app()"
-    assert import_app(name) is app  # as gunicorn reads it
-    imported = re.findall(r"^from tradefleet.*", (TEMPLATES / "gunicorn.conf.py.j2").read_text(), re.MULTILINE)
-    assert imported == ["from tradefleet import logs"]
+    assert entry == "{{ app_name }}:create_app()"
+    assert import_app(entry.replace("{{ app_name }}", "tradefleet")) is app  # as gunicorn reads it
+    imported = re.findall(r"^from .*", (TEMPLATES / "gunicorn.conf.py.j2").read_text(), re.MULTILINE)
+    assert imported == ["from {{ app_name }} import logs"]
     assert tradefleet.logs.config("INFO")["root"]["level"] == "INFO"
     assert tradefleet.__all__ == ["create_app", "logs"]
 

@@ -1,7 +1,7 @@
 """The registry: a domain is a folder beside this file, and one line in it.
 
 Each declares what it adds in `register(app)` of its own `__init__.py`: views and which of them are public, models,
-event handlers, commands and settings. It uses another one through its `services` only, which `make lint` checks.
+event handlers, commands and settings. A domain uses another one through its `services` only, which `make lint` checks.
 """
 
 from importlib import import_module

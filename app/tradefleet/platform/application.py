@@ -16,13 +16,13 @@ Handler = Callable[[Session, Event], None]
 
 
 class Application:
-    """Declarations. A domain's `register` adds to them; the API, the worker, the commands and the migrations read them.
+    """Declarations. A domain's `register` adds to them; the API, the worker, the commands and the migrations use them.
 
     `public` are the endpoints that need no key; `tables` has the owner of each table: a domain, or the platform.
     """
 
     def __init__(self) -> None:
-        """Begin with what the platform cannot do without."""
+        """Start empty, but for the table that the migrations themselves use."""
         self.blueprints: list[Blueprint] = []
         self.public: set[str] = set()
         self.handlers: dict[str, list[Handler]] = {}
@@ -56,7 +56,7 @@ class Application:
         self.settings.append(group)
 
     def identify_by(self, identify: Identify) -> None:
-        """Have `identify` tell the trader of each request that needs a key. One domain does."""
+        """Authenticate each request that needs a key with `identify`. Exactly one domain declares it."""
         if self.identify is not None:
             raise ValueError("two domains identify the caller; one has to")
         self.identify = identify

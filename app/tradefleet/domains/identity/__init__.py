@@ -7,7 +7,7 @@ from tradefleet.platform.application import Application
 
 
 def register(app: Application) -> None:
-    """Declare the tables, the guard's question and the operator's commands."""
+    """Declare the tables, how a request is authenticated, and the operator's commands."""
     app.add_models(models.Trader, models.ApiKey, models.RevokedKey)
     app.identify_by(identify)
     app.add_command(api_key)

@@ -14,7 +14,7 @@ def identify(authorization: str) -> Principal:
 
     Raises:
         ProblemError: 401, there is no key, or no trader has it.
-        DatabaseUnavailableError: nobody could be asked.
+        DatabaseUnavailableError: neither the primary nor a replica answered.
 
     """
     key = services.key_in(authorization)

@@ -5,5 +5,5 @@ from tradefleet.platform.application import Application
 
 
 def register(app: Application) -> None:
-    """Declare the views; a browser has no key."""
+    """Declare the views, which need no key."""
     app.add_views(views.blueprint, public=["index", "asset"])

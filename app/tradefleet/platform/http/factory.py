@@ -27,7 +27,7 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
 
     Raises:
         tradefleet.platform.settings.SettingsError: the environment is not usable.
-        ValueError: the domains declare what does not go together.
+        ValueError: the declarations of the domains contradict each other.
 
     """
     given = dict(config or {})

@@ -15,12 +15,12 @@ class Principal:
     name: str
 
 
-# Takes the Authorization header; raises ProblemError where that names nobody.
+# Takes the Authorization header; raises ProblemError if it identifies no trader.
 Identify = Callable[[str], Principal]
 
 
 def init_app(app: Flask, public: Collection[str], identify: Identify) -> None:
-    """Ask for a key on every request of `app` but those to public endpoints."""
+    """Require a key for every request of `app`, except those to public endpoints."""
     without_key = app.extensions["public_endpoints"] = frozenset(public)
 
     @app.before_request

@@ -8,7 +8,7 @@ from tradefleet.platform.system import views
 
 
 def register(app: Application) -> None:
-    """Declare it as a domain does. The machinery and readers of the document have no key."""
+    """Declare it as a domain does. None of these endpoints needs a key."""
     app.add_models(Event, FailedEvent)
     app.add_views(views.blueprint, public=["healthz", "readyz", "version"])
     app.add_views(openapi.blueprint, public=["document"])
