@@ -31,7 +31,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PYTHON = "3.13"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
 # The application's own program names and compresses its static files: its pages name them by the same rule.
-ASSETS = "app/tradefleet/assets.py"
+ASSETS = "app/tradefleet/domains/pages/assets.py"
 # The time of every file in the archives. Any fixed one does; this is 1980-01-01, the earliest that a wheel can state.
 EPOCH = "315532800"
 # What a login shell may bring along that would decide what is built.

@@ -1,4 +1,4 @@
-"""An application on a SQLite file of its own, and two traders."""
+"""An application on a SQLite file of its own, two traders, a worker, and what tests ask of them."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import func, select
 from tradefleet import create_app
-from tradefleet.auth import keys
-from tradefleet.extensions import db
-from tradefleet.settings import Address, Settings
+from tradefleet.domains.identity import keys
+from tradefleet.platform.events.outbox import Event
+from tradefleet.platform.events.worker import Worker
+from tradefleet.platform.extensions import db
+from tradefleet.platform.settings import Address, Settings
 
 KEYS = {"alice": "a" * 40, "bob": "b" * 40}
 MakeApp = Callable[[Settings], Flask]
@@ -76,3 +79,29 @@ def silent() -> Iterator[Address]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         yield Address("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.fixture
+def hand(app: Flask) -> Worker:
+    """A worker on the application's database."""
+    return Worker(app.extensions["database"], app.extensions["handlers"])
+
+
+def place(client: FlaskClient, headers: dict[str, str], order: dict[str, str], key: str) -> str:
+    """Place an order under this idempotency key; return its id."""
+    answer = client.post("/v1/orders", json=order, headers=headers | {"Idempotency-Key": key})
+    assert answer.status_code == 201
+    return str(answer.get_json()["id"])
+
+
+def waiting(app: Flask) -> int:
+    """Return how many events are in the outbox."""
+    with app.app_context():
+        return int(db.read(lambda session: session.scalar(select(func.count()).select_from(Event)) or 0))
+
+
+def activity(client: FlaskClient, headers: dict[str, str], query: str = "") -> list[str]:
+    """Return the ids of the orders that the trader's activity names, the latest first."""
+    answer = client.get(f"/v1/activity{query}", headers=headers)
+    assert answer.status_code == 200
+    return [item["order_id"] for item in answer.get_json()["items"]]

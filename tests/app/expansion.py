@@ -43,6 +43,17 @@ def _asked(upgrade: Callable[[], None]) -> list[ops.MigrateOperation | str]:
     return asked
 
 
+def tables(upgrade: Callable[[], None]) -> set[str] | None:
+    """Return the tables that a migration names, None where that cannot be read from what it asks Alembic for."""
+    found: set[str] = set()
+    for one in _asked(upgrade):
+        if isinstance(one, str | ops.ExecuteSQLOp):
+            return None
+        # What inserts rows has the table itself.
+        found.add(one.table.name if isinstance(one, ops.BulkInsertOp) else getattr(one, "table_name", ""))
+    return found - {""}
+
+
 def objections(upgrade: Callable[[], None]) -> list[str]:
     """Return what a migration does that an expansion may not do."""
     own: set[str] = set()

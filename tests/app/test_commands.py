@@ -13,11 +13,12 @@ from alembic.migration import MigrationContext
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import Engine, text
-from tradefleet import cli, schema
-from tradefleet.auth.services import digest
-from tradefleet.cli import main
-from tradefleet.database import Base, make_engine
-from tradefleet.settings import DatabaseSettings
+from tradefleet.domains.identity import commands
+from tradefleet.domains.identity.services import digest
+from tradefleet.entrypoints.cli import main
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import Base, make_engine
+from tradefleet.platform.settings import DatabaseSettings
 
 
 @pytest.fixture
@@ -38,20 +39,20 @@ def run(*arguments: str, standard_input: str = "") -> Result:
 
 
 def test_migrations_make_what_the_models_say(engine: Engine) -> None:
-    assert schema.upgrade(engine) == schema.Migrated(None, schema.head_revision())
+    assert migrator.upgrade(engine) == migrator.Migrated(None, migrator.head_revision())
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
 def test_upgrading_again_changes_nothing(engine: Engine) -> None:
-    schema.upgrade(engine)
-    assert schema.upgrade(engine) == schema.Migrated(schema.head_revision(), schema.head_revision())
+    migrator.upgrade(engine)
+    assert migrator.upgrade(engine) == migrator.Migrated(migrator.head_revision(), migrator.head_revision())
 
 
 @pytest.mark.usefixtures("_own_folder")
 def test_migrate_says_what_it_did() -> None:
-    head = schema.head_revision()
+    head = migrator.head_revision()
     assert json.loads(run("migrate").stdout) == {"from": None, "to": head, "changed": True, "waiting": []}
     assert json.loads(run("migrate").stdout) == {"from": head, "to": head, "changed": False, "waiting": []}
 
@@ -236,7 +237,7 @@ def test_junk_is_no_list_of_keys(junk: str) -> None:
 @pytest.mark.usefixtures("_migrated")
 def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "sasha")
-    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "log"))
+    monkeypatch.setattr(commands, "_SYSLOG", str(tmp_path / "log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind(str(tmp_path / "log"))
         log.setblocking(False)
@@ -263,7 +264,7 @@ def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypa
 
 @pytest.mark.usefixtures("_migrated")
 def test_key_is_revoked_where_the_host_has_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_SYSLOG", str(tmp_path / "nothing"))
+    monkeypatch.setattr(commands, "_SYSLOG", str(tmp_path / "nothing"))
     key("add", "--trader", "alice", standard_input=K)
     result = run("api-key", "revoke", standard_input=K)
     assert result.exit_code == 0
@@ -287,7 +288,7 @@ def test_commands_say_why_they_failed(command: list[str], tmp_path: Path, monkey
 
 
 def test_an_older_release_leaves_a_newer_schema_alone(engine: Engine) -> None:
-    schema.upgrade(engine)
+    migrator.upgrade(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))
-    assert schema.upgrade(engine) == schema.Migrated("newer", "newer")
+    assert migrator.upgrade(engine) == migrator.Migrated("newer", "newer")

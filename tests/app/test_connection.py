@@ -12,9 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from tradefleet import connection, database, deadline
-from tradefleet.connection import Connector
-from tradefleet.settings import Address, DatabaseSettings
+from tradefleet.platform import deadline
+from tradefleet.platform.postgres import connection, database
+from tradefleet.platform.postgres.connection import Connector
+from tradefleet.platform.settings import Address, DatabaseSettings
 
 from .test_store import self_signed
 

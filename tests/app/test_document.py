@@ -1,9 +1,11 @@
 """The application keeps its OpenAPI document's word."""
 
 import threading
+import uuid
 
 from contract import findings
 from flask import Flask
+from werkzeug.routing import IntegerConverter, UnicodeConverter, UUIDConverter
 from werkzeug.serving import make_server
 
 from .conftest import KEYS
@@ -22,3 +24,13 @@ def test_every_answer_is_as_the_document_states(app: Flask) -> None:
         server.shutdown()
         serving.join()
         server.server_close()
+
+
+def test_a_path_parameter_has_the_type_that_its_converter_makes(app: Flask) -> None:
+    """The document has the annotation's."""
+    made = {UUIDConverter: uuid.UUID, IntegerConverter: int, UnicodeConverter: str}
+    for rule in app.url_map.iter_rules():
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if operation is not None:
+            converters = {name: made[type(converter)] for name, converter in rule._converters.items()}
+            assert operation.path == converters, rule.rule

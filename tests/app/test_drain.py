@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from tradefleet.auth.services import Principal
-from tradefleet.settings import Settings
+from tradefleet.platform.http.guard import Principal
+from tradefleet.platform.settings import Settings
 
 from .conftest import MakeApp
 
@@ -58,13 +58,13 @@ def test_a_draining_host_refuses_before_it_touches_anything(
         raise AssertionError("a request that is refused has come this far")
 
     for name in (
-        "auth.services.recall",
-        "auth.services.digest",
-        "database.Database.read",
-        "database.Database.transact",
+        "domains.identity.services.recall",
+        "domains.identity.services.digest",
+        "platform.postgres.database.Database.read",
+        "platform.postgres.database.Database.transact",
     ):
         monkeypatch.setattr(f"tradefleet.{name}", touched)
-    monkeypatch.setattr("tradefleet.contract.Operation.read_request", touched)
+    monkeypatch.setattr("tradefleet.platform.http.contract.Operation.read_request", touched)
     (tmp_path / FLAG).touch()
     answer = served.open(path, method=method, headers={"Authorization": "Bearer x"}, data=b"not even JSON")
     assert answer.status_code == 503
@@ -111,7 +111,7 @@ def held(served: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Hold:
             release.wait(10)
             return None
 
-        monkeypatch.setattr("tradefleet.auth.services.find_principal", slow)
+        monkeypatch.setattr("tradefleet.domains.identity.services.find_principal", slow)
         thread = threading.Thread(target=lambda: served.get("/v1/orders", headers=headers))
         thread.start()
         assert inside.wait(10)
@@ -151,7 +151,7 @@ def test_no_request_begins_while_somebody_has_the_lock(
 def test_a_request_that_fails_or_whose_process_dies_is_at_work_no_more(
     served: FlaskClient, tmp_path: Path, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tradefleet.auth.services.find_principal", lambda *_: 1 / 0)
+    monkeypatch.setattr("tradefleet.domains.identity.services.find_principal", lambda *_: 1 / 0)
     assert served.get("/v1/orders", headers=headers).status_code == 500
     assert is_idle(tmp_path)
     hold = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(flush=True); input()"
@@ -172,4 +172,4 @@ def test_only_three_places_say_503() -> None:
         for path in package.rglob("*.py")
         if re.search(r"SERVICE_UNAVAILABLE|ServiceUnavailable|status_code = 503", path.read_text())
     }
-    assert saying == {"drain.py", "problems.py", "system/views.py"}
+    assert saying == {f"platform/{name}.py" for name in ("http/drain", "http/problems", "system/views")}

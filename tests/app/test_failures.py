@@ -14,9 +14,10 @@ from flask import Flask
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tradefleet import deadline, hooks
-from tradefleet.auth.services import Principal
-from tradefleet.database import (
+from tradefleet.platform import deadline
+from tradefleet.platform.http import hooks
+from tradefleet.platform.http.guard import Principal
+from tradefleet.platform.postgres.database import (
     POOL_SECONDS,
     POOL_SIZE,
     DatabaseUnavailableError,
@@ -24,9 +25,9 @@ from tradefleet.database import (
     make_engine,
     run,
 )
-from tradefleet.schema import head_revision
-from tradefleet.settings import Address, DatabaseSettings, RedisSettings, Settings
-from tradefleet.store import RedisStore
+from tradefleet.platform.postgres.migrator import head_revision
+from tradefleet.platform.redis.store import RedisStore
+from tradefleet.platform.settings import Address, DatabaseSettings, RedisSettings, Settings
 
 from .conftest import MakeApp
 from .test_auth import Memory
@@ -77,7 +78,7 @@ def test_dead_redis_only_degrades(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules["tradefleet.store"], "PAUSE_SECONDS", 60)
+    monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "PAUSE_SECONDS", 60)
     sentinel: Address = request.getfixturevalue(kind)
     # The same SQLite file as `app`, which holds the keys.
     degraded = make_app(with_redis(sentinel, sentinel, sentinel))
@@ -334,7 +335,7 @@ def test_bug_is_a_500_without_its_text(
     def broken(*_: object) -> Principal:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("tradefleet.auth.services.find_principal", broken)
+    monkeypatch.setattr("tradefleet.domains.identity.services.find_principal", broken)
     answer = app.test_client().get("/v1/orders", headers=headers)
     assert answer.status_code == 500
     assert answer.mimetype == "application/problem+json"

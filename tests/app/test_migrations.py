@@ -18,27 +18,30 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import OperationalError, ProgrammingError
-from tradefleet import cli, schema
-from tradefleet.database import make_engine
+from tradefleet import migrations
+from tradefleet.entrypoints import cli
 from tradefleet.migrations.online import build_index
-from tradefleet.settings import DatabaseSettings
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import make_engine
+from tradefleet.platform.settings import DatabaseSettings
 
 from .expansion import objections, objections_to_index
 
-SCRIPTS = list(ScriptDirectory.from_config(schema._config()).walk_revisions())
-HEAD = schema.head_revision()
+SCRIPTS = list(ScriptDirectory.from_config(migrator._config()).walk_revisions())
+HEAD = migrator.head_revision()
+VERSIONS = Path(migrations.__file__).parent / "versions"
 # What a release brings: the kinds of its further migrations.
 Release = Callable[..., None]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.revision)
 def test_an_expansion_does_nothing_that_older_code_would_trip_over(script: Any) -> None:
-    assert script.module.kind in schema.KINDS
-    if script.module.kind == schema.EXPAND:
+    assert script.module.kind in migrator.KINDS
+    if script.module.kind == migrator.EXPAND:
         assert objections(script.module.upgrade) == []
-    if script.module.kind == schema.INDEX:
+    if script.module.kind == migrator.INDEX:
         assert objections_to_index(script.module.upgrade) == []
-    assert schema.statement_seconds(script.revision) <= schema.MIGRATION_SECONDS
+    assert migrator.statement_seconds(script.revision) <= migrator.MIGRATION_SECONDS
 
 
 def execute(sql: str) -> Callable[[], None]:
@@ -147,7 +150,7 @@ def test_what_an_index_may_not_do(upgrade: Callable[[], None]) -> None:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """A SQLite database that has what this code knows."""
     engine = make_engine(DatabaseSettings(), tmp_path)
-    schema.upgrade(engine)
+    migrator.upgrade(engine)
     yield engine
     engine.dispose()
 
@@ -162,7 +165,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
         for number, kind in enumerate(kinds, start=1):
             before = f"n{number - 1}" if number > 1 else HEAD
             does = f'op.create_table("t{number}", sa.Column("id", sa.Integer()))'
-            if kind == schema.INDEX:
+            if kind == migrator.INDEX:
                 does = f'build_index("i{number}", "orders", ["symbol"])'
             (folder / f"n{number}.py").write_text(
                 "import sqlalchemy as sa\nfrom alembic import op\n"
@@ -173,49 +176,49 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
         config = Config()
         config.set_main_option("script_location", "tradefleet:migrations")
         config.set_main_option("path_separator", "os")
-        own = str(Path(schema.__file__).parent / "migrations/versions")
+        own = str(VERSIONS)
         config.set_main_option("version_locations", os.pathsep.join((own, str(folder))))
-        monkeypatch.setattr(schema, "_config", lambda: config)
-        schema.known.cache_clear()
+        monkeypatch.setattr(migrator, "_config", lambda: config)
+        migrator.known.cache_clear()
 
     yield become
-    schema.known.cache_clear()
+    migrator.known.cache_clear()
 
 
 def misfit(engine: Engine) -> str:
     with engine.connect() as connection:
-        return schema.misfit(connection)
+        return migrator.misfit(connection)
 
 
 def test_a_deploy_leaves_contractions_to_finalize(engine: Engine, release: Release) -> None:
     release("expand", "contract", "contract")
-    assert schema.upgrade(engine) == schema.Migrated(HEAD, "n1", ("n2", "n3"))
+    assert migrator.upgrade(engine) == migrator.Migrated(HEAD, "n1", ("n2", "n3"))
     assert misfit(engine) == ""
-    assert schema.upgrade(engine) == schema.Migrated("n1", "n1", ("n2", "n3"))
-    assert schema.upgrade(engine, finalize=True) == schema.Migrated("n1", "n3")
-    assert schema.upgrade(engine, finalize=True) == schema.Migrated("n3", "n3")
+    assert migrator.upgrade(engine) == migrator.Migrated("n1", "n1", ("n2", "n3"))
+    assert migrator.upgrade(engine, finalize=True) == migrator.Migrated("n1", "n3")
+    assert migrator.upgrade(engine, finalize=True) == migrator.Migrated("n3", "n3")
     assert misfit(engine) == ""
 
 
 def test_an_expansion_does_not_overtake_a_contraction(engine: Engine, release: Release) -> None:
     release("expand", "contract", "expand")
-    with pytest.raises(schema.SchemaError, match=r"migration n3 comes after contract migration n2.*make finalize"):
-        schema.upgrade(engine)
+    with pytest.raises(migrator.SchemaError, match=r"migration n3 comes after contract migration n2.*make finalize"):
+        migrator.upgrade(engine)
     assert not inspect(engine).has_table("t1")
     assert misfit(engine) == "lacks migration n1, n3"
     release("expand", "contract")
-    schema.upgrade(engine, finalize=True)
+    migrator.upgrade(engine, finalize=True)
     release("expand", "contract", "expand")
-    assert schema.upgrade(engine) == schema.Migrated("n2", "n3")
+    assert migrator.upgrade(engine) == migrator.Migrated("n2", "n3")
 
 
 def test_an_index_is_an_expansion_of_its_own(engine: Engine, release: Release) -> None:
     release("index", "expand", "contract", "index")
-    with pytest.raises(schema.SchemaError, match="migration n4 comes after contract migration n3"):
-        schema.upgrade(engine)
+    with pytest.raises(migrator.SchemaError, match="migration n4 comes after contract migration n3"):
+        migrator.upgrade(engine)
     assert misfit(engine) == "lacks migration n1, n2, n4"
     release("index", "expand")
-    assert schema.upgrade(engine) == schema.Migrated(HEAD, "n2")
+    assert migrator.upgrade(engine) == migrator.Migrated(HEAD, "n2")
     assert "i1" in {index["name"] for index in inspect(engine).get_indexes("orders")}
     release()
     assert misfit(engine) == ""
@@ -224,50 +227,50 @@ def test_an_index_is_an_expansion_of_its_own(engine: Engine, release: Release) -
 @pytest.mark.parametrize("declared", ["0", "-1", "'600'", "1.5", "86401", "None"])
 def test_a_migration_declares_whole_seconds(release: Release, declared: str) -> None:
     release("expand", more=f"statement_seconds = {declared}")
-    with pytest.raises(schema.SchemaError, match="n1: write statement_seconds = 1 to 86400"):
-        schema.statement_seconds("n1")
+    with pytest.raises(migrator.SchemaError, match="n1: write statement_seconds = 1 to 86400"):
+        migrator.statement_seconds("n1")
     release("expand", more="statement_seconds = 600")
-    assert (schema.statement_seconds("n1"), schema.statement_seconds(HEAD)) == (600, schema.STATEMENT_SECONDS)
+    assert (migrator.statement_seconds("n1"), migrator.statement_seconds(HEAD)) == (600, migrator.STATEMENT_SECONDS)
 
 
 def test_where_nobody_runs_everything_is_applied(tmp_path: Path, release: Release) -> None:
     release("contract", "expand", "contract")
     engine = make_engine(DatabaseSettings(), tmp_path)
-    assert schema.upgrade(engine) == schema.Migrated(None, "n3")
+    assert migrator.upgrade(engine) == migrator.Migrated(None, "n3")
     engine.dispose()
 
 
 def test_a_former_release_runs_on_newer_expansions_alone(engine: Engine, release: Release) -> None:
     release("expand", "contract")
-    schema.upgrade(engine)
+    migrator.upgrade(engine)
     release()
     assert misfit(engine) == ""
-    assert schema.upgrade(engine) == schema.Migrated("n1", "n1")
+    assert migrator.upgrade(engine) == migrator.Migrated("n1", "n1")
     release("expand", "contract")
-    schema.upgrade(engine, finalize=True)
+    migrator.upgrade(engine, finalize=True)
     release()
     assert misfit(engine) == "has contract migration n2, which this release does not know"
     for finalize in (False, True):
         with pytest.raises(
-            schema.SchemaError, match="at migration n2 and does not carry this release: it has contract"
+            migrator.SchemaError, match="at migration n2 and does not carry this release: it has contract"
         ):
-            schema.upgrade(engine, finalize=finalize)
+            migrator.upgrade(engine, finalize=finalize)
 
 
 def test_a_release_from_another_branch_is_told_what_is_missing(engine: Engine, release: Release) -> None:
     release("expand", "expand")
-    schema.upgrade(engine)
+    migrator.upgrade(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'other'"))
         connection.execute(sa.text("UPDATE applied_migrations SET revision = 'other' WHERE revision = 'n2'"))
-    with pytest.raises(schema.SchemaError, match="it lacks migration n2"):
-        schema.upgrade(engine)
+    with pytest.raises(migrator.SchemaError, match="it lacks migration n2"):
+        migrator.upgrade(engine)
 
 
 def test_a_migration_must_say_what_it_is(engine: Engine, release: Release) -> None:
     release("expand", "expnad")
-    with pytest.raises(schema.SchemaError, match="migration n2 has no kind: write kind ="):
-        schema.upgrade(engine)
+    with pytest.raises(migrator.SchemaError, match="migration n2 has no kind: write kind ="):
+        migrator.upgrade(engine)
 
 
 def test_the_command_says_what_waits_and_why_it_refuses(
@@ -298,7 +301,7 @@ def test_readyz_names_the_migration_that_is_missing_or_too_much(app: Flask, rele
     assert ready(client) == (200, "ready", "ok")
     release("expand", "contract")
     assert ready(client) == (503, "unavailable", "lacks migration n1")
-    schema.upgrade(app.extensions["database"], finalize=True)
+    migrator.upgrade(app.extensions["database"], finalize=True)
     assert ready(client) == (200, "ready", "ok")
     release()
     assert ready(client) == (503, "unavailable", "has contract migration n2, which this release does not know")
@@ -311,10 +314,10 @@ def test_a_database_from_before_the_table_lacks_its_migration(state: str, expect
 
     connection: Any = SimpleNamespace(execute=fail)
     if expected:
-        assert schema.misfit(connection) == expected
+        assert migrator.misfit(connection) == expected
     else:
         with pytest.raises(ProgrammingError):
-            schema.misfit(connection)
+            migrator.misfit(connection)
 
 
 @pytest.mark.parametrize(("state", "advises"), [("55P03", True), ("57014", False)])

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from flask import Flask
-from tradefleet.settings import Settings
+from tradefleet.platform.settings import Settings
 
 from .conftest import MakeApp
 

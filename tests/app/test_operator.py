@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from tradefleet import logs
-from tradefleet.schema import head_revision
-from tradefleet.settings import Release, Settings
+from tradefleet.platform import logs
+from tradefleet.platform.postgres.migrator import head_revision
+from tradefleet.platform.settings import Release, Settings
 
 from .conftest import MakeApp
 
@@ -97,7 +97,7 @@ def test_an_error_is_logged_with_its_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     logging.config.dictConfig(logs.config("INFO"))
-    monkeypatch.setattr("tradefleet.auth.services.find_principal", lambda *_: 1 / 0)
+    monkeypatch.setattr("tradefleet.domains.identity.services.find_principal", lambda *_: 1 / 0)
     client.get("/v1/orders", headers=headers | {"X-Request-Id": "r2"})
     error, request = lines(capsys.readouterr().err)
     assert "ZeroDivisionError" in error["exception"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from tradefleet import assets
+from tradefleet.domains.pages import assets
 
 STATIC = sorted(assets.FOLDER.iterdir())
 

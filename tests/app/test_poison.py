@@ -16,12 +16,13 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
-from tradefleet import cli, failures, outbox, worker
-from tradefleet.database import DatabaseUnavailableError
-from tradefleet.outbox import LATE, WHOLE_SECONDS, Backlog, Event
-from tradefleet.worker import BATCH, CAREFUL_BATCH, IDLE_SECONDS, PAUSE_SECONDS, Worker
+from tradefleet.entrypoints import cli
+from tradefleet.platform.events import failures, outbox
+from tradefleet.platform.events.outbox import LATE, WHOLE_SECONDS, Backlog, Event
+from tradefleet.platform.events.worker import BATCH, CAREFUL_BATCH, IDLE_SECONDS, PAUSE_SECONDS, Worker
+from tradefleet.platform.postgres.database import DatabaseUnavailableError
 
-from .test_worker import _hand, activity, place, waiting  # noqa: F401  # a fixture among them
+from .conftest import activity, place, waiting
 
 ID = uuid.UUID(int=7)
 GOOD = json.dumps({"order_id": str(uuid.UUID(int=1)), "trader_id": str(uuid.UUID(int=2))})
@@ -116,7 +117,7 @@ def test_an_operator_sees_it_and_has_it_tried_again(
         raise LookupError("no such venue")
 
     with monkeypatch.context() as patch:
-        patch.setitem(worker.EFFECTS, "order.accepted", broken)
+        patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
         hand.step()
         hand.step()
     assert (waiting(app), activity(client, headers)) == (0, [])
@@ -183,7 +184,7 @@ def test_an_outage_is_waited_for(
         raise OperationalError("INSERT", {}, StateError("53300"))
 
     with monkeypatch.context() as patch:
-        patch.setitem(worker.EFFECTS, "order.accepted", broken)
+        patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
         assert [hand.step() for _ in range(4)] == [PAUSE_SECONDS] * 4
     assert (waiting(app), aside(app)) == (3, [])
     hand.step()

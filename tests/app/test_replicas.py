@@ -13,15 +13,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, delete, event
-from tradefleet import deadline
-from tradefleet.auth.models import ApiKey
-from tradefleet.breaker import Breaker
-from tradefleet.database import make_engine, make_replica_engine
-from tradefleet.extensions import db
-from tradefleet.orders import services
-from tradefleet.replicas import HEADER, MARK_SECONDS, PRIMARY_SECONDS
-from tradefleet.settings import Address, DatabaseSettings
-from tradefleet.store import RedisStore
+from tradefleet.domains.identity.models import ApiKey
+from tradefleet.domains.orders import services
+from tradefleet.platform import deadline
+from tradefleet.platform.breaker import Breaker
+from tradefleet.platform.extensions import db
+from tradefleet.platform.postgres.database import make_engine, make_replica_engine
+from tradefleet.platform.postgres.replicas import HEADER, MARK_SECONDS, PRIMARY_SECONDS
+from tradefleet.platform.redis.store import RedisStore
+from tradefleet.platform.settings import Address, DatabaseSettings
 
 from .test_auth import Memory
 
@@ -135,7 +135,7 @@ def test_the_mark_stands_before_the_write(
         assert list(positions(memory).values()) == [b"written"]
         raise ValueError("seen")
 
-    monkeypatch.setattr("tradefleet.orders.services.place", look)
+    monkeypatch.setattr("tradefleet.domains.orders.services.place", look)
     client.post("/v1/orders", json=order, headers=headers)
     assert len(positions(memory)) == 1
 

@@ -2,11 +2,13 @@
 """The environment: read strictly, and refused with words that help."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tradefleet import settings
-from tradefleet.settings import Address, Release, Settings, SettingsError
+from tradefleet.platform import settings
+from tradefleet.platform.settings import Address, Release, Settings, SettingsError
+from tradefleet.platform.variables import setting, token
 
 SECRETS = ("database_password", "redis_password", "redis_cache_password", "sentinel_password")
 
@@ -103,3 +105,12 @@ def test_hosts_need_an_authority(fleet: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.delenv(f"TRADEFLEET_{name}")
     with pytest.raises(SettingsError, match=name):
         settings.load()
+
+
+def test_a_variable_is_declared_once() -> None:
+    @dataclass(frozen=True)
+    class Other:
+        color: str = setting("COLOR", token, "write a color", default="")
+
+    with pytest.raises(ValueError, match="TRADEFLEET_COLOR is declared twice"):
+        settings.load([Other])

@@ -20,10 +20,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tradefleet import deadline
-from tradefleet.breaker import Breaker
-from tradefleet.settings import Address, RedisSettings, Settings
-from tradefleet.store import CALL_SECONDS, SENTINEL_SECONDS, RedisStore, _connect
+from tradefleet.platform import deadline
+from tradefleet.platform.breaker import Breaker
+from tradefleet.platform.redis.store import CALL_SECONDS, SENTINEL_SECONDS, RedisStore, _connect
+from tradefleet.platform.settings import Address, RedisSettings, Settings
 
 from .conftest import MakeApp
 
@@ -166,7 +166,7 @@ def stand_in(certificate: Path) -> Iterator[StandIn]:
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far longer than usual for the sake of busy machines, and a short pause."""
     for name, seconds in (("CALL_SECONDS", 6.0), ("SENTINEL_SECONDS", 5.0), ("PAUSE_SECONDS", 0.1)):
-        monkeypatch.setattr(sys.modules["tradefleet.store"], name, seconds)
+        monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], name, seconds)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_a_refusal_ends_the_session(redis: RedisStore, stand_in: StandIn, refusa
 def test_a_call_has_one_budget_for_all_its_steps(
     redis: RedisStore, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["tradefleet.store"], "CALL_SECONDS", 2.5)
+    monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "CALL_SECONDS", 2.5)
     stand_in.says, stand_in.seconds = None, 1.0
     began = time.monotonic()
     assert redis.get("k") is None
@@ -286,7 +286,7 @@ def test_a_request_without_time_does_not_blame_redis(redis: RedisStore, stand_in
 def test_threads_do_not_wait_for_a_dead_redis_together(
     redis: RedisStore, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["tradefleet.store"], "CALL_SECONDS", 1.5)
+    monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "CALL_SECONDS", 1.5)
     breaker = redis._breaker = Breaker(60)
     stand_in.says = None
     assert redis.get("k") is None

@@ -13,14 +13,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
-from tradefleet.auth.models import Trader
-from tradefleet.auth.services import digest
-from tradefleet.extensions import db
-from tradefleet.orders.models import Order
-from tradefleet.orders.schemas import encode_cursor
-from tradefleet.orders.services import NewOrder, Position
-from tradefleet.outbox import Event
-from tradefleet.worker import Worker
+from tradefleet.domains.identity.models import Trader
+from tradefleet.domains.identity.services import digest
+from tradefleet.domains.orders.models import Order
+from tradefleet.domains.orders.services import NewOrder
+from tradefleet.platform.events.outbox import Event
+from tradefleet.platform.events.worker import Worker
+from tradefleet.platform.extensions import db
+from tradefleet.platform.paging import Position, encode_cursor
 
 from .conftest import KEYS
 from .test_auth import Memory, memory  # noqa: F401  # a fixture
@@ -98,13 +98,15 @@ def test_a_page_goes_on_in_another_release(client: FlaskClient, headers: dict[st
         assert client.get(path, query_string={"cursor": cursor}, headers=headers).status_code == 200
 
 
-def test_an_event_with_unknown_fields_has_its_effect(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+def test_an_event_with_unknown_fields_has_its_effect(
+    app: Flask, client: FlaskClient, headers: dict[str, str], hand: Worker
+) -> None:
     with app.app_context():
         trader_id = db.read(lambda session: session.scalars(select(Trader.id).where(Trader.name == "alice")).one())
         payload = {"order_id": str(uuid.uuid4()), "trader_id": str(trader_id), "venue": "XNAS", "version": 2}
         event = Event(id=uuid.uuid4(), kind="order.accepted", payload=payload, created_at=datetime.now(UTC))
         db.transact(lambda session: session.add(event))
-    Worker(app.extensions["database"]).step()
+    hand.step()
     (item,) = client.get("/v1/activity", headers=headers).get_json()["items"]
     assert item["order_id"] == payload["order_id"]
 

@@ -9,38 +9,15 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tradefleet import outbox, worker
-from tradefleet.extensions import db
-from tradefleet.outbox import Event
-from tradefleet.worker import BATCH, IDLE_SECONDS, PAUSE_SECONDS, Worker
+from tradefleet.entrypoints import worker
+from tradefleet.platform.events import outbox
+from tradefleet.platform.events.outbox import Event
+from tradefleet.platform.events.worker import BATCH, IDLE_SECONDS, PAUSE_SECONDS, Worker
+from tradefleet.platform.extensions import db
 
-from .conftest import KEYS
-
-
-@pytest.fixture(name="hand")
-def _hand(app: Flask) -> Worker:
-    """A worker on the application's database."""
-    return Worker(app.extensions["database"])
-
-
-def place(client: FlaskClient, headers: dict[str, str], order: dict[str, str], key: str) -> str:
-    answer = client.post("/v1/orders", json=order, headers=headers | {"Idempotency-Key": key})
-    assert answer.status_code == 201
-    return str(answer.get_json()["id"])
-
-
-def waiting(app: Flask) -> int:
-    with app.app_context():
-        return int(db.read(lambda session: session.scalar(select(func.count()).select_from(Event)) or 0))
-
-
-def activity(client: FlaskClient, headers: dict[str, str], query: str = "") -> list[str]:
-    answer = client.get(f"/v1/activity{query}", headers=headers)
-    assert answer.status_code == 200
-    return [item["order_id"] for item in answer.get_json()["items"]]
+from .conftest import KEYS, activity, place, waiting
 
 
 def test_an_order_leads_to_one_activity(
@@ -111,7 +88,7 @@ def test_an_effect_that_fails_leaves_its_whole_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
-    effect, calls = worker.EFFECTS["order.accepted"], []
+    (effect,), calls = app.extensions["handlers"]["order.accepted"], []
 
     def broken(session: Session, event: Event) -> None:
         effect(session, event)
@@ -120,7 +97,7 @@ def test_an_effect_that_fails_leaves_its_whole_batch(
             raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setitem(worker.EFFECTS, "order.accepted", broken)
+        patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
         assert hand.step() == PAUSE_SECONDS
     assert (waiting(app), activity(client, headers)) == (3, [])
     hand.step()
@@ -157,13 +134,13 @@ def test_told_to_stop_it_finishes_what_it_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
-    effect = worker.EFFECTS["order.accepted"]
+    (effect,) = app.extensions["handlers"]["order.accepted"]
 
     def told(session: Session, event: Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         effect(session, event)
 
-    monkeypatch.setitem(worker.EFFECTS, "order.accepted", told)
+    monkeypatch.setitem(app.extensions["handlers"], "order.accepted", [told])
     monkeypatch.setattr(worker, "create_app", lambda: app)
     assert waiting(app) == 3  # without any, nobody would tell it to stop
     before = signal.getsignal(signal.SIGTERM)

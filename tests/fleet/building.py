@@ -37,7 +37,7 @@ def before_each_request(statement: str) -> Change:
     """Return a change that has the application run a statement before each request of its API."""
 
     def change(package: Path) -> None:
-        views = package / "system/views.py"
+        views = package / "platform/system/views.py"
         views.write_text(
             views.read_text() + "\n\nimport random\nimport time\n\nfrom flask import request\n\n\n"
             "@blueprint.before_app_request\ndef _fault() -> None:\n"

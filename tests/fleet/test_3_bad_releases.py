@@ -8,11 +8,11 @@ import pytest
 from clients import Meter, meter
 from inside import on
 from lab import ADDRESSES, QUIET, leader, play, play_until, said, sql, sql_command, traffic
-from tradefleet import schema
+from tradefleet.platform.postgres import migrator
 
 GREEN = ("green1", "green2")
 # The migration that those of bad releases come after.
-HEAD = schema.head_revision()
+HEAD = migrator.head_revision()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> Non
     """It starts, and /readyz fails: shown with its log, and the former release is back on every host."""
 
     def change(package: Path) -> None:
-        views = package / "system/views.py"
+        views = package / "platform/system/views.py"
         views.write_text(
             views.read_text()
             + '\n\n@blueprint.before_request\ndef _broken() -> None:\n    raise RuntimeError("never ready")\n'
@@ -59,10 +59,11 @@ def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> Non
 @pytest.mark.usefixtures("traffic_meter")
 @pytest.mark.thorough
 def test_a_release_that_does_not_start(release: Callable[..., Path]) -> None:
-    """It fails at import."""
+    """It fails before it serves anything."""
 
     def change(package: Path) -> None:
-        (package / "wsgi.py").write_text('raise RuntimeError("never starts")\n')
+        entry = package / "entrypoints/wsgi.py"
+        entry.write_text(entry.read_text() + '\n\ndef create_app():\n    raise RuntimeError("never starts")\n')
 
     release("0.2.1", change)
     refuses("0.2.1", "did not become ready", "never starts")

@@ -7,9 +7,9 @@ import pytest
 from clients import meter
 from inside import on
 from lab import QUIET, leader, play, said, sql, traffic
-from tradefleet import schema
+from tradefleet.platform.postgres import migrator
 
-HEAD = schema.head_revision()
+HEAD = migrator.head_revision()
 # In the order of their names, after HEAD.
 EXPANSION, CONTRACTION = f"{HEAD}a", f"{HEAD}b"
 MIGRATIONS = {

@@ -91,7 +91,8 @@ def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
     """That host has its former release again and serves; the second one was not touched."""
 
     def change(package: Path) -> None:
-        (package / "wsgi.py").write_text('raise RuntimeError("never starts")\n')
+        entry = package / "entrypoints/wsgi.py"
+        entry.write_text(entry.read_text() + '\n\ndef create_app():\n    raise RuntimeError("never starts")\n')
 
     release("0.5.1", change)
     before, other = traffic(), on("blue2", "systemctl show -p MainPID --value tradefleet-api")

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from repository import PROJECT, SECRETS, ansible, files, load, read, where
-from tradefleet import settings
-from tradefleet.database import MIGRATION_LOCK_MILLISECONDS
-from tradefleet.hooks import REQUEST_SECONDS
-from tradefleet.replicas import MARK_SECONDS
+from tradefleet.domains import registered
+from tradefleet.platform import settings, variables
+from tradefleet.platform.http.hooks import REQUEST_SECONDS
+from tradefleet.platform.postgres.database import MIGRATION_LOCK_MILLISECONDS
+from tradefleet.platform.postgres.replicas import MARK_SECONDS
 
 # Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
 SOURCES = tuple(
@@ -51,17 +52,19 @@ def test_the_application_knows_every_setting_that_the_role_writes() -> None:
     """It refuses to start with one that it does not know."""
     templates = PROJECT / "roles/app/templates"
     text = read(templates / "settings.env.j2") + read(templates / "owner.env.j2")
-    written = set(re.findall(r"^TRADEFLEET_([A-Z_]+)=", text, re.MULTILINE))
+    written = set(re.findall(r"^{{ __app_prefix }}_([A-Z_]+)=", text, re.MULTILINE))
     assert written
-    assert written <= set(settings._VARIABLES)
+    assert written <= set(variables.names([*settings.PLATFORM, *registered().settings]))
 
 
 def test_the_application_looks_for_the_flag_that_the_role_puts_up() -> None:
     """It is no setting, so both say it."""
     role = load("roles/app/vars/main.yml")
-    assert role["__app_drain_flag"] == str(settings.Settings().drain_flag)
-    assert "RuntimeDirectory=tradefleet\n" in read("roles/app/templates/tradefleet-api.service.j2")
-    assert role["__app_requests"] == "/run/tradefleet/requests"
+    name = load("roles/app/defaults/main.yml")["app_name"]
+    assert role["__app_drain_flag"].replace("{{ app_name }}", name) == str(settings.Settings().drain_flag)
+    assert "RuntimeDirectory={{ app_name }}\n" in read("roles/app/templates/api.service.j2")
+    assert role["__app_run"] == "/run/{{ app_name }}"
+    assert role["__app_requests"] == "{{ __app_run }}/requests"
 
 
 def test_a_migration_gives_a_lock_up_before_the_requests_behind_it_fail() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from inputs import INPUTS
 from render import lines, render
-from tradefleet.worker import BATCH_SECONDS, PAUSE_SECONDS
+from tradefleet.platform.events.worker import BATCH_SECONDS, PAUSE_SECONDS
 
 APP = INPUTS["app"]
 
@@ -102,7 +102,7 @@ def test_gunicorn_serves_tls_with_a_credential_for_a_key() -> None:
 
 def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
     """As credentials; the owner of the tables is for migrations alone."""
-    unit = lines(render("app", "tradefleet-api.service.j2", **APP))
+    unit = lines(render("app", "api.service.j2", **APP))
     credentials = [line.removeprefix("LoadCredential=") for line in unit if line.startswith("LoadCredential=")]
     assert credentials == [
         "database_password:/etc/tradefleet/credentials/database_password",
@@ -117,7 +117,7 @@ def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
 @pytest.mark.parametrize("seconds", [17, "17"], ids=["inventory", "command line"])
 def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(seconds: int | str) -> None:
     """gunicorn's reload loses requests; systemd must not kill what gunicorn still serves."""
-    unit = lines(render("app", "tradefleet-api.service.j2", **APP | {"app_graceful_timeout_seconds": seconds}))
+    unit = lines(render("app", "api.service.j2", **APP | {"app_graceful_timeout_seconds": seconds}))
     assert not [line for line in unit if line.startswith("ExecReload")]
     assert "TimeoutStopSec=22" in unit
     assert "KillMode=mixed" in unit
@@ -130,8 +130,8 @@ def test_the_worker_runs_as_the_api_does() -> None:
 
     As another user: what runs as one user can read each other's credentials, through /proc/PID/root.
     """
-    api = lines(render("app", "tradefleet-api.service.j2", **APP))
-    unit = lines(render("app", "tradefleet-worker.service.j2", **APP))
+    api = lines(render("app", "api.service.j2", **APP))
+    unit = lines(render("app", "worker.service.j2", **APP))
     assert "ConditionFileIsExecutable=/opt/tradefleet/current/venv/bin/tradefleet-worker" in unit
     different = ("Description", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop", "User=")
     assert set(api) - set(unit) == {line for line in api if line.startswith(different)} | {
@@ -142,7 +142,7 @@ def test_the_worker_runs_as_the_api_does() -> None:
 
 def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() -> None:
     """As the API is, and as a user of its own. A secret stands on no command line."""
-    text = render("app", "tradefleet.j2", **APP)
+    text = render("app", "command.j2", **APP)
     command = shlex.split(text, comments=True)
     assert command[:5] == ["set", "-eu", "export", "SUDO_USER=${SUDO_USER:-$(id -un)}", "exec"]
     assert "--setenv=SUDO_USER" in command
@@ -160,13 +160,13 @@ def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() 
 
 def test_a_worker_has_time_for_the_batch_that_it_holds() -> None:
     """systemd kills it only after its own deadline, and the pause after that, have passed."""
-    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", render("app", "tradefleet-worker.service.j2", **APP), re.M)
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", render("app", "worker.service.j2", **APP), re.M)
     assert int(stop) > BATCH_SECONDS + PAUSE_SECONDS
 
 
 def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:
     """systemd refuses to start a unit whose credential is no file."""
-    unit = render("app", "tradefleet-api.service.j2", **APP | {"app_redis_sentinels": []})
+    unit = render("app", "api.service.j2", **APP | {"app_redis_sentinels": []})
     assert "LoadCredential=redis" not in unit
     assert "LoadCredential=database_password" in unit
 

@@ -4,7 +4,7 @@ import re
 
 from inputs import INPUTS, MEMBERS
 from render import lines, render
-from tradefleet import database
+from tradefleet.platform.postgres import database
 
 HAPROXY = INPUTS["haproxy"]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from nginx_parts import NGINX, blocks, location, server, unchanged
 from render import lines, render
-from tradefleet import create_app, drain, openapi
-from tradefleet.problems import ProblemDocument
-from tradefleet.settings import Settings
+from tradefleet import create_app
+from tradefleet.platform.http import drain, openapi
+from tradefleet.platform.http.problems import ProblemDocument
+from tradefleet.platform.settings import Settings
 
 
 def test_both_colours_are_upstreams() -> None:

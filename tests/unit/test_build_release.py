@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from repository import PROJECT
-from tradefleet import assets
+from tradefleet.domains.pages import assets
 
 OTHER = "other-1.0-py3-none-any.whl"
 PIN = f"other==1.0 --hash=sha256:{'0' * 64}\n"

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 from repository import PROJECT
-from tradefleet import assets
+from tradefleet.domains.pages import assets
 
 PROGRAM = PROJECT / "roles/nginx/files/static_files.py"
 # Stands in for Debian's program, which the machine that runs the tests need not have.

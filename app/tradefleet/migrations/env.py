@@ -1,20 +1,17 @@
-"""Runs the migrations on the connection that `tradefleet.schema.upgrade` hands over."""
+"""Runs the migrations on the connection that `migrator.upgrade` hands over."""
 
 from alembic import context
 
-import tradefleet.activity.models
-import tradefleet.auth.models
-import tradefleet.failures
-import tradefleet.orders.models
-import tradefleet.outbox  # noqa: F401  # the models register their tables
-from tradefleet import schema
-from tradefleet.database import Base
+from tradefleet import domains
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import Base
 
+domains.registered()  # the models of every domain register their tables
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     transaction_per_migration=True,
-    on_version_apply=schema.note_applied,
+    on_version_apply=migrator.note_applied,
 )
 with context.begin_transaction():
     context.run_migrations()

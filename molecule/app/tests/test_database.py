@@ -6,7 +6,7 @@ import uuid
 
 from locks import wait
 from testinfra.host import Host
-from tradefleet.replicas import MARK_SECONDS
+from tradefleet.platform.postgres.replicas import MARK_SECONDS
 
 URL = "https://10.203.0.108:8443"
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"

@@ -10,13 +10,17 @@ from locks import wait
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from testinfra.host import Host
-from tradefleet import create_app, deadline, failures, outbox
-from tradefleet.database import make_engine
-from tradefleet.outbox import Backlog
-from tradefleet.settings import DatabaseSettings, Settings
-from tradefleet.worker import EFFECTS, Worker
+from tradefleet import create_app
+from tradefleet.domains import registered
+from tradefleet.platform import deadline
+from tradefleet.platform.events import failures, outbox
+from tradefleet.platform.events.outbox import Backlog
+from tradefleet.platform.events.worker import Worker
+from tradefleet.platform.postgres.database import make_engine
+from tradefleet.platform.settings import DatabaseSettings, Settings
 from trial import database, dump
 
+HANDLERS = registered().handlers
 DEAD = 200_000
 # Of 8 kB. From the start it takes some thousands.
 BLOCKS = 40
@@ -97,7 +101,7 @@ def write(engine: Engine, kind: str = "order.accepted", payload: str | None = No
     return event_id
 
 
-@pytest.mark.parametrize("kinds", [None, EFFECTS], ids=["readyz", "worker"])
+@pytest.mark.parametrize("kinds", [None, HANDLERS], ids=["readyz", "worker"])
 def test_a_look_costs_the_same_during_a_dump(dead: Engine, kinds: list[str] | None) -> None:
     """The first one reads what is dead, and the others do not; they find what there is all the same."""
     backlog = Backlog(kinds)
@@ -122,7 +126,7 @@ def test_a_look_costs_the_same_during_a_dump(dead: Engine, kinds: list[str] | No
 
 def test_a_worker_is_as_fast_during_a_dump(dead: Engine) -> None:
     """Each batch and each idle step, after the first."""
-    hand = Worker(dead)
+    hand = Worker(dead, HANDLERS)
     hand.step()
     for _ in range(3):
         write(dead)
@@ -153,7 +157,7 @@ def test_readiness_does_not_wait_for_the_outbox(app: Flask, engine: Engine) -> N
 
 def work(engine: Engine) -> None:
     """Have a worker work until the outbox is empty."""
-    hand = Worker(engine)
+    hand = Worker(engine, HANDLERS)
 
     def is_done() -> bool:
         hand.step()

@@ -14,9 +14,10 @@ from locks import wait
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from testinfra.host import Host
-from tradefleet import deadline, schema
-from tradefleet.database import make_engine
-from tradefleet.settings import DatabaseSettings
+from tradefleet.platform import deadline
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import make_engine
+from tradefleet.platform.settings import DatabaseSettings
 from trial import builds, dump, release, wait_for_build
 from trial import database as trial_database
 
@@ -26,15 +27,15 @@ INDEX = 'kind = "index"\ndef upgrade():\n    build_index("ix_orders_symbol", "or
 CLIENT = """
 import sys
 from pathlib import Path
-from tradefleet import schema
-from tradefleet.database import make_engine
-from tradefleet.settings import Address, DatabaseSettings
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import make_engine
+from tradefleet.platform.settings import Address, DatabaseSettings
 from trial import release
 folder, authority, host, port, user, password = sys.argv[1:]
-schema._config = release(Path(folder), Path(folder + ".py").read_text())
-schema.known.cache_clear()
+migrator._config = release(Path(folder), Path(folder + ".py").read_text())
+migrator.known.cache_clear()
 found = DatabaseSettings((Address(host, int(port)),), (), "", "trial", user, authority, password)
-schema.upgrade(make_engine(found, Path(folder), for_migrations=True))
+migrator.upgrade(make_engine(found, Path(folder), for_migrations=True))
 """
 
 
@@ -53,19 +54,19 @@ def engine(found: DatabaseSettings, tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def upgrade(found: DatabaseSettings, folder: Path) -> schema.Migrated:
+def upgrade(found: DatabaseSettings, folder: Path) -> migrator.Migrated:
     """Migrate with a connection of its own, as `tradefleet migrate` does."""
     engine = make_engine(found, folder, for_migrations=True)
     try:
-        return schema.upgrade(engine)
+        return migrator.upgrade(engine)
     finally:
         engine.dispose()
 
 
 def become(monkeypatch: pytest.MonkeyPatch, folder: Path, migration: str) -> None:
     """Make this code that of a release with one further migration."""
-    monkeypatch.setattr(schema, "_config", release(folder, migration))
-    monkeypatch.setattr(schema, "known", schema.known.__wrapped__)
+    monkeypatch.setattr(migrator, "_config", release(folder, migration))
+    monkeypatch.setattr(migrator, "known", migrator.known.__wrapped__)
 
 
 def is_valid(engine: Engine) -> bool | None:
@@ -96,7 +97,7 @@ def test_a_statement_may_take_what_its_migration_declares(
     is_applied: bool,
 ) -> None:
     """No more by default; a lock is waited for no longer either way."""
-    monkeypatch.setattr(schema, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(migrator, "STATEMENT_SECONDS", 1)
     slow = f'kind = "expand"\n{declared}\ndef upgrade():\n    op.execute("SELECT pg_sleep(2.2)")\n'
     become(monkeypatch, tmp_path / "n", slow)
     if is_applied:
@@ -105,14 +106,14 @@ def test_a_statement_may_take_what_its_migration_declares(
         with pytest.raises(DBAPIError, match="statement timeout"):
             upgrade(found, tmp_path)
     with engine.connect() as connection:
-        assert (schema.current_revision(connection) == "n1") is is_applied
+        assert (migrator.current_revision(connection) == "n1") is is_applied
 
 
 def test_an_index_is_built_while_orders_are_written(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for a dump, longer than any lock or statement may take, and nobody waits for it."""
-    monkeypatch.setattr(schema, "STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(migrator, "STATEMENT_SECONDS", 1)
     become(monkeypatch, tmp_path / "n", INDEX)
     with ThreadPoolExecutor(1) as pool:
         with dump(engine):
@@ -125,8 +126,8 @@ def test_an_index_is_built_while_orders_are_written(
         assert running.result(20).after == "n1"
     assert is_valid(engine)
     with engine.connect() as connection:
-        assert schema.misfit(connection) == ""
-    assert upgrade(found, tmp_path) == schema.Migrated("n1", "n1")
+        assert migrator.misfit(connection) == ""
+    assert upgrade(found, tmp_path) == migrator.Migrated("n1", "n1")
 
 
 def test_another_migration_on_the_table_is_not_waited_for(

@@ -9,9 +9,10 @@ from alembic.config import Config
 from locks import wait
 from sqlalchemy import Connection, Engine, create_engine, text
 from testinfra.host import Host
-from tradefleet import schema
-from tradefleet.database import make_engine
-from tradefleet.settings import Address, DatabaseSettings
+from tradefleet import migrations
+from tradefleet.platform.postgres import migrator
+from tradefleet.platform.postgres.database import make_engine
+from tradefleet.platform.settings import Address, DatabaseSettings
 
 ADDRESS = "10.203.0.108"
 OWNER, PASSWORD = "tradefleet_owner", "molecule-owner"
@@ -35,7 +36,7 @@ def database(host: Host, folder: Path) -> Iterator[DatabaseSettings]:
     found = settings(host, folder)
     engine = make_engine(found, folder, for_migrations=True)
     try:
-        schema.upgrade(engine)
+        migrator.upgrade(engine)
         yield found
     finally:
         engine.dispose()
@@ -55,16 +56,16 @@ def dump(engine: Engine) -> Iterator[Connection]:
 
 
 def release(folder: Path, migration: str) -> Callable[[], Config]:
-    """Write a release's one further migration, n1; return what `schema._config` returns in that release."""
+    """Write a release's one further migration, n1; return what `migrator._config` returns in that release."""
     folder.mkdir()
     (folder / "n1.py").write_text(
         "from alembic import op\nfrom tradefleet.migrations.online import build_index\n"
-        f'revision = "n1"\ndown_revision = "{schema.head_revision()}"\n{migration}\n'
+        f'revision = "n1"\ndown_revision = "{migrator.head_revision()}"\n{migration}\n'
     )
     config = Config()
     config.set_main_option("script_location", "tradefleet:migrations")
     config.set_main_option("path_separator", "os")
-    own = str(Path(schema.__file__).parent / "migrations/versions")
+    own = str(Path(migrations.__file__).parent / "versions")
     config.set_main_option("version_locations", os.pathsep.join((own, str(folder))))
     return lambda: config
 

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tradefleet import assets
+from tradefleet.domains.pages import assets
 
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 kind = "expand"
+owners = ("identity", "instruments", "orders")
 
 _MONEY = sa.Numeric(20, 8).with_variant(sa.String(32), "sqlite")
 _MOMENT = sa.DateTime(timezone=True)

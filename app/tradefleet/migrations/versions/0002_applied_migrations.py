@@ -8,6 +8,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 kind = "expand"
+owners = ("platform",)
 
 
 def upgrade() -> None:

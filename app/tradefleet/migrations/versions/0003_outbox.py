@@ -8,6 +8,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 kind = "expand"
+owners = ("activity", "platform")
 
 _MOMENT = sa.DateTime(timezone=True)
 

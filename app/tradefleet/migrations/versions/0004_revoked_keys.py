@@ -8,6 +8,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 kind = "expand"
+owners = ("identity",)
 
 _MOMENT = sa.DateTime(timezone=True)
 

@@ -1,0 +1,16 @@
+"""Finding what can be traded."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from tradefleet.domains.instruments.models import Instrument
+
+
+def exists(session: Session, symbol: str) -> bool:
+    """Return whether there is an instrument of this symbol."""
+    return session.get(Instrument, symbol) is not None
+
+
+def listed(session: Session) -> list[Instrument]:
+    """Return all that can be traded, by symbol."""
+    return list(session.scalars(select(Instrument).order_by(Instrument.symbol)))

@@ -1,0 +1,32 @@
+"""The page for people, and the files that it names."""
+
+from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
+from werkzeug.exceptions import NotFound
+
+from tradefleet.domains.pages import assets
+
+# A name is never given to other contents; the edge says the same.
+KEEP = "public, max-age=31536000, immutable"
+
+blueprint = Blueprint("pages", __name__, template_folder="templates")
+
+
+@blueprint.get("/")
+def index() -> Response:
+    """Answer with the page. Its own address stays, so browsers ask each time whether it is still the same."""
+    response = make_response(render_template("index.html", asset=assets.address))
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get("/static/<path:filename>")
+def asset(filename: str) -> Response:
+    """Answer with a file of this release. In a fleet the edge does, which also has those of former releases."""
+    stored = {served: name for name, served in assets.names().items()}.get(filename)
+    if stored is None:
+        raise NotFound("There is no such file.")
+    response = send_from_directory(assets.FOLDER, stored)
+    response.headers["Cache-Control"] = KEEP
+    return response

@@ -1,0 +1,112 @@
+"""The outbox: what must follow from a stored change, written in the same transaction, gone once it has happened.
+
+A worker applies the effects of events in the same transaction that deletes them: whatever dies, an event is either
+still here or has had its effect, once.
+"""
+
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, Index, Select, String, delete, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from tradefleet.platform.postgres.columns import UtcDateTime
+from tradefleet.platform.postgres.database import Base
+
+# An event is committed within this time of its `created_at`: the transaction's own budget, and what clocks differ by.
+LATE = timedelta(seconds=30)
+# How often a look begins at the start, for an event that came later than that, or that a dead worker had in hand.
+WHOLE_SECONDS = 60.0
+
+
+class Event(Base):
+    """Something that has happened, and whose effects are still to come. The payload has ids only."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index(None, "created_at"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+def add(session: Session, kind: str, created_at: datetime, **ids: uuid.UUID) -> None:
+    """Add an event for a worker, if and only if the caller's transaction is committed."""
+    payload = {name: str(value) for name, value in ids.items()}
+    session.add(Event(id=uuid.uuid4(), kind=kind, payload=payload, created_at=created_at))
+
+
+class Backlog:
+    """The events of some kinds, or of all, as one process sees them: the oldest, and the oldest ones.
+
+    While any transaction is old, a dump for example, PostgreSQL keeps all rows that were deleted since it began, and a
+    search from the start reads them all. So a search begins shortly before the last one found nothing.
+    """
+
+    def __init__(self, kinds: Collection[str] | None = None) -> None:
+        """Take the kinds; None stands for all, known or not."""
+        self._kinds = kinds
+        self._since: datetime | None = None
+        self._whole_at = 0.0
+        # Whether the last search from the start came to its end. Until then an old event may be missing.
+        self.is_whole = False
+
+    def oldest(self, session: Session) -> datetime | None:
+        """Return since when the oldest event has been waiting; None if there is none."""
+        late = datetime.now(UTC) - LATE
+        since = self._since or late
+        is_due = time.monotonic() >= self._whole_at
+        if is_due:
+            # Before the search, which may take too long: the next ones are short then.
+            self._whole_at = time.monotonic() + WHOLE_SECONDS
+            self.is_whole = False
+        found: datetime | None = session.scalar(self._select(Event.created_at, None if is_due else since).limit(1))
+        self.is_whole = self.is_whole or is_due
+        self._since = late if found is None else min(found, late)
+        return found
+
+    def ids(self, session: Session, limit: int) -> Sequence[uuid.UUID]:
+        """Return the ids of the oldest events, up to `limit`, from the oldest that the last look found."""
+        return session.scalars(self._select(Event.id, self._since).limit(limit)).all()
+
+    def take(self, session: Session, limit: int) -> Sequence[Event]:
+        """Take the oldest events, up to `limit`, past those that another worker has in hand.
+
+        They are gone when the caller commits. A kind that only a newer release knows waits for its worker.
+        """
+        query = self._select(Event, self._since).limit(limit).with_for_update(skip_locked=True)
+        events = session.scalars(query).all()
+        if events:
+            _delete(session, [event.id for event in events])
+        return events
+
+    def _select(self, what: Any, since: datetime | None) -> Select[Any]:
+        query = select(what).order_by(Event.created_at)
+        if self._kinds is not None:
+            query = query.where(Event.kind.in_(self._kinds))
+        return query if since is None else query.where(Event.created_at >= since)
+
+
+def take_one(session: Session, event_id: uuid.UUID) -> Event | None:
+    """Take one event; None if it is gone or in hand."""
+    query = select(Event).where(Event.id == event_id).with_for_update(skip_locked=True)
+    event = session.scalars(query).one_or_none()
+    if event is not None:
+        _delete(session, [event_id])
+    return event
+
+
+def _delete(session: Session, ids: Sequence[uuid.UUID]) -> None:
+    session.execute(delete(Event).where(Event.id.in_(ids)), execution_options={"synchronize_session": False})
+
+
+def waiting_seconds(backlog: Backlog, session: Session) -> float | None:
+    """Return for how long the oldest event has been waiting: 0 if there is none, None if that is unknown."""
+    oldest = backlog.oldest(session)
+    if not backlog.is_whole:
+        return None
+    return 0.0 if oldest is None else max(0.0, round((datetime.now(UTC) - oldest).total_seconds(), 1))

@@ -1,0 +1,101 @@
+"""The worker's loop: takes events from the outbox and applies their effects until it is told to stop.
+
+It polls in short transactions, since a pooler keeps no session to listen on. Any number of workers may run at once, of
+several releases, too: none takes what another has in hand, or what it does not know.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from tradefleet.platform import deadline
+from tradefleet.platform.application import Handler
+from tradefleet.platform.events import failures, outbox
+from tradefleet.platform.events.outbox import Backlog, Event
+from tradefleet.platform.postgres.database import run
+
+BATCH = 100
+# After a failure, each in its own transaction.
+CAREFUL_BATCH = 20
+# All work on a batch: what a stop may take.
+BATCH_SECONDS = 5.0
+IDLE_SECONDS = 0.2
+# After a failure.
+PAUSE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Applies the effects of events, batch by batch, and one by one after a batch has failed."""
+
+    def __init__(self, engine: Engine, handlers: Mapping[str, Sequence[Handler]]) -> None:
+        """Take the database's engine, and what to do about each kind of event; nothing connects yet."""
+        self._engine = engine
+        self._handlers = handlers
+        self._backlog = Backlog(handlers)
+        self._is_stopping = False
+        self._is_careful = False
+
+    def stop(self, *_: object) -> None:
+        """Take no further batch; one that is in hand is finished."""
+        self._is_stopping = True
+
+    def work(self) -> None:
+        """Work until it is told to stop."""
+        while not self._is_stopping:
+            time.sleep(self.step())
+
+    def step(self) -> float:
+        """Take one batch; return the seconds after which to look again."""
+        is_careful, self._is_careful = self._is_careful, True
+        try:
+            with deadline.budget(BATCH_SECONDS):
+                done = self._one_by_one() if is_careful else run(self._engine, self._apply, commit=True)
+        except Exception as error:
+            # Nothing is lost: what is not done is still in the outbox. Another process would do no better.
+            log.warning("the batch failed", exc_info=error)
+            return PAUSE_SECONDS
+        self._is_careful = False
+        if done:
+            log.info("published", extra={"events": done})
+        # After a careful one there may be more.
+        return 0 if done == BATCH or (is_careful and done) else IDLE_SECONDS
+
+    def _apply(self, session: Session) -> int:
+        if self._backlog.oldest(session) is None:
+            return 0
+        events = self._backlog.take(session, BATCH)
+        for event in events:
+            self._handle(session, event)
+        return len(events)
+
+    def _apply_one(self, session: Session, event_id: uuid.UUID) -> None:
+        event = outbox.take_one(session, event_id)
+        if event is not None:
+            self._handle(session, event)
+
+    def _handle(self, session: Session, event: Event) -> None:
+        for handler in self._handlers[event.kind]:
+            handler(session, event)
+
+    def _one_by_one(self) -> int:
+        """Apply the oldest events in a transaction each; one that fails by itself is set aside."""
+        ids = run(self._engine, self._look, commit=False)
+        for event_id in ids:
+            try:
+                run(self._engine, partial(self._apply_one, event_id=event_id), commit=True)
+            except Exception as error:
+                if not failures.is_its_own(error):
+                    raise
+                run(self._engine, partial(failures.set_aside, event_id=event_id, error=error), commit=True)
+                log.error("an event was set aside", extra={"event": str(event_id)}, exc_info=error)
+        return len(ids)
+
+    def _look(self, session: Session) -> Sequence[uuid.UUID]:
+        return [] if self._backlog.oldest(session) is None else self._backlog.ids(session, CAREFUL_BATCH)

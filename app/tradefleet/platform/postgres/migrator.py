@@ -1,0 +1,209 @@
+"""The database's schema: which migrations it has, whether they carry this code, and how it gets more of them.
+
+A migration is an expansion, with which the code that serves runs on, an index, which is an expansion that is built
+online, or a contraction, which takes away what a former release needs and so waits until none is left. The database
+keeps what it has and of which kind each is, so that a release can judge migrations that it does not know.
+"""
+
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import ScriptDirectory
+from sqlalchemy import Column, Connection, Engine, String, Table, insert, select, text
+from sqlalchemy.exc import ProgrammingError
+
+from tradefleet.platform import deadline
+from tradefleet.platform.postgres.database import Base
+
+EXPAND, CONTRACT, INDEX = KINDS = ("expand", "contract", "index")
+APPLIED = Table(
+    "applied_migrations",
+    Base.metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("kind", String(8), nullable=False),
+)
+# The migration that creates the table. It enters itself, as all after it do, and what came before it.
+_KEPT_SINCE = "0002"
+_UNDEFINED_TABLE = "42P01"
+# An arbitrary number that every run of this application's migrations agrees on.
+_LOCK = 7_233_011_946
+# What a statement of a migration may take that does not declare `statement_seconds`.
+STATEMENT_SECONDS = 60
+# The client waits longer than the server: this for a migration with all its statements, and that for an index.
+MIGRATION_SECONDS = 1800
+INDEX_SECONDS = 86_400
+# Finding out what there is to do, with the wait for another run.
+PLAN_SECONDS = 30
+
+
+class SchemaError(Exception):
+    """The migrations of this code and those of the database do not go together; the text names one and says why."""
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """The revisions before and after, None before the first, and the contract migrations that were left waiting."""
+
+    before: str | None
+    after: str
+    waiting: tuple[str, ...] = ()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "tradefleet:migrations")
+    return config
+
+
+@cache
+def known() -> dict[str, str]:
+    """Return the migrations that this code knows, the oldest first: revision -> kind.
+
+    Raises:
+        SchemaError: one of them declares no kind.
+
+    """
+    scripts = reversed(list(ScriptDirectory.from_config(_config()).walk_revisions()))
+    kinds: dict[str, str] = {}
+    for script in scripts:
+        kind = getattr(script.module, "kind", "")
+        if kind not in KINDS:
+            expected = ", ".join(f'"{each}"' for each in KINDS)
+            raise SchemaError(f"migration {script.revision} has no kind: write kind = one of {expected} in it")
+        kinds[script.revision] = kind
+    return kinds
+
+
+def head_revision() -> str:
+    """Return the newest revision that this code knows."""
+    return list(known())[-1]
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the database's revision, or None where nothing was migrated yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def misfit(connection: Connection) -> str:
+    """Say why this code cannot run on the database's schema, naming the migration; "" where it can. It is one query."""
+    try:
+        rows = connection.execute(select(APPLIED.c.revision, APPLIED.c.kind)).all()
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
+            raise
+        return f"lacks migration {_KEPT_SINCE}"
+    return _judge({row.revision: row.kind for row in rows})
+
+
+def _judge(applied: Mapping[str, str]) -> str:
+    lacking = [revision for revision, kind in known().items() if kind != CONTRACT and revision not in applied]
+    if lacking:
+        return f"lacks migration {', '.join(lacking)}"
+    foreign = [revision for revision, kind in sorted(applied.items()) if kind == CONTRACT and revision not in known()]
+    if foreign:
+        return f"has contract migration {', '.join(foreign)}, which this release does not know"
+    return ""
+
+
+def upgrade(engine: Engine, *, finalize: bool = False) -> Migrated:
+    """Bring the database to the newest revision before the first contract migration, one transaction for each step.
+
+    A step may take as long as it declares; an index, which is built outside of transactions, as long as it needs.
+
+    With `finalize` contract migrations are applied too, and so they are where nothing was migrated yet, since nobody
+    runs there. Two runs never overlap: the second waits for the first as long as the engine's lock_timeout allows. A
+    database that a newer release has migrated stays as it is.
+
+    Raises:
+        SchemaError: the schema would not carry this code, or an expansion comes after a contraction that has to wait;
+            nothing was changed.
+        sqlalchemy.exc.DBAPIError: no connection, no lock, or a step failed; finished steps stay.
+
+    """
+    with ExitStack() as stack:
+        with deadline.budget(PLAN_SECONDS):
+            connection = stack.enter_context(engine.connect())
+            stack.callback(connection.invalidate)  # never back to the pool with the lock still held
+            if engine.dialect.name == "postgresql":
+                # It belongs to the session, so it outlives each step's transaction and ends with the connection.
+                connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _LOCK})
+                connection.commit()
+            before = current_revision(connection)
+            if before is not None and before not in known():
+                if reason := misfit(connection):
+                    raise SchemaError(
+                        f"the database is at migration {before} and does not carry this release: it {reason}"
+                    )
+                plan = Migrated(before, before)
+            else:
+                plan = _plan(before, finalize=finalize or before is None)
+            connection.commit()
+        if plan.after != before:
+            _apply(connection, plan)
+    return plan
+
+
+def _apply(connection: Connection, plan: Migrated) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    if connection.dialect.name != "postgresql":
+        command.upgrade(config, plan.after)
+        return
+    revisions = list(known())
+    begin = 0 if plan.before is None else revisions.index(plan.before) + 1
+    for revision in revisions[begin : revisions.index(plan.after) + 1]:
+        seconds = statement_seconds(revision)
+        with deadline.budget(INDEX_SECONDS if known()[revision] == INDEX else max(MIGRATION_SECONDS, 2 * seconds)):
+            connection.execute(text(f"SET statement_timeout = '{seconds}s'"))
+            connection.commit()
+            command.upgrade(config, revision)
+
+
+def statement_seconds(revision: str) -> int:
+    """Return what a statement of the migration may take.
+
+    Raises:
+        SchemaError: what the migration declares is no number of seconds.
+
+    """
+    script = ScriptDirectory.from_config(_config()).get_revision(revision)
+    seconds = getattr(script.module, "statement_seconds", STATEMENT_SECONDS)
+    if not isinstance(seconds, int) or not 0 < seconds <= INDEX_SECONDS:
+        raise SchemaError(f"migration {revision}: write statement_seconds = 1 to {INDEX_SECONDS}, not {seconds!r}")
+    return seconds
+
+
+def _plan(before: str | None, *, finalize: bool) -> Migrated:
+    revisions = list(known())
+    begin = 0 if before is None else revisions.index(before) + 1
+    pending = revisions[begin:]
+    waiting = tuple(revision for revision in pending if known()[revision] == CONTRACT)
+    if finalize or not waiting:
+        return Migrated(before, revisions[-1])
+    free = pending[: pending.index(waiting[0])]
+    behind = [revision for revision in pending[len(free) :] if known()[revision] != CONTRACT]
+    if behind:
+        raise SchemaError(
+            f"migration {behind[0]} comes after contract migration {waiting[0]}, which is not applied. Finalize the"
+            f" release that brought {waiting[0]} first («make finalize»), then deploy this one again; if this release"
+            f" brings both, leave {behind[0]} to the next one. Nothing was changed"
+        )
+    return Migrated(before, free[-1] if free else revisions[begin - 1], waiting)
+
+
+def note_applied(
+    ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]
+) -> None:
+    """Enter the migration that was just applied; Alembic calls this in the migration's own transaction."""
+    revision = str(step.up_revision_id)
+    if list(known()).index(revision) >= list(known()).index(_KEPT_SINCE):
+        if ctx.connection is None:
+            raise RuntimeError("migrations are applied on a connection")
+        ctx.connection.execute(insert(APPLIED).values(revision=revision, kind=known()[revision]))

@@ -1,0 +1,168 @@
+"""Reads that a replica may answer, never behind what the same trader has written (ADR 5)."""
+
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from flask import Flask, current_app
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from tradefleet.platform import deadline
+from tradefleet.platform.breaker import Breaker
+from tradefleet.platform.postgres.database import Database, DatabaseUnavailableError, run
+from tradefleet.platform.redis.store import Store
+
+HEADER = "TradeFleet-Read"
+# What a replica may use of a request's budget; the rest is the primary's.
+REPLICA_SECONDS = 0.8
+# How long the primary is waited for where a replica will do: a connection may take that long.
+PRIMARY_SECONDS = 2.0
+PAUSE_SECONDS = 1.0
+# For so long a primary that did not answer is left alone where a replica will do.
+PRIMARY_PAUSE_SECONDS = 2.0
+# Longer than a request's whole budget, twice: for the write that is marked, and for a read that began before it.
+MARK_SECONDS = 20
+# How long a replica is asked for this trader before the primary is asked again.
+POSITION_SECONDS = 60
+_MARK = b"written"
+_POSITION = re.compile(rb"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
+
+Source = Literal["primary", "replica"]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class _BehindError(Exception):
+    """The replica has not replayed what this trader may expect to see."""
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What was read, and from whom."""
+
+    value: T
+    source: Source
+
+
+class Replicas:
+    """The Flask extension that decides for each read whether a replica may answer it.
+
+    A trader's position is a place in PostgreSQL's log that has all that the trader has written; Redis keeps it. Without
+    it, and whenever the replica fails or is not there yet, the primary answers. The Redis must be one that evicts
+    nothing: where a mark goes before its write is committed, a read notes a position without that write.
+    """
+
+    def __init__(self, database: Database, store: Store) -> None:
+        """Take the extensions that have the engines and the positions."""
+        self._database = database
+        self._store = store
+
+    def init_app(self, app: Flask) -> None:
+        """Give `app` a breaker for its replicas, and one for its primary where a replica will do."""
+        app.extensions["replica_breaker"] = Breaker(PAUSE_SECONDS)
+        app.extensions["primary_breaker"] = Breaker(PRIMARY_PAUSE_SECONDS)
+
+    def will_write(self, trader_id: uuid.UUID) -> None:
+        """Have the trader's reads answered by the primary for a while. To be called before the write is committed."""
+        if self._database.replica is not None:
+            self._store.current.put(_key(trader_id), _MARK, MARK_SECONDS)
+
+    def read(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
+        """Run `work`, which only looks, on a replica if that is not behind this trader's writes, or on the primary.
+
+        Raises:
+            DatabaseUnavailableError: the primary was needed, and could not answer.
+
+        """
+        replica = self._database.replica
+        if replica is None:
+            return Answer(self._database.read(work), "primary")
+        position = self._store.current.get(_key(trader_id))
+        if position is None:
+            return self._read_and_note(trader_id, work)
+        if not _POSITION.fullmatch(position):
+            return Answer(self._database.read(work), "primary")
+        found = self._try(replica, lambda session: _at(session, position.decode(), work))
+        return found or Answer(self._database.read(work), "primary")
+
+    def find(self, work: Callable[[Session], T | None]) -> T | None:
+        """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
+
+        After a failure the replica comes first for a moment: else each request would wait for the primary. While no
+        server answers, the request waits for the primary as long as its budget allows.
+
+        Raises:
+            DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.
+
+        """
+        replica = self._database.replica
+        if replica is None:
+            return self._database.read(work)
+        breaker: Breaker = current_app.extensions["primary_breaker"]
+        if not breaker.allows() and (found := self._try(replica, work)) is not None:
+            return found
+        try:
+            with deadline.budget(PRIMARY_SECONDS):
+                answer = self._database.read(work)
+        except DatabaseUnavailableError:
+            breaker.failed()
+            looked = self._try(replica, lambda session: Answer(work(session), "replica"))
+            if looked is None:
+                # No server answers, as while all of them restart: the primary has the rest of the request's budget.
+                return self._database.read(work)
+            if looked.value is None:
+                raise
+            return looked.value
+        breaker.succeeded()
+        return answer
+
+    def _try(self, replica: Engine, work: Callable[[Session], T]) -> T | None:
+        breaker: Breaker = current_app.extensions["replica_breaker"]
+        if not breaker.allows():
+            return None
+        try:
+            with deadline.budget(REPLICA_SECONDS):
+                answer = run(replica, work, commit=False)
+        except _BehindError:
+            breaker.succeeded()
+            return None
+        except (DatabaseUnavailableError, SQLAlchemyError) as error:
+            breaker.failed()
+            log.warning("no replica answered", exc_info=error)
+            return None
+        except Exception:
+            breaker.succeeded()  # the work's own: the replica did answer
+            raise
+        breaker.succeeded()
+        return answer
+
+    def _read_and_note(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
+        def look(session: Session) -> tuple[str, T]:
+            # Before the work: whatever is committed later may be missing in it.
+            position: str = session.execute(text("SELECT CAST(pg_current_wal_lsn() AS text)")).scalar_one()
+            return position, work(session)
+
+        position, value = self._database.read(look)
+        # Not in place of a mark: a write that was marked after this read began may be beyond the position.
+        self._store.current.put(_key(trader_id), position.encode(), POSITION_SECONDS, only_if_new=True)
+        return Answer(value, "primary")
+
+
+def _at(session: Session, position: str, work: Callable[[Session], T]) -> Answer[T]:
+    """Run `work` on a server that has all up to `position`. The last resort behind a replica's port is the primary."""
+    replays, has_it = session.execute(
+        text("SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn)"),
+        {"position": position},
+    ).one()
+    if replays and not has_it:
+        raise _BehindError
+    return Answer(work(session), "replica" if replays else "primary")
+
+
+def _key(trader_id: uuid.UUID) -> str:
+    return f"tradefleet:position:{trader_id}"

@@ -1,0 +1,168 @@
+"""What is kept in Redis for a while: every error is a miss, and a Redis that fails is left alone for a moment."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+from flask import Flask, current_app
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelManagedSSLConnection
+
+from tradefleet.platform import deadline
+from tradefleet.platform.breaker import Breaker
+from tradefleet.platform.settings import RedisSettings
+
+# One call with all that it needs: finding the primary, connecting, asking.
+CALL_SECONDS = 0.25
+# Sentinels are asked one after the other; three silent ones together take no longer than one call.
+SENTINEL_SECONDS = 0.08
+PAUSE_SECONDS = 1.0
+LOG_EVERY_SECONDS = 30.0
+# Written to ask whether writes are taken, and gone at once.
+HEALTH_KEY = "tradefleet:health"
+
+Health = Literal["ok", "down", "disabled"]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class BoundedConnection(SentinelManagedSSLConnection):
+    """A connection whose every wait ends with the running budget.
+
+    redis-py's own timeouts begin anew with each step, so that a call of many steps may take many times as long.
+    """
+
+    def _bound(self) -> float:
+        # 0 would mean: do not wait at all, and another error.
+        left = max(deadline.remaining(CALL_SECONDS), 0.001)
+        if self._sock:
+            self._sock.settimeout(left)
+        return left
+
+    def _connect(self) -> socket.socket:
+        self.socket_connect_timeout = self.socket_timeout = self._bound()
+        # redis annotates this only in part
+        connected: socket.socket = super()._connect()  # type: ignore[no-untyped-call]
+        return connected
+
+    def send_packed_command(self, command: str | Iterable[bytes], check_health: bool = True) -> None:
+        """Send as redis-py does, within the budget."""
+        self._bound()
+        # as above
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Read as redis-py does, within the budget."""
+        self._bound()
+        return super().read_response(*arguments, **options)
+
+
+def _connect(settings: RedisSettings, service: str, password: str) -> Redis:
+    """Return a client of the service's primary; it connects on first use, and again after a failover."""
+
+    def options(username: str, password: str, seconds: float) -> dict[str, Any]:
+        return {
+            "username": username,
+            "password": password,
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "ssl": True,
+            "ssl_ca_certs": settings.ca_file,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+        }
+
+    # redis annotates this only in part
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [(address.host, address.port) for address in settings.sentinels],
+        sentinel_kwargs=options(settings.sentinel_username, settings.sentinel_password, SENTINEL_SECONDS),
+        **options(settings.username, password, CALL_SECONDS),
+    )
+    # and this
+    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        service, connection_class=BoundedConnection
+    )
+    return client
+
+
+class RedisStore:
+    """What one application keeps in one service of Redis. `errors` counts what failed since the start."""
+
+    def __init__(self, name: str, client: Redis | None) -> None:
+        self.errors = 0
+        self._name = name
+        self._client = client
+        self._breaker = Breaker(PAUSE_SECONDS)
+        self._lock = threading.Lock()
+        self._logged_at = -LOG_EVERY_SECONDS
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value, or None where there is none or Redis fails."""
+        value = self._call(lambda client: client.get(key), None)
+        return value if isinstance(value, bytes) else None
+
+    def put(self, key: str, value: bytes, seconds: float, *, only_if_new: bool = False) -> None:
+        """Keep the value for so many seconds, if Redis can; `only_if_new` leaves a value that is there alone."""
+        milliseconds = max(1, round(seconds * 1000))
+        self._call(lambda client: client.set(key, value, px=milliseconds, nx=only_if_new), None)
+
+    def health(self) -> Health:
+        """Say whether Redis takes writes; while it is left alone it counts as down.
+
+        A primary that was demoted would answer a PING, and give out what it had, for ever.
+        """
+        if self._client is None:
+            return "disabled"
+        return "ok" if self._call(lambda client: bool(client.set(HEALTH_KEY, b"", px=1000)), False) else "down"
+
+    def _call(self, use: Callable[[Redis], T], otherwise: T) -> T:
+        # A call that may not take its time would fail, and Redis would be blamed.
+        if self._client is None or deadline.remaining(CALL_SECONDS) < CALL_SECONDS or not self._breaker.allows():
+            return otherwise
+        try:
+            with deadline.budget(CALL_SECONDS):
+                answer = use(self._client)
+        except (RedisError, OSError) as error:
+            self._breaker.failed()
+            # What one connection met (a server that is gone, that loads, that is primary no longer), the idle ones
+            # would meet as well, one after the other.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            self._note(error)
+            return otherwise
+        self._breaker.succeeded()
+        return answer
+
+    def _note(self, error: Exception) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self.errors += 1
+            if now - self._logged_at < LOG_EVERY_SECONDS:
+                return
+            self._logged_at = now
+        log.warning("redis failed (%s), %d errors since the start: %s", self._name, self.errors, error)
+
+
+class Store:
+    """The Flask extension that gives each application what it keeps in one service of Redis."""
+
+    def __init__(self, name: str) -> None:
+        """Take the name under which the application and its log know the service."""
+        self._name = name
+
+    def init_app(self, app: Flask, settings: RedisSettings, service: str, password: str) -> None:
+        """Give `app` a client of the service that the Sentinels call so; nothing connects yet."""
+        client = _connect(settings, service, password) if settings.sentinels else None
+        app.extensions[self._name] = RedisStore(self._name, client)
+
+    @property
+    def current(self) -> RedisStore:
+        """The store of the current application."""
+        store: RedisStore = current_app.extensions[self._name]
+        return store

@@ -1,0 +1,14 @@
+"""What the platform itself serves: health, readiness, the version and the OpenAPI document."""
+
+from tradefleet.platform.application import Application
+from tradefleet.platform.events.failures import FailedEvent
+from tradefleet.platform.events.outbox import Event
+from tradefleet.platform.http import openapi
+from tradefleet.platform.system import views
+
+
+def register(app: Application) -> None:
+    """Declare it as a domain does. None of these endpoints needs a key."""
+    app.add_models(Event, FailedEvent)
+    app.add_views(views.blueprint, public=["healthz", "readyz", "version"])
+    app.add_views(openapi.blueprint, public=["document"])

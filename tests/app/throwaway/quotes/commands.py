@@ -1,0 +1,12 @@
+"""The operator's command for quotes."""
+
+import click
+from tradefleet.platform.commands import transact
+
+from . import services
+
+
+@click.command()
+def quotes() -> None:
+    """Print how many quotes there are."""
+    click.echo(transact(lambda session: services.count(session, 9), commit=False))
