@@ -10,7 +10,7 @@ from typing import Any
 # Ansible loads a plugin by its path; a package that several modules share is found by Python's own rules only.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from preflight import Fleet, Variables, mistakes  # noqa: E402 (after the path)
+from preflight import Fleet, Variables, mistakes
 
 DOCUMENTATION = r"""
 name: preflight_mistakes

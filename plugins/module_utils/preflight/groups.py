@@ -40,9 +40,7 @@ def members(fleet: Fleet) -> Iterator[str]:
     where = f"{fleet.inventory}/hosts.yml"
     edge, etcd, postgres, redis = (len(fleet.of(group)) for group in NEEDED)
     if edge < 2:
-        yield (
-            f"An address can only move between two: group edge needs two hosts or more (have {edge}) in {where}."
-        )
+        yield (f"An address can only move between two: group edge needs two hosts or more (have {edge}) in {where}.")
     if not all((edge, etcd, postgres, redis)):
         yield f"Each of the groups edge, etcd, postgres and redis needs a host in {where}."
     if etcd % 2 == 0 or redis < 3:
@@ -54,9 +52,7 @@ def members(fleet: Fleet) -> Iterator[str]:
         yield f"A commit waits for a second host: group postgres needs two or more (have {postgres})."
     retired = [host for host in fleet.of("postgres_retired") if host in fleet.of("postgres")]
     if retired:
-        yield (
-            f"{listed(retired)} cannot be in postgres and in postgres_retired. Take it out of one group in {where}."
-        )
+        yield (f"{listed(retired)} cannot be in postgres and in postgres_retired. Take it out of one group in {where}.")
 
 
 def failover_plan(fleet: Fleet) -> Iterator[str]:

@@ -65,10 +65,10 @@ def batch(fleet: Fleet) -> Iterator[str]:
     hosts = fleet.of(f"app_{fleet.color}")
     if number(fleet.batch) and number(fleet.batch) >= len(hosts):
         yield (
-            f"Color {fleet.color} has {listed(hosts) or 'no hosts'}, and rolling_batch is {fleet.batch}: no host "
-            f"would serve during the roll. Put another host into group app_{fleet.color} in {fleet.inventory}/hosts.yml, make "
-            f"rolling_batch in {fleet.variables}/releases.yml smaller, or put the release on the other color and cut "
-            f"over (`make deploy VERSION={fleet.release}`, `make cutover`)."
+            f"Color {fleet.color} has {listed(hosts) or 'no hosts'}, and rolling_batch is {fleet.batch}: no host would "
+            f"serve during the roll. Put another host into group app_{fleet.color} in {fleet.inventory}/hosts.yml, "
+            f"make rolling_batch in {fleet.variables}/releases.yml smaller, or put the release on the other color and "
+            f"cut over (`make deploy VERSION={fleet.release}`, `make cutover`)."
         )
 
 
@@ -116,11 +116,7 @@ def canary(fleet: Fleet) -> Iterator[str]:
 
 def _shares(steps: Any) -> bool:
     """Return whether these are shares of the clients."""
-    return (
-        isinstance(steps, list)
-        and bool(steps)
-        and all(re.fullmatch("[1-9][0-9]?|100", str(step)) for step in steps)
-    )
+    return isinstance(steps, list) and bool(steps) and all(re.fullmatch("[1-9][0-9]?|100", str(step)) for step in steps)
 
 
 def shadow(fleet: Fleet) -> Iterator[str]:
