@@ -177,7 +177,7 @@ meter: ## measure the lab with a request loop (DURATION=60)
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy
-	@ruff check . && ruff format --check . && mypy app tests molecule && yamllint --strict . && ansible-lint --strict --offline
+	@ruff check . && ruff format --check . && mypy app tests molecule plugins && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
 test-app: venv ## the application, the repository and the templates

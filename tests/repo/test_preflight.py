@@ -4,7 +4,6 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,9 @@ GOOD = Fleet(
 )
 
 
-def found(groups: Mapping[str, list[str] | None] | None = None, **changes: Any) -> str:
+def found(groups: dict[str, list[str] | None] | None = None, **changes: Any) -> str:
     """Return what the rules find after changes to a good fleet; a group that is None does not exist."""
-    changed = GROUPS | {"all": NAMES} | (groups or {})
+    changed: dict[str, list[str] | None] = {**GROUPS, "all": NAMES, **(groups or {})}
     present = {name: hosts for name, hosts in changed.items() if hosts is not None}
     return "\n".join(mistakes(replace(GOOD, groups=present, **changes), check_values=False))
 
@@ -265,7 +264,7 @@ def test_an_acme_server_needs_directory_address_and_host() -> None:
         said = found(acme_directory=given[0], acme_email=given[1])
         assert f'acme_directory is "{given[0]}" and acme_email is "{given[1]}": for a certificate' in said
         assert f"Correct them in {ALL}/fleet.yml." in said
-    good = {"acme_directory": directory, "acme_email": email}
+    good: dict[str, Any] = {"acme_directory": directory, "acme_email": email}
     assert found(**good) == ""
     bought = hosts(["lb1", "lb2"], nginx_tls_certificate_file="/etc/ssl/bought.crt")
     assert found(hosts=bought) == ""
