@@ -235,5 +235,5 @@ def test_the_playbook_passes_what_the_inventory_states(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = file.read_text().splitlines()
     assert "lb1     edge                 unreachable" in lines
-    assert "warning: 192.0.2.10 is on no load balancer" in lines
+    assert "warning: 10.203.0.10 is on no load balancer" in lines
     assert lines[-1] == "warning: ops1: no lock and no journal"
