@@ -42,8 +42,6 @@ GOOD = Fleet(
     vip="192.0.2.10",
     release_dir=Path("/nonexistent"),
     python="3.13",
-    callback_paths=("/elsewhere", "/fleet/plugins/callback"),
-    callbacks="/fleet/plugins/callback",
 )
 
 
@@ -362,11 +360,3 @@ def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for content in (b"no archive", path.read_bytes()[:30]):
         path.write_bytes(content)
         assert re.fullmatch(rf"{path} cannot be read: .+\. {re.escape(remedy)}", found(release_dir=tmp_path))
-
-
-def test_the_callback_that_releases_the_lock_is_loaded() -> None:
-    """An operator's own callbacks come with it, not instead of it."""
-    assert found(callback_paths=("/elsewhere",)) == (
-        "ANSIBLE_CALLBACK_PLUGINS leaves out /fleet/plugins/callback, which releases the fleet's lock at the end of a "
-        "run. Append :/fleet/plugins/callback to it, or unset it."
-    )

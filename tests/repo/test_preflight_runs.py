@@ -126,14 +126,6 @@ def test_a_deployment_passes_color_and_release_to_preflight(lab: Path, tmp_path:
     assert "Build it with `make release VERSION=0.1.0`." in said
 
 
-def test_callbacks_of_an_operator_do_not_replace_ours(lab: Path) -> None:
-    """Without it the lock would be held after the run."""
-    command = ["ansible-playbook", "-i", str(lab), "-epreflight_release_dir=/nonexistent", "playbooks/preflight.yml"]
-    done = ansible(*command, ANSIBLE_CALLBACK_PLUGINS="/nonexistent")
-    assert done.returncode == 2
-    assert f"ANSIBLE_CALLBACK_PLUGINS leaves out {PROJECT}/plugins/callback" in done.stdout
-
-
 def test_a_certificate_from_an_acme_server_is_wired(lab: Path) -> None:
     """The load balancers pass its questions to ops1 and serve what that delivers; playbooks trust public CAs then."""
     names = ("fleet_acme", "fleet_edge_ca_path", "acme_issuer", "nginx_challenge_server", "nginx_tls_delivered_dir")

@@ -6,12 +6,12 @@ A rule is a function that yields a sentence for each mistake: the variable, the 
 
 from __future__ import annotations
 
-from . import controller, credentials, groups, traffic, values
+from . import archive, credentials, groups, traffic, values
 from .fleet import Fleet, Variables
 
 __all__ = ["Fleet", "Variables", "mistakes"]
 
-RULES = (*traffic.RULES, *credentials.RULES, *groups.RULES, *controller.RULES)
+RULES = (*traffic.RULES, *credentials.RULES, *groups.RULES, *archive.RULES)
 
 
 def mistakes(fleet: Fleet, check_values: bool = True) -> list[str]:

@@ -48,9 +48,6 @@ class Fleet:
     # Where archives of releases are on the controller, and the Python version of the hosts.
     release_dir: Path = Path("dist")
     python: str = ""
-    # Where Ansible looks for callbacks, and which folder must be one of them.
-    callback_paths: tuple[str, ...] = ()
-    callbacks: str = ""
 
     @property
     def variables(self) -> Path:

@@ -1,4 +1,4 @@
-"""Rules about the controller: the archive of the release, and Ansible's own settings."""
+"""Rules about the archive of a release on the controller."""
 
 from __future__ import annotations
 
@@ -41,14 +41,4 @@ def release(fleet: Fleet) -> Iterator[str]:
         )
 
 
-def callbacks(fleet: Fleet) -> Iterator[str]:
-    """Ansible loads the callback that releases the fleet's lock."""
-    # A checkout may be reached by a symbolic link.
-    if Path(fleet.callbacks).resolve() not in [Path(path).resolve() for path in fleet.callback_paths]:
-        yield (
-            f"ANSIBLE_CALLBACK_PLUGINS leaves out {fleet.callbacks}, which releases the fleet's lock at the end of a "
-            f"run. Append :{fleet.callbacks} to it, or unset it."
-        )
-
-
-RULES = (release, callbacks)
+RULES = (release,)
