@@ -20,7 +20,7 @@ description:
 positional: hostvars, groups
 options:
   _input:
-    description: What the playbook is about to use (C(preflight_inputs) in playbooks/preflight.yml).
+    description: What the playbook is about to use (playbooks/vars/preflight.yml).
     type: dict
     required: true
   hostvars:

@@ -19,7 +19,7 @@ options:
     type: dict
     required: true
   stated:
-    description: What the inventory states (C(status_stated) in playbooks/status.yml).
+    description: What the inventory states (playbooks/vars/status.yml).
     type: dict
     required: true
 """

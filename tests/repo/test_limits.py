@@ -196,16 +196,17 @@ def test_a_release_that_no_host_could_hold_is_not_built(version: str) -> None:
 
 
 def test_a_host_that_others_cannot_find_is_refused(fleet: Path) -> None:
-    """A name or an IPv6 address where the others need an IPv4 address; names that no certificate can carry."""
+    """A name, an IPv6 address or nothing in place of an IPv4 address; names that no certificate can carry."""
     hosts = yaml.safe_load((fleet / "hosts.yml").read_text())
     edge = hosts["all"]["children"]["edge"]["hosts"]
     edge["lb-1"] = {"ansible_host": "lb-1.lan"}
     edge["lb-2"] = {"ansible_host": "2001:db8::12"}
+    edge["lb-4"] = {}
     edge["lb_3"] = {"ansible_host": "192.0.2.13"}
     edge["l" * 50] = {"ansible_host": "jump.example", "fleet_address": "192.0.2.14"}
     write(fleet / "hosts.yml", hosts)
     said = found(fleet)
-    for host, address in (("lb-1", "lb-1.lan"), ("lb-2", "2001:db8::12")):
+    for host, address in (("lb-1", "lb-1.lan"), ("lb-2", "2001:db8::12"), ("lb-4", "")):
         assert f'Host {host} has the address "{address}"; the others need an IPv4 address.' in said
     assert 'Host "lb_3": use lower-case letters' in said
     assert f"{'l' * 50}.trade.example.com has 68 characters, a certificate's name at most 64." in said

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
@@ -66,6 +67,13 @@ class Fleet:
     def values(self, group: str, name: str, default: Any = None) -> list[Any]:
         """Return a variable of each host of a group."""
         return [self.hosts[host].get(name, default) for host in self.of(group)]
+
+    def address(self, host: str) -> str:
+        """Return the address at which the others reach a host, or nothing if the inventory states none."""
+        try:
+            return str(self.hosts[host]["fleet_address"])
+        except AnsibleError:  # it is a template that reads ansible_host
+            return ""
 
 
 class Variables(Host):

@@ -25,7 +25,7 @@ def one_color(fleet: Fleet) -> Iterator[str]:
 
 def addresses(fleet: Fleet) -> Iterator[str]:
     """Each host has an address of its own, and the virtual IP is no host's."""
-    found = fleet.values("all", "fleet_address")
+    found = list(filter(None, map(fleet.address, fleet.of("all"))))
     if len(set(found)) < len(found):
         yield f"Two hosts share an address ({listed(found)}). Correct ansible_host in {fleet.inventory}/hosts.yml."
     if not re.fullmatch(r"([0-9]+\.){3}[0-9]+", str(fleet.vip)) or fleet.vip in found:

@@ -51,7 +51,7 @@ def mistakes(fleet: Fleet) -> list[str]:
     for host, own in fleet.hosts.items():
         where = f"{fleet.variables}/fleet.yml"
         found += [f"{name} is not set. Set it in {where}." for name in sorted(wanted - set(own))]
-        found += _host(host, own, f"Correct it in {fleet.inventory}/hosts.yml.")
+        found += _host(host, own, fleet.address(host), f"Correct it in {fleet.inventory}/hosts.yml.")
         for name in sorted(set(own) & known.keys() - fixed.keys()):
             found += _one(name, own, known[name], set_in.get(name))
     return list(dict.fromkeys(found))
@@ -63,7 +63,7 @@ def _of_roles(found: Iterable[str]) -> set[str]:
     return {name for name in found if name.startswith(roles)}
 
 
-def _host(host: str, own: Host, where: str) -> list[str]:
+def _host(host: str, own: Host, address: str, where: str) -> list[str]:
     """Return what keeps a host from having a certificate, and the others from reaching it."""
     found = []
     if not re.fullmatch(LABEL, host):
@@ -71,7 +71,6 @@ def _host(host: str, own: Host, where: str) -> list[str]:
     full = f"{host}.{own['fleet_domain']}" if "fleet_domain" in own else host
     if len(full) > LONGEST_NAME:
         found.append(f"{full} has {len(full)} characters, a certificate's name at most {LONGEST_NAME}. {where}")
-    address = str(own["fleet_address"])
     try:
         ipaddress.IPv4Address(address)
     except ValueError:
