@@ -244,7 +244,10 @@ def test_a_fleet_without_lock_is_told_what_to_do(controller: Controller) -> None
 
 def test_settings_that_would_not_release_the_lock_take_none(controller: Controller) -> None:
     """An operator's own callbacks come with the repository's, not instead of them."""
-    own = {"TRADEFLEET_OPERATIONS": controller.folder, "ANSIBLE_CALLBACK_PLUGINS": "/nonexistent"}
+    own: dict[str, str | Path] = {
+        "TRADEFLEET_OPERATIONS": controller.folder,
+        "ANSIBLE_CALLBACK_PLUGINS": "/nonexistent",
+    }
     refused = ansible(*controller.command(FINE), **own)
     assert refused.returncode == 2
     assert "ANSIBLE_CALLBACK_PLUGINS leaves out plugins/callback of this repository" in said(refused)
