@@ -18,7 +18,7 @@ from tradefleet.settings import Address, DatabaseSettings
 # One deadline over all hosts together, in one round.
 CONNECT_SECONDS = 2.0
 # A primary is looked for this long, where the budget allows it: a planned switchover takes less.
-PRIMARY_SECONDS = 5.0
+PRIMARY_SECONDS = 6.0
 # Between two attempts, while nobody lets us in.
 PAUSE_SECONDS = 0.1
 # What one answer may take where no budget runs.

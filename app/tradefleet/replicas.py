@@ -93,7 +93,8 @@ class Replicas:
     def find(self, work: Callable[[Session], T | None]) -> T | None:
         """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
 
-        After a failure the replica comes first for a moment: else each request would wait for the primary.
+        After a failure the replica comes first for a moment: else each request would wait for the primary. While no
+        server answers, the request waits for the primary as long as its budget allows.
 
         Raises:
             DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.
@@ -110,10 +111,13 @@ class Replicas:
                 answer = self._database.read(work)
         except DatabaseUnavailableError:
             breaker.failed()
-            found = self._try(replica, work)
-            if found is None:
+            looked = self._try(replica, lambda session: Answer(work(session), "replica"))
+            if looked is None:
+                # No server answers, as while all of them restart: the primary has the rest of the request's budget.
+                return self._database.read(work)
+            if looked.value is None:
                 raise
-            return found
+            return looked.value
         breaker.succeeded()
         return answer
 

@@ -3,6 +3,7 @@
 
 import shutil
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, delete, event
+from tradefleet import deadline
 from tradefleet.auth.models import ApiKey
 from tradefleet.breaker import Breaker
 from tradefleet.database import make_engine, make_replica_engine
 from tradefleet.extensions import db
 from tradefleet.orders import services
-from tradefleet.replicas import HEADER, MARK_SECONDS
+from tradefleet.replicas import HEADER, MARK_SECONDS, PRIMARY_SECONDS
 from tradefleet.settings import Address, DatabaseSettings
 from tradefleet.store import RedisStore
 
@@ -271,6 +273,29 @@ def test_known_keys_wait_once_for_a_primary_that_is_silent(
     began = time.monotonic()
     assert [source(client, headers) for _ in range(3)] == ["replica"] * 3
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.usefixtures("memory", "replica")
+def test_a_request_waits_for_the_primary_while_no_server_answers(
+    app: Flask, client: FlaskClient, headers: dict[str, str], closed: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source(client, headers)
+    # Nothing secret is meant here.
+    settings = DatabaseSettings(hosts=(closed,), replicas=(closed,), ca_file="/nonexistent", password="x")  # noqa: S106
+    monkeypatch.setitem(app.extensions, "replica", make_replica_engine(settings))
+    engine: Engine = app.extensions["database"]
+    engine.dispose()
+    back_at = time.monotonic() + PRIMARY_SECONDS + 1
+
+    def connect(*_: object) -> None:
+        """Wait as for a PostgreSQL that is being restarted."""
+        while time.monotonic() < back_at:
+            if not deadline.remaining(0):
+                raise sqlite3.OperationalError
+            time.sleep(0.05)
+
+    event.listen(engine, "do_connect", connect)
+    assert client.get("/v1/orders", headers=headers).status_code == 200
 
 
 @pytest.mark.usefixtures("memory", "replica")
