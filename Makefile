@@ -177,7 +177,7 @@ meter: ## measure the lab with a request loop (DURATION=60)
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
-	@ruff check . && ruff format --check . && mypy app tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
+	@ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
 test-app: venv ## the application, the programs and plugins, the repository and the templates

@@ -9,7 +9,7 @@ PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
 # Preflight looks at the inventory of a whole fleet; a scenario's own has inputs of roles that only the wiring may set.
-FLEET = ("-i", str(SCENARIO / "fleet"), "-e", '{"preflight_values": []}')
+FLEET = ("-i", str(SCENARIO / "fleet"), "-e", '{"preflight_check_values": false}')
 
 
 def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

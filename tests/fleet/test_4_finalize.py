@@ -71,7 +71,7 @@ def test_a_contraction_waits_until_the_former_release_is_gone(
         assert f"Contract migrations wait until no former release is needed: {CONTRACTION}" in said(deployed)
         assert revision() == EXPANSION
         play("cutover")
-        refused("finalize", f"Colour blue still has release {former}")
+        refused("finalize", f"Color blue still has release {former}")
         play("deploy", deploy_release="0.4.1")
         play("finalize")
         assert revision() == CONTRACTION

@@ -50,7 +50,7 @@ def _typed(path: Path) -> set[str]:
     text = read(path)
     code = (
         re.findall(r"```.*?```|`[^`\n]+`|«[^»\n]+»", text, re.DOTALL)
-        if path.suffix == ".md"
+        if path.suffix in (".md", ".py")
         else re.findall("«[^»]+»", text)
     )
     words = r"(?:^|[`«$|&;(] ?|^\s+)make((?: +-\w+| +[A-Z_]+=\S+)*) +([a-z][a-z-]*)"
@@ -58,11 +58,11 @@ def _typed(path: Path) -> set[str]:
 
 
 def test_documents_and_messages_name_only_targets_that_there_are() -> None:
-    """Also the messages in playbooks and roles: an error message is an instruction."""
+    """Also the messages in playbooks, roles and plugins: an error message is an instruction."""
     targets = set(_makefile_targets()) | {f"test-role-{path.name}" for path in PROJECT.glob("molecule/*")}
     unknown = {
         f"{path.relative_to(PROJECT)}: make {target}"
-        for path in files(".md", ".yml", ".j2")
+        for path in (*files(".md", ".yml", ".j2"), *PROJECT.glob("plugins/**/*.py"))
         for target in _typed(path) - targets
     }
     assert unknown == set()

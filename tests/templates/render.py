@@ -7,13 +7,15 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
 def _loader() -> DataLoader:
-    init_plugin_loader([])
+    if AnsibleCollectionConfig.collection_finder is None:  # other tests of this process may have been first
+        init_plugin_loader([])
     return DataLoader()
 
 

@@ -240,3 +240,19 @@ def test_a_fleet_without_lock_is_told_what_to_do(controller: Controller) -> None
     assert "edge1 keeps the lock and the journal and does not answer" in away
     assert controller.run(FINE, extra={"fleet_lock_host": ""}).returncode == 0
     assert controller.entries() == []
+
+
+def test_settings_that_would_not_release_the_lock_take_none(controller: Controller) -> None:
+    """An operator's own callbacks come with the repository's, not instead of them."""
+    own: dict[str, str | Path] = {
+        "TRADEFLEET_OPERATIONS": controller.folder,
+        "ANSIBLE_CALLBACK_PLUGINS": "/nonexistent",
+    }
+    refused = ansible(*controller.command(FINE), **own)
+    assert refused.returncode == 2
+    assert "ANSIBLE_CALLBACK_PLUGINS leaves out plugins/callback of this repository" in said(refused)
+    assert "TASK [Fine]" not in refused.stdout
+    assert controller.entries() == []
+    both = own | {"ANSIBLE_CALLBACK_PLUGINS": f"/nonexistent:{PROJECT}/plugins/callback"}
+    assert ansible(*controller.command(FINE), **both).returncode == 0
+    assert controller.results() == ["ok"]

@@ -17,7 +17,7 @@ from repository import PROJECT
 @pytest.fixture(scope="module")
 def edge_ask() -> ModuleType:
     """Return the module; its folder is none that Python looks in."""
-    spec = importlib.util.spec_from_file_location("edge_ask", PROJECT / "playbooks/library/edge_ask.py")
+    spec = importlib.util.spec_from_file_location("edge_ask", PROJECT / "plugins/modules/edge_ask.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ from repository import PROJECT, read
 @pytest.fixture(scope="module")
 def edge_log() -> ModuleType:
     """Return the module; its folder is none that Python looks in."""
-    spec = importlib.util.spec_from_file_location("edge_log", PROJECT / "playbooks/library/edge_log.py")
+    spec = importlib.util.spec_from_file_location("edge_log", PROJECT / "plugins/modules/edge_log.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -55,9 +55,8 @@ class Fleet:
         (folder / "group_vars/all").mkdir(parents=True)
         (folder / "action_plugins").mkdir()
         (folder / "action_plugins/edge_ask.py").write_text(ASK.replace("FOLDER", str(folder)))
-        for name in ("tasks", "templates", "filter_plugins", "library"):
+        for name in ("tasks", "templates"):
             shutil.copytree(PLAYBOOKS / name, folder / name)
-        (folder / "library/edge_ask.py").unlink()
         for name in COPIED:
             shutil.copy(PLAYBOOKS / name, folder)
         for path in [*folder.glob("*.yml"), *folder.glob("tasks/*.yml")]:

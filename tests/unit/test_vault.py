@@ -25,9 +25,7 @@ other: {x: [1, 2]}
 @pytest.fixture(scope="module")
 def write_secrets() -> ModuleType:
     """Return the action as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "write_secrets", PROJECT / "playbooks/action_plugins/write_secrets.py"
-    )
+    spec = importlib.util.spec_from_file_location("write_secrets", PROJECT / "plugins/action/write_secrets.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

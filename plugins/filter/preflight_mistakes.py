@@ -1,0 +1,66 @@
+"""Filter: the mistakes in the inputs of a playbook, found before anything is changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+# Ansible loads a plugin by its path; a package that several modules share is found by Python's own rules only.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from preflight import Fleet, Variables, mistakes
+
+DOCUMENTATION = r"""
+name: preflight_mistakes
+short_description: Returns the mistakes in the inputs of a playbook
+description:
+  - Changes nothing and contacts no host. Each mistake is a sentence with variable, file and remedy.
+positional: hostvars, groups
+options:
+  _input:
+    description: What the playbook is about to use (playbooks/vars/preflight.yml).
+    type: dict
+    required: true
+  hostvars:
+    description: Variables of all hosts.
+    type: dict
+    required: true
+  groups:
+    description: Hosts of each group.
+    type: dict
+    required: true
+  check_values:
+    description: Whether each value that the inventory sets is compared with the limits of its role.
+    type: bool
+    default: true
+"""
+EXAMPLES = r"""
+- name: Fail if an input is wrong
+  ansible.builtin.assert:
+    that: preflight_inputs | preflight_mistakes(hostvars, groups) | length == 0
+"""
+RETURN = r"""
+_value:
+  description: The mistakes; an empty list if there are none.
+  type: list
+  elements: str
+"""
+
+
+def preflight_mistakes(
+    inputs: Mapping[str, Any], hostvars: Any, groups: Mapping[str, list[str]], check_values: bool = True
+) -> list[str]:
+    """Return a sentence for each mistake."""
+    paths = {name: Path(inputs[name]) for name in ("inventory", "release_dir")}
+    hosts = {host: Variables(hostvars, host) for host in groups["all"]}
+    return mistakes(Fleet(**(dict(inputs) | paths), groups=groups, hosts=hosts), check_values)
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters of this file."""
+        return {"preflight_mistakes": preflight_mistakes}

@@ -1,0 +1,108 @@
+"""What the rules of preflight examine: the inventory, and what a playbook is about to do with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+Host = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Groups and hosts of an inventory, the state that traffic.yml records, and the inputs of one playbook."""
+
+    inventory: Path
+    groups: Mapping[str, list[str]]
+    hosts: Mapping[str, Host]
+    # What traffic.yml records.
+    live: str = ""
+    canary: Any = 0
+    releases: Mapping[str, str] = field(default_factory=dict)
+    # What the wiring states.
+    colors: tuple[str, ...] = ("blue", "green")
+    release_pattern: str = ".+"
+    # What the playbook is, which color and release it uses, and how many hosts of the color it drains at a time.
+    playbook: str = ""
+    color: str = ""
+    release: str = ""
+    batch: Any = ""
+    needs_release: bool = False
+    one_release: bool = False
+    # What the operator typed, or set in releases.yml.
+    percent: Any = ""
+    maintenance: Any = ""
+    canary_steps: Any = None
+    # Names of the secrets that the wiring reads, and of the variables that the vault contains.
+    secrets: tuple[str, ...] = ()
+    vault: tuple[str, ...] = ()
+    vip: str = ""
+    acme_directory: str = ""
+    acme_email: str = ""
+    # Where archives of releases are on the controller, and the Python version of the hosts.
+    release_dir: Path = Path("dist")
+    python: str = ""
+
+    @property
+    def variables(self) -> Path:
+        """Return the folder of the variables that all hosts share."""
+        return self.inventory / "group_vars/all"
+
+    @property
+    def idle(self) -> str:
+        """Return the color that traffic.yml does not call live."""
+        return next(color for color in self.colors if color != self.live)
+
+    def of(self, group: str) -> list[str]:
+        """Return the hosts of a group, which need not exist."""
+        return list(self.groups.get(group) or [])
+
+    def values(self, group: str, name: str, default: Any = None) -> list[Any]:
+        """Return a variable of each host of a group."""
+        return [self.hosts[host].get(name, default) for host in self.of(group)]
+
+    def address(self, host: str) -> str:
+        """Return the address at which the others reach a host, or nothing if the inventory states none."""
+        try:
+            return str(self.hosts[host]["fleet_address"])
+        except AnsibleError:  # it is a template that reads ansible_host
+            return ""
+
+
+class Variables(Host):
+    """A host's variables, templated on access; Ansible's own view of another host lacks `hostvars`."""
+
+    def __init__(self, hostvars: Any, host: str) -> None:
+        """Take what Ansible knows of the host."""
+        self._raw = dict(hostvars.raw_get(host)) | {"hostvars": hostvars}
+        self._templar = Templar(loader=DataLoader(), variables=self._raw)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a value as the host has it."""
+        return self._templar.template(self._raw[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._raw)
+
+
+def number(value: Any) -> int:
+    """Return the whole number that a value means; text that is none means 0."""
+    text = str(value).strip()
+    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+
+
+def listed(values: Any) -> str:
+    """Return values as an enumeration."""
+    return ", ".join(map(str, values))

@@ -1,0 +1,239 @@
+"""The table of status: each host's line, and each warning with what to type."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from repository import ansible
+from status_table import status_table
+
+from inventories import unreachable_lab
+
+GROUPS = {"edge": [], "postgres": [], "ops": ["ops1"]}
+STATED: dict[str, Any] = {"live": "blue", "idle": "green", "vip": "10.0.0.10"}
+RUNNING = {"stdout": "running"}
+
+
+def table(name: str, host: dict[str, Any], groups: dict[str, list[str]] | None = None, **stated: Any) -> str:
+    """Return the table of a fleet with one host."""
+    known = STATED | stated | {"groups": GROUPS | {"all": [name]} | (groups or {})}
+    return status_table({name: {"status_systemd": RUNNING} | host}, known)
+
+
+def test_a_host_that_returned_nothing_is_unreachable() -> None:
+    """Its services are not in the table, and the others are."""
+    hosts = {
+        "data1": {"group_names": ["etcd", "postgres"], "status_systemd": {"unreachable": True}},
+        "ops-one": {"group_names": ["ops", "preflight_needed"], "status_systemd": {"stdout": "degraded"}},
+    }
+    assert status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts)}}).splitlines() == [
+        "data1    etcd,postgres        unreachable",
+        "ops-one  ops                  ",
+        "warning: data1 is unreachable over SSH",
+        "warning: ops-one: systemd says degraded (systemctl --failed)",
+        "warning: 10.0.0.10 is on no load balancer",
+        "warning: PostgreSQL has 0 leaders",
+    ]
+
+
+def test_status_ends_with_the_lock_and_the_last_operations() -> None:
+    """And warns where there is none, or where the journal was changed."""
+
+    def operations(**answer: object) -> str:
+        return table("ops1", {"group_names": ["ops"], "status_operations": answer}, lock_host="ops1")
+
+    said = "lock: alex@desk for 0 min 2 s: site\n\ntime  who"
+    whole = operations(rc=0, stdout=said, stderr="")
+    assert whole.startswith(f"ops1  ops                  \n\n{said}\n\nwarning: ")
+    assert "ops1: " not in whole
+    broken = operations(rc=1, stdout=said, stderr="The journal is broken: line 4 does not follow the one before it.")
+    assert said in broken
+    assert "\nwarning: ops1: The journal is broken: line 4" in broken
+    assert "\nwarning: ops1: no lock and no journal\n" in operations(rc=2, stdout="", stderr="", msg="No such file")
+    assert "\nwarning: ops1: no lock and no journal\n" in table("ops1", {"group_names": ["ops"]}, lock_host="ops1")
+
+
+def edge(traffic: str, canary: int = 0, acme: bool = False, **asked: Any) -> str:
+    """Return the table of one load balancer; blue is live."""
+    host = {
+        "group_names": ["edge"],
+        "status_edge": {"json": {"color": "blue", "release": "0.1.0"}, "certificate_days": 390} | asked,
+        "status_traffic": {"stdout": f"traffic-sets/{traffic}" if traffic else ""},
+        "status_waf": {"stdout": "On"},
+        "status_maintenance": {"stat": {"exists": asked.get("closed", False)}},
+        "status_vip": {"stdout": "eth0 UP 10.0.0.10/32"},
+    }
+    return table("lb1", host, {"edge": ["lb1"]}, canary=canary, acme=acme)
+
+
+def test_status_compares_the_traffic_of_each_load_balancer() -> None:
+    """Live color, canary's share and shadow's share with traffic.yml; both as they should be is no warning."""
+    assert "warning: lb1" not in edge("blue")
+    same = edge("blue+green-10", canary=10)
+    assert "lb1  edge                 live=blue release=0.1.0 blue+green-10 certificate=390d waf=block vip\n" in same
+    assert "warning: lb1" not in same
+    for traffic, canary, stated in (
+        ("blue+green-10", 0, "blue"),
+        ("blue", 10, "blue+green-10"),
+        ("blue+green-50", 10, "blue+green-10"),
+        ("blue+shadow-green-5", 0, "blue"),
+        ("green", 0, "blue"),
+        ("", 0, "blue"),
+    ):
+        warned = (
+            f'warning: lb1 has the traffic "{traffic}", traffic.yml says "{stated}": unless a playbook is running, '
+        )
+        assert f"{warned}`make site` puts it right" in edge(traffic, canary)
+
+
+def test_status_names_a_load_balancer_that_serves_another_color() -> None:
+    """Or no client at all."""
+    said = edge("blue", json={"color": "green", "release": "0.1.0"})
+    assert "warning: lb1 serves green, traffic.yml says blue: `make cutover TO=…` or `make site`\n" in said
+    assert "warning: lb1 is closed for maintenance: `make maintenance STATE=off` opens it\n" in edge(
+        "blue", closed=True
+    )
+
+
+def test_status_tells_of_a_certificate_that_ends_soon() -> None:
+    """In time, and which load balancer has one that has ended."""
+    assert "certificate that is valid" not in edge("blue", certificate_days=14)
+    assert (
+        "warning: lb1 serves a certificate that is valid for another 13 days: `make site` renews the fleet's own; "
+        "one of yours in nginx_tls_certificate_file is yours to renew\n"
+    ) in edge("blue", certificate_days=13)
+    assert "`journalctl --unit acme-renew` on ops1 tells why it was not renewed\n" in edge(
+        "blue", acme=True, certificate_days=-1
+    )
+    ended = edge("blue", json={}, certificate_days="none", msg="10.0.0.11: certificate has expired")
+    assert "live=none release=none certificate=none" in ended
+    assert "warning: lb1 serves nothing, traffic.yml says blue" in ended
+    assert "(10.0.0.11: certificate has expired)" in ended
+
+
+def test_one_load_balancer_has_the_virtual_ip() -> None:
+    """Neither two nor none."""
+    answer = {
+        "group_names": ["edge"],
+        "status_systemd": RUNNING,
+        "status_edge": {"json": {"color": "blue", "release": "0.1.0"}},
+        "status_traffic": {"stdout": "traffic-sets/blue"},
+        "status_vip": {"stdout": "eth0"},
+    }
+    hosts = {"lb1": answer, "lb2": answer}
+    two = status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts), "edge": list(hosts)}})
+    assert "warning: 10.0.0.10 is on lb1 and lb2\n" in two
+    assert "10.0.0.10" not in edge("blue")
+
+
+def app(
+    release: str = "0.1.0",
+    color: str = "blue",
+    worker: str = "active",
+    written: str = "1",
+    wanted: str = "0.1.0",
+    **ready: Any,
+) -> str:
+    """Return the table of one application host; blue is live."""
+    readiness = {"status": "ready", "dependencies": {}, "outbox_seconds": 0, "outbox_failed": 0} | ready
+    host = {
+        "group_names": ["app", f"app_{color}"],
+        "app_color": color,
+        "status_app": {"results": [{"json": {"release": release, "commit": "abc"}}, {"json": readiness}]},
+        "status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": written}}]},
+        "status_worker": {"stdout": worker},
+    }
+    return table("app1", host, releases={"blue": wanted, "green": wanted})
+
+
+def test_status_names_a_host_that_a_roll_has_left_out() -> None:
+    """And says what to type where a live host runs another release than traffic.yml names."""
+    left = app(release="0.2.0", status="draining")
+    assert "app1  app_blue             release=0.2.0 commit=abc draining worker=running\n" in left
+    sentence = "is out of service (draining): a roll was interrupted, `make rolling VERSION=…` finishes it"
+    assert f"warning: app1 {sentence}\n" in left
+    assert "warning: app1 runs 0.2.0, traffic.yml says 0.1.0: `make rolling VERSION=0.1.0`\n" in left
+    assert "warning: app1" not in app()
+    idle = app(release="0.2.0", color="green", worker="inactive")
+    assert "warning: app1 runs 0.2.0, traffic.yml says 0.1.0: `make site`\n" in idle
+
+
+def test_status_names_what_keeps_a_host_from_being_ready() -> None:
+    """Each dependency with its state; a color without a release need not be ready."""
+    said = app(status="not ready", dependencies={"redis": "down", "Postgres": "ok"})
+    assert "warning: app1 is not ready: Postgres ok, redis down\n" in said
+    nothing = app(status="down", wanted="", color="green", worker="inactive")
+    assert "app1 is down" not in nothing
+    assert "warning: app1 runs 0.1.0, traffic.yml says nothing: `make site`\n" in nothing
+
+
+def test_status_names_a_worker_that_does_not_follow_its_color() -> None:
+    """One that should work, one that should not, and events that no worker takes."""
+    for color, state, word in (("blue", "active", "running"), ("green", "inactive", "idle")):
+        assert f" ready worker={word}\n" in app(color=color, worker=state)
+        assert "warning: app1" not in app(color=color, worker=state, outbox_seconds=60)
+    assert "warning: app1: its worker is down, and its color serves: `make site`" in app(worker="failed")
+    assert "warning: app1: its worker is running, and its color does not serve" in app(color="green")
+    assert "warning: app1 finds that events have been waiting in the outbox for 61 s" in app(outbox_seconds=61)
+    assert "warning: app1 finds that 3 events failed and were set aside" in app(outbox_failed=3)
+    assert "warning: app1" not in app(outbox_failed=None)
+
+
+def test_status_names_settings_that_wait_for_a_restart() -> None:
+    """The application has read older ones than lie on the disk."""
+    assert "warning: app1 runs with settings older than those on its disk" in app(written="2")
+
+
+def test_postgresql_has_a_role_a_state_and_one_leader() -> None:
+    """In words that scripts look for, such as `postgresql=leader`."""
+    leader = {"name": "data1", "role": "leader", "state": "running"}
+    replica = {"name": "data2", "role": "replica", "state": "streaming", "lag": 0}
+
+    def cluster(*members: dict[str, Any]) -> str:
+        own = {
+            "group_names": ["postgres"],
+            "status_systemd": RUNNING,
+            "status_postgres": {"json": {"members": members}},
+        }
+        down = {"group_names": ["postgres"], "status_systemd": RUNNING, "status_postgres": {"status": -1}}
+        hosts = {"data1": own, "data2": own, "data3": down}
+        return status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts), "postgres": list(hosts)}})
+
+    good = cluster(leader, replica)
+    assert good.splitlines()[:3] == [
+        "data1  postgres             postgresql=leader running",
+        "data2  postgres             postgresql=replica streaming lag=0",
+        "data3  postgres             postgresql=down ",
+    ]
+    assert "warning: data3: PostgreSQL is down\n" in good
+    assert "leaders" not in good
+    assert "warning: PostgreSQL has 2 leaders\n" in cluster(leader, replica | {"role": "leader"})
+    assert "warning: data2: PostgreSQL is stopped\n" in cluster(leader, replica | {"state": "stopped"})
+
+
+@pytest.mark.parametrize(
+    ("answers", "cells", "down"),
+    [
+        ((["master", "1"], ["slave", "x"]), "redis=primary  cache=replica", []),
+        (([], ["slave"]), "redis=down  cache=replica", ["state"]),
+        ((["master"], []), "redis=primary  cache=down", ["cache"]),
+    ],
+)
+def test_redis_has_a_role_for_each_service(answers: tuple[list[str], ...], cells: str, down: list[str]) -> None:
+    """Of Sentinel's services, `state` is shown as Redis."""
+    results = [{"item": name, "stdout_lines": lines} for name, lines in zip(("state", "cache"), answers, strict=True)]
+    said = table("data1", {"group_names": ["redis"], "status_redis": {"results": results}})
+    assert said.startswith(f"data1  redis                {cells}\n")
+    assert [name for name in ("state", "cache") if f"warning: data1: Redis ({name}) is down\n" in said] == down
+
+
+def test_the_playbook_passes_what_the_inventory_states(tmp_path: Path) -> None:
+    """The real ansible-playbook, without its questions: no host has returned anything."""
+    copy, file = unreachable_lab(tmp_path), tmp_path / "status.txt"
+    given = ["-i", str(copy), "--start-at-task", "Write the table", f"-estatus_file={file}"]
+    done = ansible("ansible-playbook", *given, "playbooks/status.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = file.read_text().splitlines()
+    assert "lb1     edge                 unreachable" in lines
+    assert "warning: 10.203.0.10 is on no load balancer" in lines
+    assert lines[-1] == "warning: ops1: no lock and no journal"
