@@ -80,7 +80,7 @@ def test_a_crashed_controllers_lock_is_taken_over() -> None:
     said = play(
         PROJECT / "playbooks/unlock.yml", "-e", "reason='the desk burnt down'", "-e", "fleet_operator=kim@laptop"
     ).stdout
-    assert "Taken away: alex@desk cutover green 1.2.3" in " ".join(said.split())
+    assert "Broken: alex@desk cutover green 1.2.3" in " ".join(said.split())
     taken, unlocked = journal(last=2)
     assert taken.startswith("alex@desk   cutover  -     green 1.2.3")
     assert "broken off" in taken
