@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Planned work on a replicated Redis service that Sentinel watches: no write that was acknowledged is lost.
+"""Switchover and restart of a replicated Redis service that Sentinel monitors, without losing acknowledged writes.
 
 redis-maintain switch SERVICE                 move the primary to a replica
-redis-maintain --replicas N restart SERVICE   restart this host's instance, after a switch if it is the primary
+redis-maintain --replicas N restart SERVICE   restart this host's instance, after a switchover if it is the primary
 
-Exit status 0: done, one line says what. 1: refused or failed, the last line says why and what to do.
+Exit status 0: done, one line describes the result. 1: refused or failed, the last line states the reason and remedy.
 """
 
 import argparse
@@ -19,42 +19,42 @@ from typing import Any
 CLIENT = "/usr/local/sbin/redis-cli-{}"
 SENTINEL_CLIENT = "/usr/local/sbin/sentinel-cli-state"
 
-# Longer than a failover may take: until the former primary is demoted it must not acknowledge a write.
+# Longer than a failover may take: the former primary must not acknowledge a write before it is demoted.
 PAUSE_SECONDS = 40
 FAILOVER_SECONDS = 30
-# Sentinel's own messages wait in a paused primary too; after down-after-milliseconds (3 s) it would be taken for dead.
+# A paused primary also delays Sentinel's own messages; after down-after-milliseconds (3 s) it would be regarded as failed.
 CAUGHT_UP_SECONDS = 2
 
-# Sentinel asks every second, and refuses to promote a replica that has been silent for five.
+# Sentinel pings every second, and refuses to promote a replica that has been silent for five.
 SILENT_MILLISECONDS = 2000
 
 Address = tuple[str, int]
 
 
 class RefusedError(Exception):
-    """What is wrong, and what the operator can do about it."""
+    """The reason of the failure, and what the operator can do about it."""
 
 
 class Service:
-    """One service as this host's clients see it."""
+    """One service from the view of this host."""
 
     def __init__(self, name: str, replicas: int, timeout: float) -> None:
-        """Remember the service's name, how many replicas it has when it is whole, and seconds to wait for one."""
+        """Store the service's name, its number of replicas when complete, and the seconds to wait for one."""
         self.name = name
         self.replicas = replicas
         self.timeout = timeout
 
     def redis(self, *command: str, at: Address | None = None) -> str:
-        """Return what the instance at an address answers, or this host's own."""
+        """Return the response of the instance at an address, or of this host's own."""
         where = ("-h", at[0], "-p", str(at[1])) if at else ()
         return _run(CLIENT.format(self.name), *where, *command)
 
     def sentinel(self, *command: str) -> str:
-        """Return what this host's Sentinel answers."""
+        """Return the response of this host's Sentinel."""
         return _run(SENTINEL_CLIENT, "SENTINEL", *command)
 
     def primary(self) -> Address:
-        """Return whom Sentinel calls the primary."""
+        """Return the address of the primary according to Sentinel."""
         host, port = self.sentinel("GET-MASTER-ADDR-BY-NAME", self.name).splitlines()[:2]
         return host, int(port)
 
@@ -64,7 +64,7 @@ class Service:
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def following(self, at: Address | None = None) -> list[Address]:
-        """Return the replicas that the primary at an address, or this host's own, counts as in touch."""
+        """Return the connected replicas of the primary at an address, or of this host's own."""
         found = []
         for key, value in self.replication(at).items():
             if key.startswith("slave") and key[5:].isdigit():
@@ -74,11 +74,11 @@ class Service:
         return found
 
     def leads(self) -> bool:
-        """Tell whether this host's instance is the primary."""
+        """Return whether this host's instance is the primary."""
         return self.replication()["role"] == "master"
 
     def whole(self) -> bool:
-        """Tell whether this host leads and every replica follows, or follows a primary that every replica follows."""
+        """Return whether this host is in sync and the primary, itself or another host, has every replica."""
         own = self.replication()
         if own["role"] == "master":
             return len(self.following()) >= self.replicas
@@ -86,8 +86,8 @@ class Service:
         return own["master_link_status"] == "up" and len(self.following(primary)) >= self.replicas
 
     def promotable(self) -> bool:
-        """Tell whether Sentinel would promote a replica: it takes none that it has not heard of since its restart."""
-        # Only what passes by itself is waited for: a replica-priority of 0 is a choice, which Sentinel's refusal tells.
+        """Return whether Sentinel would promote a replica; it promotes none without a response since its own restart."""
+        # Only conditions that resolve themselves are waited for: a replica-priority of 0 is a choice, which Sentinel's error reports.
         known = json.loads(_run(SENTINEL_CLIENT, "--json", "SENTINEL", "REPLICAS", self.name))
         return any(
             replica["flags"] == "slave"
@@ -101,8 +101,8 @@ class Service:
         old = self.primary()
         replicas = self.following(old)
         if not replicas:
-            raise RefusedError(f"No replica follows {self.name}'s primary {old[0]}: bring one back, then switch.")
-        self.sentinel("CKQUORUM", self.name)  # an error says how many Sentinels are missing
+            raise RefusedError(f"No replica follows {self.name}'s primary {old[0]}: repair one, then switch.")
+        self.sentinel("CKQUORUM", self.name)  # the error states how many Sentinels are missing
         _wait(self.timeout, self.promotable, f"this host's Sentinel is in touch with a replica of {self.name}")
         started = time.monotonic()
         ordered = False
@@ -114,17 +114,17 @@ class Service:
             ordered = True
             self.sentinel("FAILOVER", self.name)
         except BaseException as error:
-            # Sentinel's own refusal is a certain no; silence is none, and then the pause ends by itself.
+            # Sentinel's own error is a definite no. Without a response the outcome is unknown, and the pause expires by itself.
             if not ordered or isinstance(error, RefusedError):
                 self.redis("CLIENT", "UNPAUSE", at=old)
             raise
         _wait(
             FAILOVER_SECONDS,
             lambda: self._moved(old),
-            f"Sentinel moves {self.name}; see «journalctl -u redis-sentinel@state»",
+            f"Sentinel moves {self.name}; see `journalctl -u redis-sentinel@state`",
         )
         new = self.primary()
-        # What Sentinel does as well, but only after 8 seconds in which clients would hang on the paused server.
+        # Sentinel does this as well, but only after 8 seconds in which clients would wait for the paused server.
         self.redis("REPLICAOF", new[0], str(new[1]), at=old)
         self.redis("CONFIG", "REWRITE", at=old)
         self.redis("CLIENT", "KILL", "TYPE", "normal", at=old)
@@ -134,12 +134,12 @@ class Service:
         return f"{self.name}: {old[0]} -> {new[0]}; writes waited {seconds:.1f} s"
 
     def restart(self) -> str:
-        """Restart this host's instance once the others can spare it, and return a sentence about it."""
-        _wait(self.timeout, self.whole, f"{self.replicas} replicas of {self.name} follow; bring back those that do not")
+        """Restart this host's instance once the others can replace it, and return a sentence about it."""
+        _wait(self.timeout, self.whole, f"{self.replicas} replicas of {self.name} follow; repair those that do not")
         switched = ""
         if self.replicas and self.leads():
             switched = self.switch() + "; "
-            _wait(self.timeout, self.whole, f"all replicas of {self.name} follow after the switch")
+            _wait(self.timeout, self.whole, f"all replicas of {self.name} follow after the switchover")
         _run("systemctl", "restart", f"redis-server@{self.name}.service", seconds=self.timeout)
         _wait(self.timeout, self.whole, f"this host's {self.name} is in sync again")
         return f"{switched}{self.name} restarted and in sync"
@@ -156,12 +156,12 @@ class Service:
 def _run(*command: str, seconds: float = 5) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)  # noqa: S603 (its own clients and systemctl)
     if done.returncode != 0:
-        raise RefusedError(f"«{' '.join(command)}» failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise RefusedError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()
 
 
 def _wait(seconds: float, condition: Callable[[], bool], what: str) -> None:
-    """Wait until a condition holds; whoever does not answer meanwhile is asked again."""
+    """Wait until a condition holds; a failed query is repeated."""
     end = time.monotonic() + seconds
     while True:
         problem = ""
@@ -180,14 +180,14 @@ def _stop(*_: Any) -> None:
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Parse the command line and run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", default=0, type=int, help="replicas of a whole service [%(default)s]")
     parser.add_argument("--timeout", default=60, type=float, help="seconds to wait for a replica [%(default)s]")
     parser.add_argument("work", choices=("switch", "restart"))
     parser.add_argument("service")
     options = parser.parse_args()
-    # A lost connection ends the work as a failure does: a pause is taken back.
+    # A lost connection ends the run like a failure, so that a pause is undone.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _stop)
     service = Service(options.service, options.replicas, options.timeout)
