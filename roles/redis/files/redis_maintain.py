@@ -22,7 +22,7 @@ SENTINEL_CLIENT = "/usr/local/sbin/sentinel-cli-state"
 # Longer than a failover may take: the former primary must not acknowledge a write before it is demoted.
 PAUSE_SECONDS = 40
 FAILOVER_SECONDS = 30
-# A paused primary also delays Sentinel's own messages; after down-after-milliseconds (3 s) it would be regarded as failed.
+# A pause also delays Sentinel's messages; after down-after-milliseconds (3 s) the primary would be regarded as failed.
 CAUGHT_UP_SECONDS = 2
 
 # Sentinel pings every second, and refuses to promote a replica that has been silent for five.
@@ -86,8 +86,8 @@ class Service:
         return own["master_link_status"] == "up" and len(self.following(primary)) >= self.replicas
 
     def promotable(self) -> bool:
-        """Return whether Sentinel would promote a replica; it promotes none without a response since its own restart."""
-        # Only conditions that resolve themselves are waited for: a replica-priority of 0 is a choice, which Sentinel's error reports.
+        """Return whether Sentinel would promote a replica; it needs a response since its own restart."""
+        # Only conditions that resolve themselves are waited for: a replica-priority of 0 is a choice, and Sentinel reports it.
         known = json.loads(_run(SENTINEL_CLIENT, "--json", "SENTINEL", "REPLICAS", self.name))
         return any(
             replica["flags"] == "slave"
@@ -114,7 +114,7 @@ class Service:
             ordered = True
             self.sentinel("FAILOVER", self.name)
         except BaseException as error:
-            # Sentinel's own error is a definite no. Without a response the outcome is unknown, and the pause expires by itself.
+            # An error of Sentinel is a definite no. Without a response the outcome is unknown, and the pause expires.
             if not ordered or isinstance(error, RefusedError):
                 self.redis("CLIENT", "UNPAUSE", at=old)
             raise
