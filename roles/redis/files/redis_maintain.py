@@ -87,7 +87,7 @@ class Service:
 
     def promotable(self) -> bool:
         """Return whether Sentinel would promote a replica; it needs a response since its own restart."""
-        # Only conditions that resolve themselves are waited for: a replica-priority of 0 is a choice, and Sentinel reports it.
+        # Waits only for what resolves itself: a replica-priority of 0 is a choice, which Sentinel's error reports.
         known = json.loads(_run(SENTINEL_CLIENT, "--json", "SENTINEL", "REPLICAS", self.name))
         return any(
             replica["flags"] == "slave"
