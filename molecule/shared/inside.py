@@ -1,4 +1,4 @@
-"""How tests get into a host: through its namespaces, in 11 ms; `podman exec` takes 130, some thousand times."""
+"""Enter a host through its namespaces, in 11 ms; `podman exec` takes 130, and tests do this some thousand times."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from typing import Any
 
 from testinfra.backend.podman import PodmanBackend
 
-# A login's, not that of whoever runs the tests.
+# The environment of a login, not that of the user who runs the tests.
 ENVIRONMENT = ("env", "-i", "HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 
 CAP_SYS_RESOURCE = 24
@@ -23,15 +23,15 @@ def _container(name: str) -> tuple[str, Path]:
 
 
 def into(name: str) -> list[str]:
-    """Return the start of a command that runs as root in a container; where that is down, one that says so.
+    """Return the prefix of a command that runs as root in a container; if that is down, one that fails with that error.
 
-    Its root may do there what the host's may, and no more. For podman it is no process of the container: `podman pause`
-    leaves it running.
+    Root has the capabilities of the container's root. For podman the process is not part of the container: `podman
+    pause` does not stop it.
     """
     identity, pidfile = _container(name)
     try:
         process = pidfile.read_text()
-        # A host that died leaves its process' number behind, and somebody else may have that by now.
+        # A stopped host leaves the ID of its process behind, and another process may have that ID by now.
         alive = identity in Path(f"/proc/{process}/cgroup").read_text()
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -45,16 +45,16 @@ def into(name: str) -> list[str]:
 
 
 def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
-    """Run a shell command as root on one of our hosts, past SSH, and return what it prints."""
+    """Run a shell command as root on a lab host, without SSH, and return its output."""
     argv = [*into(f"tf-{host}"), "sh", "-c", command]
     return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
 def oom_score_adjust(host: str, unit: str) -> int:
-    """Return how far a unit's main process is from being the kernel's choice when memory runs out: -1000 is never.
+    """Return the OOM score adjustment of a unit's main process, where -1000 means that the kernel never kills it.
 
-    A container without CAP_SYS_RESOURCE may not lower what its processes have, and systemd goes on without it. There
-    the process has 0 or what it added itself, and the unit's setting is what counts.
+    A container without CAP_SYS_RESOURCE may not lower the value of its processes, and systemd then ignores the setting.
+    The process has 0 or a value that it added itself, and the unit's setting is what counts.
     """
     said = on(host, f"systemctl show --property=MainPID,OOMScoreAdjust {unit}; grep CapEff /proc/1/status")
     setting, process = (re.search(rf"{name}=(-?\d+)", said) for name in ("OOMScoreAdjust", "MainPID"))
@@ -67,7 +67,7 @@ def oom_score_adjust(host: str, unit: str) -> int:
 
 
 class Backend(PodmanBackend):  # type: ignore[misc]  # testinfra carries no types
-    """What testinfra calls a connection: podman://NAME."""
+    """Connection of testinfra for podman://NAME."""
 
     def run(self, command: str, *args: str, **_: Any) -> Any:
         """Run a command and return its result."""

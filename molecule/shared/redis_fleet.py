@@ -1,4 +1,4 @@
-"""How the tests of the Redis scenarios speak to their hosts: from inside as operators, over TLS as clients."""
+"""Access to the hosts of the Redis scenarios: from inside as operators, over TLS as clients."""
 
 import json
 import os
@@ -25,7 +25,7 @@ HOSTS: dict[str, str] = {
 ADDRESSES = list(HOSTS)
 PORTS = {"state": int(_VARIABLES.get("redis_port", 6379)), "cache": int(_VARIABLES.get("redis_cache_port", 6380))}
 DOORS = {**PORTS, "sentinel": 26379}
-# With what the application is let in: it has no PING.
+# Commands that the application's user is allowed to use: it has no PING.
 KNOCK = {**dict.fromkeys(PORTS, ("GET", "tradefleet:knock")), "sentinel": ("SENTINEL", "MASTERS")}
 PASSWORDS = {"state": "molecule-app", "cache": "molecule-cache-app"}
 CA = PROJECT / ".lab/molecule" / SCENARIO.name / "pki/ca.crt"
@@ -33,7 +33,7 @@ TLS = ("--tls", "--cacert", "/etc/ssl/tradefleet/ca.crt", "-e", "-t", "2")
 
 
 def podman(*arguments: str) -> str:
-    """Run podman as the lab does and return what it printed."""
+    """Run podman with the lab's settings and return its output."""
     environment = os.environ | {"CONTAINERS_CONF": str(PROJECT / ".lab/containers.conf")}
     run = subprocess.run(
         ["podman", *arguments], check=True, capture_output=True, text=True, timeout=30, env=environment
@@ -42,20 +42,20 @@ def podman(*arguments: str) -> str:
 
 
 def on(address: str, *command: str) -> str:
-    """Run a command on a host and return what it printed."""
+    """Run a command on a host and return its output."""
     argv = [*into(f"tf-{HOSTS[address]}"), *command]
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 class Answer(NamedTuple):
-    """How a command ended and what it said."""
+    """Exit status and output of a command."""
 
     status: int
     stdout: str
     stderr: str
 
 
-# What a host does with commands that it is given together; some wait, so they run side by side.
+# Runs the commands that a host receives together; some wait, so they run in parallel.
 _TOGETHER = """
 import json, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -70,34 +70,34 @@ Case = TypeVar("Case", bound=Hashable)
 
 
 def together(address: str, cases: Mapping[Case, Sequence[str]]) -> dict[Case, Answer]:
-    """Run many commands on a host in one go, which is what takes time, and return what each answered."""
+    """Run many commands on a host in one call, because the call takes the time, and return their answers."""
     answers = json.loads(on(address, "python3", "-c", _TOGETHER, json.dumps(list(cases.values()))))
     return {case: Answer(*answer) for case, answer in zip(cases, answers, strict=True)}
 
 
 def ask(address: str, *command: str, service: str = "state") -> str:
-    """Return what a host's own Redis answers its operator."""
+    """Return the response of a host's own Redis to its operator."""
     return on(address, f"redis-cli-{service}", *command)
 
 
 def ask_sentinel(address: str, *command: str) -> str:
-    """Return what a host's own Sentinel answers its operator."""
+    """Return the response of a host's own Sentinel to its operator."""
     return on(address, "sentinel-cli-state", "SENTINEL", *command)
 
 
 def role(address: str, service: str = "state") -> list[str]:
-    """Return a host's role, and for a replica whom it follows and whether the link is up."""
+    """Return a host's role, and for a replica its primary and the state of the link."""
     answer = json.loads(ask(address, "--json", "ROLE", service=service))
     return ["primary"] if answer[0] == "master" else ["replica", answer[1], answer[3]]
 
 
 def primary(asked: str, service: str = "state") -> str:
-    """Return the address that the Sentinel of one host gives to clients."""
+    """Return the address of the primary according to the Sentinel of one host."""
     return ask_sentinel(asked, "GET-MASTER-ADDR-BY-NAME", service).splitlines()[0]
 
 
 def healthy(service: str = "state") -> bool:
-    """Tell whether all Sentinels name the same primary, it is one, and all others follow it."""
+    """Return whether all Sentinels name the same primary, and all other hosts follow it."""
     told = {primary(address, service) for address in ADDRESSES}
     roles = sorted(role(address, service) for address in ADDRESSES)
     return len(told) == 1 and roles == [["primary"], *[["replica", *told, "connected"]] * (len(ADDRESSES) - 1)]
@@ -116,7 +116,7 @@ def settings(address: str, *names: str, service: str = "state") -> dict[str, str
 
 
 def refusal(via: str, address: str, *command: str, **who: Any) -> str:
-    """Return the error that a client gets; being served is a failure."""
+    """Return the error that a client gets; fail if it is served."""
     with pytest.raises(subprocess.CalledProcessError) as error:
         as_client(via, address, *command, **who)
     return str(error.value.stderr)
@@ -125,32 +125,32 @@ def refusal(via: str, address: str, *command: str, **who: Any) -> str:
 def as_client(
     via: str, address: str, *command: str, password: str, port: int = PORTS["state"], user: str = "app"
 ) -> str:
-    """Let a user talk to a server from another host; an error is an exception."""
+    """Run a command as a user on a server, from another host; an error is an exception."""
     return on(via, *client_line(address, *command, password=password, port=port, user=user))
 
 
 def client_line(
     address: str, *command: str, password: str, port: int = PORTS["state"], user: str = "app"
 ) -> tuple[str, ...]:
-    """Return the command line with which a user talks to a server from any host."""
+    """Return the command line that runs a command as a user from any host."""
     who = ("-h", address, "-p", str(port), "--user", user, "--no-auth-warning")
     return ("env", f"REDISCLI_AUTH={password}", "redis-cli", *TLS, *who, *command)
 
 
 def as_app(via: str, address: str, *command: str, service: str = "state") -> str:
-    """Let the application's user talk to one instance from another host; an error is an exception."""
+    """Run a command as the application's user on one instance, from another host; an error is an exception."""
     return as_client(via, address, *command, port=PORTS[service], password=PASSWORDS[service])
 
 
 def spread(key: str, value: str) -> None:
-    """Write to «state», and wait until every host has it."""
+    """Write to `state`, and wait until every host has the value."""
     leads = primary(ADDRESSES[0])
     as_app(leads, leads, "SET", key, value)
     wait(5, lambda: all(as_app(address, address, "GET", key) == value for address in ADDRESSES))
 
 
 def wait(seconds: float, what: Callable[[], bool]) -> float:
-    """Wait until something is so and return the seconds it took; errors count as «not yet»."""
+    """Wait until a condition holds, and return the seconds that it took; an error counts as "not yet"."""
     start = time.monotonic()
     while time.monotonic() - start < seconds:
         try:

@@ -1,4 +1,4 @@
-"""A client of Redis that asks the Sentinels as the application does, and writes through a failover."""
+"""A Redis client that queries the Sentinels like the application, and writes through a failover."""
 
 import threading
 import time
@@ -16,15 +16,15 @@ from redis_fleet import ADDRESSES, CA, PASSWORDS, wait
 
 @contextmanager
 def client(service: str = "state") -> Iterator[Redis]:
-    """Give what an application has: a client that asks the Sentinels for the primary and trusts the scenario's CA."""
+    """Yield a client like the application's: it gets the primary from the Sentinels and trusts the scenario's CA."""
 
     def options(password: str) -> dict[str, Any]:
         tls = {"ssl": True, "ssl_ca_certs": str(CA), "ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        # Twice as long as the application waits.
+        # Twice the timeout of the application.
         waits = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
         return {"username": "app", "password": password, "protocol": 2, **tls, **waits}
 
-    # redis annotates this only in part
+    # redis annotates this only in part.
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [(address, 26379) for address in ADDRESSES],
         sentinel_kwargs=options("molecule-sentinel-app"),
@@ -33,19 +33,19 @@ def client(service: str = "state") -> Iterator[Redis]:
     with ExitStack() as closed:
         for each in sentinel.sentinels:
             closed.enter_context(each)
-        # and this
+        # The same applies here.
         yield closed.enter_context(cast("Redis", sentinel.master_for(service)))  # type: ignore[no-untyped-call]
 
 
 class Writer:
-    """Writes one key after the other, and remembers which were acknowledged and how long none was."""
+    """Writes one key after the other, and records the acknowledged ones and the longest gap."""
 
     def __init__(self, service: str) -> None:
-        """Remember what to write to."""
+        """Store the service to write to."""
         self.acknowledged: list[int] = []
         self.gap = 0.0
         self._service = service
-        # Of its own: the keys of another writer would stand in for lost ones.
+        # A separate prefix, because keys of another writer would hide lost ones.
         self._prefix = f"tradefleet:writer:{uuid.uuid4().hex}:"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -56,7 +56,7 @@ class Writer:
 
     def _write(self, server: Redis) -> None:
         number, last = 0, time.monotonic()
-        # Unpaced, it would take a CPU from what is tested, and fill Redis with what each sync then copies.
+        # Without the pause it would take a CPU from the tested hosts, and fill Redis with data that each sync copies.
         while not self._stop.wait(0.005):
             number += 1
             try:
@@ -69,12 +69,12 @@ class Writer:
                 self.acknowledged.append(number)
 
     def start(self) -> None:
-        """Begin, and wait until writes flow."""
+        """Start writing, and wait until writes succeed."""
         self._thread.start()
         wait(10, lambda: len(self.acknowledged) > 50)
 
     def stop(self) -> None:
-        """Wait until writes flow again, and end."""
+        """Wait until writes succeed again, and stop."""
         before = len(self.acknowledged)
         try:
             wait(15, lambda: len(self.acknowledged) > before + 50)
@@ -83,7 +83,7 @@ class Writer:
             self._thread.join()
 
     def lost(self) -> list[int]:
-        """Return the acknowledged writes that the primary of now does not have."""
+        """Return the acknowledged writes that the present primary does not have."""
         found: list[bytes | None] = []
 
         def read() -> bool:
@@ -100,7 +100,7 @@ class Writer:
 
 @contextmanager
 def writing(service: str = "state") -> Iterator[Writer]:
-    """Write throughout the block; afterwards `lost` says what is gone."""
+    """Write throughout the block; afterwards `lost` returns the missing writes."""
     writer = Writer(service)
     writer.start()
     try:

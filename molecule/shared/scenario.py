@@ -1,4 +1,4 @@
-"""What the tests of every scenario may do with it."""
+"""What the tests of every scenario can run."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
-# Preflight looks at the inventory of a whole fleet; a scenario's own has inputs of roles that only the wiring may set.
+# Preflight checks the inventory of a whole fleet; that of a scenario sets options that only the wiring may set.
 FLEET = ("-i", str(SCENARIO / "fleet"), "-e", '{"preflight_check_values": false}')
 
 
@@ -18,7 +18,7 @@ def converge(*arguments: str, check: bool = True) -> subprocess.CompletedProcess
 
 
 def would_change(*arguments: str) -> set[str]:
-    """Return the tasks that would change something, as a run with --check says."""
+    """Return the tasks that report a change with --check."""
     found, task = set(), ""
     for line in converge("--check", *arguments).stdout.splitlines():
         if announced := re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\]", line):
@@ -31,7 +31,7 @@ def would_change(*arguments: str) -> set[str]:
 def verb(
     name: str, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the operator's playbooks on the scenario's hosts, with the wiring that the fleet has."""
+    """Run one of the operator's playbooks on the scenario's hosts, with the wiring of the fleet."""
     return play(PROJECT / f"playbooks/{name}.yml", *FLEET, *arguments, check=check, inventory=inventory)
 
 

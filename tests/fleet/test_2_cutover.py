@@ -88,7 +88,7 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
     with meter(tmp_path, rate=QUIET) as run:
         for marker in (
             "TASK [Prove | Test",
-            "TASK [nginx : Traffic | Let",
+            "TASK [nginx : Traffic | Activate",
             "TASK [Verify | Ask",
             "TASK [Traffic | Write",
         ):

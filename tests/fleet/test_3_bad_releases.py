@@ -133,7 +133,7 @@ def test_a_killed_deploy_is_simply_run_again(release: Callable[..., Path]) -> No
     for marker in (
         "TASK [app : Stage | Verify each",
         "TASK [app : Stage | Install the wheels",
-        "TASK [app : Activate | Start it",
+        "TASK [app : Activate | Start the release",
     ):
         play_until(marker, "deploy", deploy_release="0.1.3")
     play("deploy", deploy_release="0.1.3")

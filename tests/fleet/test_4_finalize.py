@@ -68,7 +68,7 @@ def test_a_contraction_waits_until_the_former_release_is_gone(
     release("0.4.1", brings_migrations)
     with meter(tmp_path, rate=QUIET) as run:
         deployed = play("deploy", deploy_release="0.4.1")
-        assert f"Contract migrations wait until no former release is needed: {CONTRACTION}" in said(deployed)
+        assert f"Contract migrations are deferred until no former release is needed: {CONTRACTION}" in said(deployed)
         assert revision() == EXPANSION
         play("cutover")
         refused("finalize", f"Color blue still has release {former}")

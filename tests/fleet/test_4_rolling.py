@@ -70,8 +70,8 @@ def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
     with meter(tmp_path, rate=QUIET) as run:
         before = traffic()
         for marker, left in (
-            ("TASK [app : Drain | Wait until nobody", 1),
-            ("TASK [app : Ready | Wait until it is ready", 1),
+            ("TASK [app : Drain | Wait until no connection", 1),
+            ("TASK [app : Ready | Wait until the application is ready", 1),
             ("TASK [Rolling | Warm it up", 1),
             ("TASK [Rolling | Let the load balancers", 0),
         ):

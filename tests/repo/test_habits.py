@@ -51,7 +51,7 @@ def _typed(path: Path) -> set[str]:
     code = (
         re.findall(r"```.*?```|`[^`\n]+`|«[^»\n]+»", text, re.DOTALL)
         if path.suffix in (".md", ".py")
-        else re.findall("«[^»]+»", text)
+        else re.findall("«[^»]+»|`[^`\n]+`", text)
     )
     words = r"(?:^|[`«$|&;(] ?|^\s+)make((?: +-\w+| +[A-Z_]+=\S+)*) +([a-z][a-z-]*)"
     return {target for part in code for _, target in re.findall(words, part, re.MULTILINE)}

@@ -76,15 +76,15 @@ def test_a_killed_run_is_taken_over_by_an_explicit_command_only(fleet: Fleet) ->
     killed = fleet.begin("cutover", "green 0.2.0")
     own = fleet.run("begin", verb="cutover", **ALEX)
     assert own.returncode == 3
-    assert "A run of your own, from this checkout" in own.stderr
-    assert "«make unlock REASON=…»" in own.stderr
+    assert "Your own run from this checkout" in own.stderr
+    assert "`make unlock REASON=…`" in own.stderr
     other_checkout = fleet.run("begin", verb="cutover", who=ALEX["who"], checkout="/tmp/other")  # noqa: S108 (a name)
     assert "alex@desk has held the lock" in other_checkout.stderr
     assert "alex@desk cutover green 0.2.0" in fleet.run("unlock", who=KIM["who"], reason="the desk burnt down").stdout
     fleet.begin("rollback", **KIM)
     late = fleet.run("end", number=killed, result="ok")
     assert late.returncode == 3
-    assert "kim@laptop has taken it away, «the desk burnt down»" in late.stderr
+    assert "kim@laptop broke it (the desk burnt down)" in late.stderr
     assert fleet.events() == ["begin", "unlock", "begin"]
 
 
@@ -93,7 +93,7 @@ def test_a_lock_by_hand_keeps_others_out(fleet: Fleet) -> None:
     assert fleet.run("lock", reason="new switches", **ALEX).returncode == 0
     refused = fleet.run("begin", verb="deploy", **KIM)
     assert refused.returncode == 3
-    assert "by hand: new switches" in refused.stderr
+    assert ": new switches" in refused.stderr
     number = fleet.begin("cutover")
     assert fleet.run("begin", verb="deploy", **ALEX).returncode == 3
     fleet.run("end", number=number, result="ok")

@@ -211,7 +211,7 @@ def test_an_interrupted_verb_gives_the_lock_back(controller: Controller) -> None
 def test_a_killed_verb_keeps_the_lock_until_somebody_says_so(controller: Controller) -> None:
     """Its own operator's next verb says what that was, and what to type."""
     controller.kill(signal.SIGKILL)
-    assert "A run of your own, from this checkout, has held the lock" in said(controller.run(FINE))
+    assert "Your own run from this checkout has held the lock" in said(controller.run(FINE))
     assert controller.results() == []
     subprocess.run([PROGRAM, "unlock", "--who=alex@desk", "--reason=killed"], env=controller.environment(), check=True)
     assert controller.run(FINE).returncode == 0

@@ -177,7 +177,7 @@ def test_a_name_that_could_get_other_contents_is_refused(balancer: Balancer, nam
     balancer.archive("1.0", {name: b"x"})
     done = balancer.deliver("1.0")
     assert done.returncode != 0
-    assert f"{name} must carry a part of its sum" in done.stderr
+    assert f"{name} must contain a part of its checksum" in done.stderr
     assert balancer.files() == set()
 
 

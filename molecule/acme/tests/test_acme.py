@@ -1,4 +1,4 @@
-"""Do both load balancers serve the certificate that an ACME server has issued, whichever of them it asked?"""
+"""Do both load balancers serve the certificate of an ACME server, whichever of them the server validates?"""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import testinfra
 from inside import on
 from scenario import converge
 
-# No fixture: its tests would all come first, whatever stands between them.
+# Not a fixture: its tests would all run first, regardless of other tests between them.
 ISSUER = testinfra.get_host("podman://tf-acme3")
 NAME = "trade.scenario.test"
 EDGES = {"acme1": "10.203.0.181", "acme2": "10.203.0.182"}
@@ -22,7 +22,7 @@ CHALLENGE = "/.well-known/acme-challenge/"
 
 
 def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something is true."""
+    """Wait until a condition holds."""
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at, f"not within {seconds} s: {what}"
@@ -30,7 +30,7 @@ def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def served() -> dict[str, str]:
-    """Return the SHA-256 of what each load balancer shows a client."""
+    """Return the SHA-256 of the certificate that each load balancer serves."""
     shown = {name: ssl.get_server_certificate((address, 443), timeout=5) for name, address in EDGES.items()}
     return {name: sum_of(certificate) for name, certificate in shown.items()}
 
@@ -42,19 +42,19 @@ def sum_of(pem: str) -> str:
 
 
 def issued() -> str:
-    """Return the SHA-256 of what certbot has."""
+    """Return the SHA-256 of the certificate that certbot holds."""
     return sum_of(ISSUER.check_output(f"cat /etc/letsencrypt/live/{NAME}/fullchain.pem"))
 
 
 def asked(name: str) -> int:
-    """Return how often a load balancer was asked for a challenge; lines are written once a second."""
+    """Return how often a load balancer was asked for a challenge; log lines are flushed once a second."""
     time.sleep(1.2)
     return int(on(name, f"grep -c {CHALLENGE} /var/log/nginx/access.log", check=False) or 0)
 
 
 @contextmanager
 def due() -> Iterator[None]:
-    """Have certbot believe that it is time."""
+    """Make certbot regard the certificate as due for renewal."""
     ISSUER.check_output(f"sed -i '1i renew_before_expiry = 1 year' {ORDER}")
     try:
         yield
@@ -63,13 +63,13 @@ def due() -> Iterator[None]:
 
 
 def leads_to(*addresses: str) -> None:
-    """Tell the ACME server's name server where the name leads."""
+    """Set the addresses of the name in the ACME server's name server."""
     for verb, words in (("clear", {"host": NAME}), ("add", {"host": NAME, "addresses": addresses})):
         ISSUER.check_output(f"curl -fsS -d '{json.dumps(words)}' http://127.0.0.1:8055/{verb}-a")
 
 
 def curl(name: str, path: str) -> list[str]:
-    """Ask a load balancer over plain HTTP; return status, where it leads, and the body."""
+    """Send a request over plain HTTP to a load balancer; return the status, the redirect target and the body."""
     command = ["curl", "-sS", "--max-time", "5", "--path-as-is", "-H", f"Host: {NAME}"]
     command += ["--write-out", "\n%{http_code} %header{location}", f"http://{EDGES[name]}{path}"]
     body, last = subprocess.check_output(command, text=True).rsplit("\n", 1)
@@ -77,8 +77,8 @@ def curl(name: str, path: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def timer_far_away() -> None:
-    """Put the timer's next time out of the tests' way: it stays active, and renews in the middle of none of them."""
+def timer_disabled_for_tests() -> None:
+    """Move the timer's next run far away: it stays active, but no renewal interferes with a test."""
     assert "acme-renew.service" in ISSUER.check_output("systemctl list-timers --no-legend acme-renew.timer")
     drop_in = "/run/systemd/system/acme-renew.timer.d"
     ISSUER.check_output(
@@ -91,7 +91,7 @@ def timer_far_away() -> None:
 
 
 def test_both_serve_one_certificate_of_the_acme_server() -> None:
-    """Its CA's alone is believed; the fleet's own certificate is out of sight."""
+    """Only the CA of the ACME server is trusted; the fleet's own certificate is not served."""
     assert served() == dict.fromkeys(EDGES, issued())
     root = ISSUER.check_output("curl -fsS --cacert /etc/ssl/tradefleet/ca.crt https://10.203.0.183:15000/roots/0")
     for address in EDGES.values():
@@ -103,20 +103,20 @@ def test_both_serve_one_certificate_of_the_acme_server() -> None:
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_either_is_asked_and_both_are_given_what_is_issued(name: str) -> None:
-    """A renewal that is due, with the name leading to one of them: that one is asked, and both serve what is new."""
+def test_renewal_through_either_load_balancer_reaches_both(name: str) -> None:
+    """The name points to one load balancer: the server validates that one, and both serve the new certificate."""
     leads_to(EDGES[name])
     before, asked_before = served(), {each: asked(each) for each in EDGES}
     with due():
         ISSUER.check_output("systemctl start acme-renew")
-    # A former worker of nginx may still answer, for a moment.
+    # A former worker of nginx may still answer for a moment.
     becomes(lambda: both_serve(issued()), 5, "both serve it")
     assert issued() not in before.values()
     assert {each for each in EDGES if asked(each) > asked_before[each]} == {name}
 
 
-def test_an_unknown_challenge_is_not_there() -> None:
-    """Whether or not somebody listens; nothing else is passed on."""
+def test_unknown_challenge_is_not_found() -> None:
+    """With and without a listener; no other path is proxied."""
     token = CHALLENGE + "unknown"
     ISSUER.check_output("mkdir -p /run/empty && echo secret > /run/empty/x")
     listener = "systemd-run --quiet --collect --unit listener python3 -m http.server --bind 10.203.0.183 "
@@ -127,7 +127,7 @@ def test_an_unknown_challenge_is_not_there() -> None:
         try:
             for name in EDGES:
                 assert curl(name, token) == ["404", "", "no such challenge"]
-                # Sent elsewhere, or taken for an attack.
+                # Redirected, or rejected as an attack.
                 assert curl(name, CHALLENGE + "../../x")[0] in ("301", "403")
                 assert curl(name, "/x")[:2] == ["301", f"https://{NAME}/x"]
         finally:
@@ -135,8 +135,8 @@ def test_an_unknown_challenge_is_not_there() -> None:
                 ISSUER.check_output("systemctl stop listener")
 
 
-def test_one_that_was_away_is_told_and_made_up_for() -> None:
-    """The other one is not held up; the unit has failed until both serve the same."""
+def test_unreachable_load_balancer_is_reported_and_receives_the_certificate_later() -> None:
+    """The other one is not delayed; the unit fails until both serve the same certificate."""
     before = served()
     on("acme2", "systemctl stop acme-receive.socket")
     try:
@@ -144,7 +144,7 @@ def test_one_that_was_away_is_told_and_made_up_for() -> None:
             assert ISSUER.run("systemctl start acme-renew").rc != 0
         assert ISSUER.run("systemctl is-failed --quiet acme-renew").rc == 0
         said = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
-        assert "10.203.0.182 has not taken the certificate" in said
+        assert "10.203.0.182 did not accept the certificate" in said
         becomes(lambda: served() == {"acme1": issued(), "acme2": before["acme2"]}, 5, "one serves it")
     finally:
         on("acme2", "systemctl start acme-receive.socket")
@@ -152,8 +152,8 @@ def test_one_that_was_away_is_told_and_made_up_for() -> None:
     becomes(lambda: both_serve(issued()), 5, "both serve it")
 
 
-def test_another_host_of_the_fleet_delivers_nothing() -> None:
-    """Its certificate is as good as the issuer's, but for another address."""
+def test_delivery_from_another_host_is_rejected() -> None:
+    """Its certificate is from the same CA as the issuer's, but for another address."""
     tls = "-cert /etc/ssl/tradefleet/host.crt -key /etc/ssl/tradefleet/host.key -CAfile /etc/ssl/tradefleet/ca.crt"
     talk = f"(echo '{{}}'; sleep 1) | timeout 5 openssl s_client -quiet {tls} -connect 10.203.0.181:8403 2>&1"
     assert "refused" not in on("acme2", talk, check=False)
@@ -162,8 +162,8 @@ def test_another_host_of_the_fleet_delivers_nothing() -> None:
     assert on("acme1", "systemctl list-units --failed --no-legend 'acme-receive*'") == ""
 
 
-def test_a_load_balancer_is_as_it_was_after_a_reboot() -> None:
-    """It serves the same, and takes what is delivered."""
+def test_load_balancer_serves_and_receives_after_a_reboot() -> None:
+    """It serves the same certificate, and accepts a delivery."""
     on("acme2", "systemctl reboot", check=False)
     becomes(lambda: not both_serve(issued()), 20, "acme2 goes down")
     becomes(lambda: both_serve(issued()), 30, "both serve the certificate")
@@ -172,38 +172,38 @@ def test_a_load_balancer_is_as_it_was_after_a_reboot() -> None:
 
 
 def both_serve(wanted: str) -> bool:
-    """Tell whether clients see this one everywhere; who does not answer shows none."""
+    """Return whether every load balancer serves this certificate; one that does not respond counts as false."""
     try:
         return served() == dict.fromkeys(EDGES, wanted)
     except OSError:
         return False
 
 
-def test_a_further_run_changes_nothing_after_renewals() -> None:
-    """A certificate that was delivered is no other configuration."""
+def test_run_after_renewals_changes_nothing() -> None:
+    """A delivered certificate does not change the configuration ID."""
     assert converge("--tags", "acme,nginx").stdout.count("changed=0 ") == len(EDGES) + 1
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("acme_email=", "both must be set"),
+        ("acme_email=", "set acme_directory to the server's directory"),
         ("acme_directory=http://plain/", "https://"),
         ("acme_names=*.a.test", "HTTP-01"),
     ],
 )
-def test_half_a_wish_is_refused(setting: str, said: str) -> None:
-    """Before anything is changed."""
+def test_incomplete_or_invalid_settings_are_rejected(setting: str, said: str) -> None:
+    """The role fails before any change."""
     name, _, value = setting.partition("=")
     extra = json.dumps({name: [value] if name == "acme_names" else value})
     refused = converge("--limit", "acme1", "--tags", "acme", "-e", extra, check=False)
     assert refused.returncode != 0
     assert said in " ".join(refused.stdout.split())
-    assert "Check | Refuse" in refused.stdout
+    assert "Check | Fail if" in refused.stdout
 
 
-def test_a_renewal_that_fails_is_told_and_changes_nothing() -> None:
-    """The ACME server is away; the timer goes on trying, and Debian's own is off."""
+def test_failed_renewal_is_reported_and_changes_nothing() -> None:
+    """The ACME server is down; the timer keeps retrying, and Debian's own timer is disabled."""
     before = served()
     ISSUER.check_output("systemctl stop pebble")
     try:
@@ -221,10 +221,10 @@ def test_a_renewal_that_fails_is_told_and_changes_nothing() -> None:
     assert ISSUER.run("systemctl is-enabled certbot.timer").stdout.strip() == "disabled"
 
 
-# The last one: what it switches off stays off.
+# The last test: it disables everything for good.
 @pytest.mark.thorough
-def test_without_a_directory_all_is_as_before() -> None:
-    """Nothing renews, nothing listens, and clients see the fleet's own certificate."""
+def test_empty_directory_removes_everything() -> None:
+    """Nothing renews, nothing listens, and clients get the fleet's own certificate."""
     off = {"acme_directory": "", "acme_email": "", "nginx_tls_delivered_dir": "", "nginx_challenge_server": ""}
     converge("--tags", "acme,nginx", "-e", json.dumps(off))
     own = {name: sum_of(on(name, "cat /etc/ssl/tradefleet/host.crt")) for name in EDGES}

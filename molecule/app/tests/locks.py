@@ -1,4 +1,4 @@
-"""What the tests of this scenario ask PostgreSQL, and how they have its clients wait."""
+"""Queries to PostgreSQL, and locks that make its clients wait."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from testinfra.host import Host
 
 
 def sql(host: Host, query: str) -> str:
-    """Ask the primary as its superuser."""
+    """Run a query as superuser on the primary, and return its output."""
     return str(host.check_output(f'runuser -u postgres -- psql -AtX -d tradefleet -c "{query}"'))
 
 
 def wait(until: Callable[[], bool], seconds: float = 60) -> None:
-    """Ask again and again; too long is a failure."""
+    """Wait until a condition holds; fail after the given time."""
     ends_at = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < ends_at
@@ -23,7 +23,7 @@ def wait(until: Callable[[], bool], seconds: float = 60) -> None:
 
 @contextmanager
 def locked(host: Host, table: str, seconds: int) -> Iterator[None]:
-    """Keep everybody from a table for so long, from before the block begins; the block ends with the lock."""
+    """Lock a table for the given time, from before the block begins; the block ends with the lock."""
     lock = f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds}); COMMIT;"
     found = f"relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND granted"
     granted = f"SELECT count(*) FROM pg_locks WHERE {found}"
@@ -35,6 +35,6 @@ def locked(host: Host, table: str, seconds: int) -> Iterator[None]:
 
 
 def waits(host: Host, user: str) -> bool:
-    """Tell whether a session of this user waits for a lock."""
+    """Return whether a session of this user waits for a lock."""
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' AND wait_event_type = 'Lock'"
     return sql(host, waiting) == "1"

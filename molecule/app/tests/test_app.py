@@ -1,4 +1,4 @@
-"""Does the host run the release that it was told, sandboxed, with its secrets where nobody else sees them?"""
+"""Does the host run the configured release, in a sandbox, with its secrets protected?"""
 
 import json
 import re
@@ -17,12 +17,12 @@ SECRETS = ("molecule-app", "molecule-owner", "molecule-redis", "molecule-cache",
 
 
 def pid(host: Host, service: str = "api") -> str:
-    """Return the process id of the gunicorn master, or of the worker."""
+    """Return the process ID of the gunicorn master or of the worker."""
     return str(host.check_output(f"systemctl show -p MainPID --value tradefleet-{service}"))
 
 
-def test_it_is_the_release_in_its_colour(host: Host) -> None:
-    """Told by the process itself; the database has the schema of the release."""
+def test_configured_release_and_color_run(host: Host) -> None:
+    """The process itself reports them; the database has the schema of the release."""
     version = json.loads(host.check_output(f"{CURL} {URL}/version"))
     assert (version["release"], version["color"]) == ("0.1.0", "green")
     assert version["migration"]["database"] == version["migration"]["code"]
@@ -34,34 +34,34 @@ def test_it_is_the_release_in_its_colour(host: Host) -> None:
     }
 
 
-def test_check_mode_tells_the_truth(host: Host, tmp_path: Path) -> None:
-    """Another release would be staged and started, and nothing of that is done."""
+def test_check_mode_reports_changes_without_making_them(host: Host, tmp_path: Path) -> None:
+    """Another release would be staged and started, but nothing changes."""
     before = pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")
     (tmp_path / "tradefleet-0.0.9.tar.gz").touch()
     told = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
     assert {
-        "app : Stage | Make the release's folder",
-        "app : Activate | Point at the release",
-        "app : Activate | Start it",
+        "app : Stage | Create the release's folder",
+        "app : Activate | Link the release",
+        "app : Activate | Start the release",
     } <= told
     assert (pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")) == before
 
 
 def test_an_order_of_the_first_trader_is_stored(host: Host) -> None:
-    """The key that the inventory names is accepted, and the application's database role may write."""
+    """The API accepts the key from the inventory, and the application's database role may write."""
     order = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}'
     headers = f"-H '{KEY}' -H 'Content-Type: application/json' -H 'Idempotency-Key: one'"
     assert json.loads(host.check_output(f"{CURL} {headers} -d '{order}' {URL}/v1/orders"))["status"] == "accepted"
 
 
 def test_only_tls_1_3(host: Host) -> None:
-    """The edge is the only client, and speaks it."""
+    """The edge, its only client, supports it."""
     assert host.run(f"{CURL} --tls-max 1.2 {URL}/healthz").rc == 35
     assert host.run("curl -sS --max-time 5 http://10.203.0.108:8443/healthz").rc != 0
 
 
-def test_secrets_are_in_no_environment_and_no_argument(host: Host) -> None:
-    """Neither of the service's processes nor of anything that the role left behind."""
+def test_secrets_are_not_in_environments_or_arguments(host: Host) -> None:
+    """This applies to the service's processes and to everything that the role left behind."""
     everything = host.check_output("cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'")
     assert "TRADEFLEET_DATABASE_USER" in everything
     for secret in SECRETS:
@@ -80,33 +80,33 @@ def test_secrets_are_in_no_environment_and_no_argument(host: Host) -> None:
         "test -e /dev/sda -o -e /dev/mem -o $(ls /dev | wc -l) -gt 25",
     ],
 )
-def test_the_sandbox_is_real(host: Host, command: str) -> None:
-    """Tried from inside the service's own namespaces, as its user: a unit that is active proves nothing."""
+def test_sandbox_is_enforced(host: Host, command: str) -> None:
+    """The command runs in the service's own namespaces as its user: an active unit alone is no evidence."""
     inside = f"nsenter --target {pid(host)} --mount -- setpriv --reuid tradefleet --clear-groups sh -c"
     assert host.run(f"{inside} true").rc == 0
     assert host.run(f"{inside} %s", command).rc != 0
 
 
 def test_the_process_has_no_privileges_and_a_memory_limit(host: Host) -> None:
-    """No capability, no way to a new one, system calls filtered."""
+    """It has no capabilities, cannot gain any, and its system calls are filtered."""
     status = host.check_output(f"cat /proc/{pid(host)}/status")
     for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
         assert line in status
     assert host.check_output("systemctl show -p MemoryMax --value tradefleet-api") == str(300 * 1024**2)
 
 
-def test_a_killed_master_is_back(host: Host) -> None:
-    """systemd starts it again, and it becomes ready."""
+def test_killed_master_is_restarted(host: Host) -> None:
+    """systemd restarts it, and it becomes ready."""
     before = pid(host)
     host.check_output(f"kill -9 {before}")
     host.check_output(f"for n in $(seq 60); do sleep 0.5; {CURL} -f {URL}/readyz && exit 0; done; exit 1")
     assert pid(host) != before
 
 
-def test_a_killed_run_is_made_up_for(host: Host) -> None:
-    """A folder without its mark is made anew, whatever is in it; the process is older than the link, so it is started.
+def test_killed_run_is_completed(host: Host) -> None:
+    """A folder without its mark is created again; the process predates the link, so it is restarted.
 
-    One other release is kept here, the one that ran before, not the one staged last; another run changes nothing.
+    Exactly one other release is kept, the one that ran before, not the last staged one; another run changes nothing.
     """
     before = pid(host)
     folder = "/opt/tradefleet/releases"
@@ -121,8 +121,8 @@ def test_a_killed_run_is_made_up_for(host: Host) -> None:
     assert converge().stdout.count("changed=0 ") == 2
 
 
-def test_settings_wait_on_a_live_host_and_restart_an_idle_one(host: Host) -> None:
-    """Live: the file changes, the process stays. Idle: the process is another one. No request waits for a worker."""
+def test_changed_settings_restart_an_idle_host_but_not_a_live_one(host: Host) -> None:
+    """Live: the file changes, but not the process. Idle: the process is new. A worker restarts even on a live host."""
     idle, live, worker = pid(host), pid(LIVE), pid(LIVE, "worker")
     converge("-e", "app_threads=5")
     assert "threads = 5" in LIVE.file("/etc/tradefleet/gunicorn.conf.py").content_string
@@ -133,7 +133,7 @@ def test_settings_wait_on_a_live_host_and_restart_an_idle_one(host: Host) -> Non
 
 
 def test_no_release_is_replaced_in_place(host: Host) -> None:
-    """Neither other contents under one version nor, on a live host, another version; the refusals say what to do."""
+    """This applies to other contents under the same version and, on a live host, to another version."""
     before = pid(host), pid(LIVE)
     mark = host.check_output("cat /opt/tradefleet/releases/0.1.0/.staged")
     host.check_output("printf other > /opt/tradefleet/releases/0.1.0/.staged")

@@ -1,4 +1,4 @@
-"""The way to the data: a pooler between, replicas for reads, and nobody who misses what he has just written."""
+"""Access to the data: a pooler, replicas for reads, and traders who always read their own writes."""
 
 import json
 import time
@@ -16,25 +16,25 @@ ORDER = """{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}"""
 
 
 def place(host: Host) -> str:
-    """Place an order; return the answer's status and body."""
+    """Place an order; return the response's status and body."""
     key = f"-H 'Idempotency-Key: {uuid.uuid4()}'"
     return str(host.check_output(f"{CURL} -w '%{{http_code}}' {KEY} {key} --json '{ORDER}' {URL}/v1/orders"))
 
 
 def read(host: Host) -> tuple[str, str]:
-    """Read the newest order; return who answered, and the answer."""
+    """Read the newest order; return the source of the response, and its body."""
     said = host.check_output(f"{CURL} -w '\n%header{{tradefleet-read}}' {KEY} '{URL}/v1/orders?limit=1'")
     body, source = said.rsplit("\n", 1)
     return source, body
 
 
 def at_replica(host: Host, sql: str) -> str:
-    """Ask the replica as its superuser."""
+    """Run a query as superuser on the replica."""
     return str(host.check_output(f'runuser -u postgres -- psql -AtX -p 5433 -c "{sql}"'))
 
 
 def redis(host: Host, service: str, command: str, first: str = "true") -> list[str]:
-    """Ask one of the two Redis as its operator, right after another command; return the lines of its answer."""
+    """Run a command as operator on one of the two Redis instances, right after another command; return the lines."""
     tls = f"--tls --cacert /etc/ssl/tradefleet/ca.crt -h 10.203.0.108 -p {PORTS[service]} --no-auth-warning"
     said: str = host.check_output(
         f"{first}; REDISCLI_AUTH=molecule-operator redis-cli {tls} --user operator -e {command}"
@@ -43,9 +43,9 @@ def redis(host: Host, service: str, command: str, first: str = "true") -> list[s
 
 
 def settle(host: Host) -> None:
-    """Take the last mark away as if its time were up, and read once, so that it is known where the log is.
+    """Remove the last mark as if it had expired, and read once, so that the position of the log is known.
 
-    Whose key it is is read anew as well: what the cache knows of it would otherwise end at any moment.
+    The owner of the key is read again as well: the cached value could otherwise expire at any moment.
     """
     redis(host, "cache", "FLUSHALL")
     for key in redis(host, "state", "KEYS 'tradefleet:position:*'"):
@@ -54,25 +54,25 @@ def settle(host: Host) -> None:
 
 
 def health(host: Host) -> dict[str, str]:
-    """Return the application's word on itself and on each dependency; anything but 200 is a failure."""
+    """Return the application's state and that of each dependency; fail on any status but 200."""
     ready = json.loads(host.check_output(f"{CURL} -f {URL}/readyz"))
     return {"status": ready["status"], **ready["dependencies"]}
 
 
-def test_two_servers_do_for_many_threads(host: Host) -> None:
-    """The pooler hands the same two to whoever begins a transaction; nothing of a session is missed."""
+def test_two_server_connections_serve_many_threads(host: Host) -> None:
+    """The pooler gives each transaction one of the two; the application does not depend on session state."""
     each = (
         f"{CURL} -o /dev/null -w '%{{http_code}}\\n' {KEY} -H 'Idempotency-Key: {uuid.uuid4()}-NUMBER' --json '{ORDER}'"
     )
     answers = host.check_output(f"seq 100 | xargs -P 8 -I NUMBER {each} {URL}/v1/orders").split()
     assert answers == ["201"] * 100
-    # The application is connected to the primary through the pooler alone.
+    # The application connects to the primary only through the pooler.
     ask = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_app'"
     assert int(host.check_output(f'runuser -u postgres -- psql -AtX -c "{ask}"')) == 2
 
 
-def test_who_wrote_reads_from_the_primary_and_then_from_a_replica(host: Host) -> None:
-    """Never without the own order; the primary is asked once where its log is."""
+def test_writer_reads_from_the_primary_and_later_from_a_replica(host: Host) -> None:
+    """The own order is always included; the position of the primary's log is queried once."""
     placed = place(host).rsplit("}", 1)[0]
     assert read(host)[0] == "primary"
     (key,) = redis(host, "state", "KEYS 'tradefleet:position:*'")
@@ -85,8 +85,8 @@ def test_who_wrote_reads_from_the_primary_and_then_from_a_replica(host: Host) ->
     assert placed in body.replace('{"items":[', "")
 
 
-def test_a_replica_that_does_not_follow_is_not_asked(host: Host) -> None:
-    """It is up and answers, but has not what this trader has written, however long ago that was."""
+def test_replica_that_does_not_replay_is_not_used(host: Host) -> None:
+    """It runs and responds, but lacks what this trader has written, however long ago that was."""
     at_replica(host, "SELECT pg_wal_replay_pause()")
     try:
         placed = place(host).rsplit("}", 1)[0]
@@ -100,8 +100,8 @@ def test_a_replica_that_does_not_follow_is_not_asked(host: Host) -> None:
     wait(lambda: read(host)[0] == "replica")
 
 
-def test_a_replica_that_dies_is_not_noticed(host: Host) -> None:
-    """The primary answers instead, and the replica is used again when it is back."""
+def test_failed_replica_is_replaced_by_the_primary(host: Host) -> None:
+    """The primary answers instead, and the replica is used again when it recovers."""
     settle(host)
     assert read(host)[0] == "replica"
     host.check_output("systemctl kill -s KILL postgresql@17-replica")
@@ -113,8 +113,8 @@ def test_a_replica_that_dies_is_not_noticed(host: Host) -> None:
     wait(lambda: read(host)[0] == "replica")
 
 
-def test_reads_go_on_without_a_primary(host: Host) -> None:
-    """Orders are refused in words; who is known to have written nothing lately still sees the own."""
+def test_reads_continue_without_a_primary(host: Host) -> None:
+    """Orders are rejected; a trader without recent writes still gets their own data."""
     settle(host)
     host.check_output("systemctl stop pgbouncer")
     try:
@@ -126,7 +126,7 @@ def test_reads_go_on_without_a_primary(host: Host) -> None:
 
 
 def test_without_redis_the_primary_answers(host: Host) -> None:
-    """Nobody's position is known then."""
+    """Without Redis the position of a trader is unknown."""
     settle(host)
     host.check_output("systemctl stop redis-server@state redis-server@cache redis-sentinel")
     try:
@@ -144,17 +144,17 @@ def test_without_redis_the_primary_answers(host: Host) -> None:
     wait(lambda: health(host)["status"] == "ready")
 
 
-def test_what_must_not_be_evicted_is_not_in_the_cache(host: Host) -> None:
-    """Who has written is known to the one, whose key it is to the other; nothing else is in either."""
+def test_only_principals_are_in_the_cache(host: Host) -> None:
+    """The state service holds the positions of writers, the cache the owners of keys, and neither anything else."""
     assert place(host).endswith("201")
     for service, kept in (("state", "position"), ("cache", "principal")):
-        # Whoever asked how things are has written a key that is gone after a second.
+        # Each readiness request writes a key that expires after a second.
         keys = set(redis(host, service, "KEYS '*'", first=f"{CURL} {KEY} -o /dev/null {URL}/v1/orders"))
         assert [key.split(":")[:2] for key in keys - {"tradefleet:health"}] == [["tradefleet", kept]]
 
 
-def test_without_the_cache_replicas_answer_all_the_same(host: Host) -> None:
-    """Keys are looked up in the database; a caller sees nothing of it, and it is used again when it is back."""
+def test_replicas_answer_without_the_cache(host: Host) -> None:
+    """Keys are looked up in the database without a visible difference; the cache is used again when it recovers."""
     settle(host)
     host.check_output("systemctl stop redis-server@cache")
     try:
@@ -169,7 +169,7 @@ def test_without_the_cache_replicas_answer_all_the_same(host: Host) -> None:
 
 
 def test_a_server_without_the_name_is_not_trusted(host: Host) -> None:
-    """The name that the inventory gives, not the address, must be in the certificate."""
+    """The certificate must contain the name from the inventory; the address is not enough."""
     settings = "/etc/tradefleet/settings.env"
     host.check_output(f"cp {settings} /root/ && sed -i 's/postgres.scenario.test/other.test/' {settings}")
     host.check_output("systemctl restart tradefleet-api")

@@ -1,4 +1,4 @@
-"""A host that is taken out: it refuses, nobody is at work on it or connected to it, and a restart leaves it out."""
+"""A drained host refuses requests, has none in flight and no connection, and a restart does not undrain it."""
 
 import json
 import time
@@ -22,19 +22,19 @@ LIVE = testinfra.get_host("podman://tf-app2")
 
 @pytest.fixture(autouse=True)
 def afterwards(host: Host) -> Iterator[None]:
-    """Let it serve again, whatever a test has done."""
+    """Undrain the host after each test."""
     yield
     host.check_output(f"rm -f {FLAG}")
 
 
 def readiness(host: Host) -> tuple[str, str]:
-    """Return the status and what the application says of itself."""
+    """Return the status code and the state that the application reports."""
     body, status = host.check_output(f"{CURL} -w '\n%{{http_code}}' {URL}/readyz").rsplit("\n", 1)
     return status, json.loads(body)["status"]
 
 
 def test_it_refuses_from_inside_its_sandbox(host: Host) -> None:
-    """The process sees the flag at the next request, tells the edge where to go, and keeps no connection."""
+    """The process reads the flag at the next request, names the edge's next location, and closes the connection."""
     host.check_output(f"touch {FLAG}")
     assert readiness(host) == ("503", "draining")
     for arguments, place in (
@@ -46,15 +46,15 @@ def test_it_refuses_from_inside_its_sandbox(host: Host) -> None:
         for header in (f"x-accel-redirect: {place}", "retry-after: 1", "connection: close"):
             assert header in answer
     host.check_output(f"rm {FLAG}")
-    # A process that has not asked Redis yet may find it away, for a moment.
+    # A process that has not connected to Redis yet may report it as down for a moment.
     wait(lambda: readiness(host) == ("200", "ready"), 10)
     assert "idempotency-replayed" not in host.check_output(
         f"{CURL} -i {KEY} -H 'Idempotency-Key: no' --json '{ORDER}' {URL}/v1/orders"
     )
 
 
-def test_who_takes_the_lock_waits_for_requests_that_are_at_work(host: Host) -> None:
-    """One that waits for the database is answered; what comes meanwhile is refused, and holds nobody up."""
+def test_exclusive_lock_waits_for_requests_in_flight(host: Host) -> None:
+    """A request that waits for the database is answered; later ones are refused, and delay nothing."""
     order = f"{CURL} -o /dev/null -w '%{{http_code}}' {KEY} -H 'Idempotency-Key: slow' --json '{ORDER}' {URL}/v1/orders"
     with ThreadPoolExecutor(1) as pool, locked(host, "orders", 5):
         slow = pool.submit(host.check_output, order)
@@ -68,8 +68,8 @@ def test_who_takes_the_lock_waits_for_requests_that_are_at_work(host: Host) -> N
         assert slow.result() == "201"
 
 
-def test_a_host_that_was_taken_out_has_no_connection(host: Host) -> None:
-    """And its process runs on, with nobody at work."""
+def test_drained_host_has_no_connection(host: Host) -> None:
+    """Its process keeps running, without requests in flight."""
     before = host.check_output("systemctl show -p MainPID --value tradefleet-api")
     converge("--limit", "app1", "-e", "drain=true")
     assert readiness(host) == ("503", "draining")
@@ -78,8 +78,8 @@ def test_a_host_that_was_taken_out_has_no_connection(host: Host) -> None:
     assert host.check_output("systemctl show -p MainPID --value tradefleet-api") == before
 
 
-def test_a_drained_host_is_activated_and_stays_out(host: Host) -> None:
-    """Its release is proved while it is out; undrain lets it serve, and a further run changes nothing."""
+def test_drained_host_is_activated_and_stays_drained(host: Host) -> None:
+    """Its release is verified while drained; undrain returns it to service, and another run changes nothing."""
     before = host.check_output("systemctl show -p MainPID --value tradefleet-api")
     converge("--limit", "app1", "-e", "drain=true", "-e", "app_threads=4")
     assert host.check_output("systemctl show -p MainPID --value tradefleet-api") != before
@@ -89,8 +89,8 @@ def test_a_drained_host_is_activated_and_stays_out(host: Host) -> None:
     assert "changed=0 " in converge("--limit", "app1").stdout
 
 
-def test_a_live_host_that_is_drained_takes_another_release() -> None:
-    """Only where it is told that the host does not serve: the same refusal as ever otherwise."""
+def test_drained_host_accepts_another_release() -> None:
+    """This works only if app_live is false for the host; otherwise the role refuses as usual."""
     LIVE.check_output("ln -sfn /opt/tradefleet/releases/0.0.9 /opt/tradefleet/current")
     try:
         assert converge("--limit", "app2", check=False).returncode != 0
@@ -99,13 +99,13 @@ def test_a_live_host_that_is_drained_takes_another_release() -> None:
         LIVE.check_output("ln -sfn /opt/tradefleet/releases/0.1.0 /opt/tradefleet/current")
 
 
-def test_a_release_that_cannot_be_drained_is_refused(host: Host) -> None:
-    """One from before there was the lock would serve on; nothing is changed."""
+def test_release_without_drain_support_is_refused(host: Host) -> None:
+    """A release that predates the lock would keep serving; nothing is changed."""
     host.check_output("mv /run/tradefleet/requests /run/tradefleet/hidden")
     try:
         refused = converge("--limit", "app1", "-e", "drain=true", check=False)
     finally:
         host.check_output("mv /run/tradefleet/hidden /run/tradefleet/requests")
     assert refused.returncode != 0
-    assert "cannot be taken out of service" in " ".join(refused.stdout.split())
+    assert "cannot drain, because it predates draining" in " ".join(refused.stdout.split())
     assert not host.file(FLAG).exists

@@ -1,4 +1,4 @@
-"""API keys: who may use them, for how long after they were revoked, and who can read the secrets of whom."""
+"""API keys: authentication, the delay of a revocation, and the isolation of secrets."""
 
 import hashlib
 import json
@@ -16,28 +16,28 @@ from scenario import converge
 from testinfra.host import Host
 
 LIVE = testinfra.get_host("podman://tf-app2")
-# The first has the cache, the second asks PostgreSQL.
+# The first uses the cache, the second PostgreSQL.
 URLS = ("https://10.203.0.108:8443", "https://10.203.0.109:9443")
 CURL = "curl -sS --max-time 10 --cacert /etc/ssl/tradefleet/ca.crt"
 LISTED = {"trader": "molecule", "key": "molecule-molecule-molecule-molecule-1"}
 
 
 def command(host: Host, arguments: str, standard_input: str = "") -> str:
-    """Run the operator's command, as a person who became root does; return what it prints."""
+    """Run the operator's command like a person who became root; return its output."""
     done = host.run(f"printf %s {standard_input} | SUDO_USER=sasha tradefleet api-key {arguments}")
     assert done.rc == 0, done.stderr
     return str(done.stdout)
 
 
 def statuses(host: Host, key: str) -> list[str]:
-    """Return the answer of each host to a request with this key."""
+    """Return the status of each host's response to a request with this key."""
     ask = f"{CURL} -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}'"
     return [host.check_output(f"{ask} {url}/v1/orders?limit=1") for url in URLS]
 
 
 @pytest.fixture(name="key")
 def _key(host: Host) -> Iterator[str]:
-    """A new key, which both hosts accept."""
+    """A new key that both hosts accept."""
     key = secrets.token_hex(32)
     assert json.loads(command(host, "add --trader another", key)) == {"changed": True}
     assert statuses(host, key) == ["200", "200"]
@@ -46,7 +46,7 @@ def _key(host: Host) -> Iterator[str]:
 
 
 def frozen_cache(host: Host) -> None:
-    """Have the cache answer nobody while it keeps what it has."""
+    """Freeze the cache, which keeps its contents but does not respond."""
     host.check_output("systemctl kill -s STOP redis-server@cache")
 
 
@@ -54,12 +54,12 @@ def frozen_cache(host: Host) -> None:
 def test_revoked_key_is_rejected_within_a_second_on_every_host(
     host: Host, key: str, before: Callable[[Host], None]
 ) -> None:
-    """Under a stream of requests that keeps the cache warm; whatever the cache had when it was out of reach."""
+    """A stream of requests keeps the cache warm; a frozen cache may hold the key."""
     until: list[float] = []
 
     def poll(url: str) -> list[tuple[float, str]]:
-        """Ask again and again; return when each request began, and its status."""
-        # One connection for many requests: what a host has in memory would be seen.
+        """Send requests repeatedly; return the start and the status of each."""
+        # One connection for several requests, which would reveal keys in a host's memory.
         ask = f"{CURL} -o /dev/null -w '%{{http_code}}\\n' -H 'Authorization: Bearer {key}'"
         seen = []
         while not until or time.monotonic() < until[0]:
@@ -84,7 +84,7 @@ def test_revoked_key_is_rejected_within_a_second_on_every_host(
 
 
 def test_each_revocation_is_in_the_log_of_the_host(host: Host, key: str) -> None:
-    """With the operator; the key itself is in no log, on no command line."""
+    """The log names the operator; the key itself is not in a log or on a command line."""
     key_id = hashlib.sha256(key.encode()).hexdigest()[:12]
     command(host, f"revoke --id {key_id}")
     log = host.check_output("journalctl --sync; journalctl -o cat -t tradefleet").splitlines()
@@ -96,7 +96,7 @@ def test_each_revocation_is_in_the_log_of_the_host(host: Host, key: str) -> None
 
 
 def test_key_that_the_inventory_no_longer_lists_is_revoked(host: Host, key: str) -> None:
-    """By the next run, and for good. The others stay: the trader's first key, that of the command line."""
+    """The next run revokes it permanently. Other keys stay: the trader's first one, and one from the command line."""
     second = {"trader": "molecule", "key": secrets.token_hex(32)}
     both = json.dumps([LISTED, second])
     assert json.loads(command(host, "sync", f"'{both}'"))["changed"] is True
@@ -118,7 +118,7 @@ def test_key_that_the_inventory_no_longer_lists_is_revoked(host: Host, key: str)
 
 @contextmanager
 def held_command(host: Host) -> Iterator[str]:
-    """Keep a command of the owner waiting for its input; give its process id."""
+    """Keep a command of the owner waiting for input; yield its process ID."""
     with ThreadPoolExecutor() as pool:
         running = pool.submit(host.run, "sleep 5 | tradefleet api-key add --trader another")
         wait(lambda: host.run("pgrep -u tradefleet-owner -f tradefleet").rc == 0, 5)
@@ -127,12 +127,12 @@ def held_command(host: Host) -> Iterator[str]:
 
 
 def main_pid(host: Host, unit: str) -> str:
-    """Return the process id of a service."""
+    """Return the process ID of a service."""
     return str(host.check_output(f"systemctl show -p MainPID --value {unit}"))
 
 
 def test_no_service_reads_the_secrets_of_another(host: Host) -> None:
-    """Through /proc, where processes of one user are open to each other: tried from outside their sandboxes, too."""
+    """Processes of the same user can read each other through /proc: tried from outside their sandboxes, too."""
     with held_command(host) as owner:
         processes = {
             "tradefleet-owner": (host, owner),
@@ -150,7 +150,7 @@ def test_no_service_reads_the_secrets_of_another(host: Host) -> None:
 
 @pytest.mark.parametrize("user", ["tradefleet", "tradefleet-owner", "tradefleet-worker"])
 def test_no_user_of_the_application_reads_a_secret_on_disk(host: Host, user: str) -> None:
-    """Neither the host's key nor the owner's settings: systemd reads them as root."""
+    """This covers the host's key and the owner's settings: systemd reads them as root."""
     for path in ("/etc/ssl/tradefleet/host.key", "/etc/tradefleet/owner.env", "/etc/tradefleet/credentials/*"):
         assert host.run(f"test -e {path.replace('*', 'owner_password')}").rc == 0
         assert host.run(f"runuser -u {user} -- sh -c 'cat {path}'").rc != 0
@@ -158,7 +158,7 @@ def test_no_user_of_the_application_reads_a_secret_on_disk(host: Host, user: str
 
 
 def test_commands_of_the_owner_are_sandboxed(host: Host) -> None:
-    """As the services are: no capability, system calls filtered, nothing written, no other secret read."""
+    """Like the services: no capabilities, filtered system calls, no writes, and no other secrets."""
     with held_command(host) as pid:
         status = host.check_output(f"cat /proc/{pid}/status")
         for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):

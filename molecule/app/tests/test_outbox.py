@@ -1,4 +1,4 @@
-"""The outbox on PostgreSQL: what a look costs during a dump, and an event that no worker can apply."""
+"""The outbox on PostgreSQL: the cost of a query during a dump, and an event that no worker can apply."""
 
 import json
 import uuid
@@ -22,7 +22,7 @@ from trial import database, dump
 
 HANDLERS = registered().handlers
 DEAD = 200_000
-# Of 8 kB. From the start it takes some thousands.
+# Blocks of 8 kB. A scan from the start reads some thousands.
 BLOCKS = 40
 IDS = {"order_id": str(uuid.UUID(int=1)), "trader_id": str(uuid.UUID(int=2))}
 RELATIONS = "'{outbox,ix_outbox_created_at,pk_outbox}'::regclass[]"
@@ -30,7 +30,7 @@ RELATIONS = "'{outbox,ix_outbox_created_at,pk_outbox}'::regclass[]"
 
 @pytest.fixture(scope="module")
 def found(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseSettings]:
-    """A database with the schema of this code, and statements bounded as a fleet bounds them."""
+    """A database with the schema of this code, and the statement timeout of a fleet."""
     with database(host, tmp_path_factory.mktemp("trial")) as found:
         host.check_output("runuser -u postgres -- psql -qXc \"ALTER DATABASE trial SET statement_timeout = '2s'\"")
         yield found
@@ -38,7 +38,7 @@ def found(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Data
 
 @pytest.fixture(scope="module")
 def engine(found: DatabaseSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A client of the database, as the API and the worker have it."""
+    """A client of the database like that of the API and the worker."""
     engine = make_engine(found, tmp_path_factory.mktemp("engine"))
     yield engine
     engine.dispose()
@@ -54,7 +54,7 @@ def app(found: DatabaseSettings) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def dead(engine: Engine) -> Iterator[Engine]:
-    """A dump that runs, and 200,000 events that were taken since it began, the last one a minute ago."""
+    """A running dump, and 200,000 events that were processed since it began, the last one a minute ago."""
     with dump(engine):
         with deadline.budget(60), engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -74,10 +74,10 @@ def dead(engine: Engine) -> Iterator[Engine]:
 
 
 class Reading:
-    """A session, and how many blocks of the outbox and its indexes it has read since this was made."""
+    """A session, and the number of blocks of the outbox and its indexes that it has read since this was created."""
 
     def __init__(self, session: Session) -> None:
-        """Begin to count: the server's figure has what came before, too."""
+        """Record the starting point: the server's counter includes earlier reads."""
         self._session = session
         self._before = self._total()
 
@@ -91,7 +91,7 @@ class Reading:
 
 
 def write(engine: Engine, kind: str = "order.accepted", payload: str | None = None) -> uuid.UUID:
-    """Write an event as it comes with an order, or another one."""
+    """Write an event as an order does, or another one."""
     event_id = uuid.uuid4()
     with engine.begin() as connection:
         connection.execute(
@@ -102,13 +102,13 @@ def write(engine: Engine, kind: str = "order.accepted", payload: str | None = No
 
 
 @pytest.mark.parametrize("kinds", [None, HANDLERS], ids=["readyz", "worker"])
-def test_a_look_costs_the_same_during_a_dump(dead: Engine, kinds: list[str] | None) -> None:
-    """The first one reads what is dead, and the others do not; they find what there is all the same."""
+def test_query_cost_is_constant_during_a_dump(dead: Engine, kinds: list[str] | None) -> None:
+    """Only the first query reads dead rows; all of them find the existing events."""
     backlog = Backlog(kinds)
     with Session(dead) as session:
         reading = Reading(session)
         assert backlog.oldest(session) is None
-        assert reading.blocks() > 20 * BLOCKS  # what it costs is seen here
+        assert reading.blocks() > 20 * BLOCKS  # proves that the cost is visible here
     for _ in range(3):
         with Session(dead) as session:
             reading = Reading(session)
@@ -124,8 +124,8 @@ def test_a_look_costs_the_same_during_a_dump(dead: Engine, kinds: list[str] | No
             session.commit()
 
 
-def test_a_worker_is_as_fast_during_a_dump(dead: Engine) -> None:
-    """Each batch and each idle step, after the first."""
+def test_worker_speed_is_constant_during_a_dump(dead: Engine) -> None:
+    """This applies to each batch and each idle step after the first."""
     hand = Worker(dead, HANDLERS)
     hand.step()
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_a_worker_is_as_fast_during_a_dump(dead: Engine) -> None:
 
 
 def test_readiness_does_not_wait_for_the_outbox(app: Flask, engine: Engine) -> None:
-    """A table that answers nobody, as a search among many millions of dead rows would: the host serves all the same."""
+    """A table that does not respond, like a scan of many millions of dead rows, does not stop the host from serving."""
 
     def ready() -> tuple[int, str, float | None]:
         answer = app.test_client().get("/readyz")
@@ -156,7 +156,7 @@ def test_readiness_does_not_wait_for_the_outbox(app: Flask, engine: Engine) -> N
 
 
 def work(engine: Engine) -> None:
-    """Have a worker work until the outbox is empty."""
+    """Run a worker until the outbox is empty."""
     hand = Worker(engine, HANDLERS)
 
     def is_done() -> bool:
@@ -173,7 +173,7 @@ def work(engine: Engine) -> None:
     ids=["empty", "null", "no ids", "deep", "long"],
 )
 def test_a_malformed_event_is_set_aside(app: Flask, engine: Engine, payload: str) -> None:
-    """The others go on; nothing is lost, and it can be tried again."""
+    """Other events are processed; nothing is lost, and the event can be retried."""
     before, bad, after = write(engine), write(engine, payload=payload), write(engine)
     work(engine)
     with Session(engine) as session:

@@ -1,4 +1,4 @@
-"""Migrations that take long: what they declare holds, and an index is built while orders are written."""
+"""Long migrations: declared timeouts apply, and an index is built while orders are written."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from trial import database as trial_database
 
 WAITS = "waiting for old snapshots"
 INDEX = 'kind = "index"\ndef upgrade():\n    build_index("ix_orders_symbol", "orders", ["symbol"])\n'
-# What a killed controller leaves: a client that is gone in the middle of the build.
+# The result of a killed controller: a client that vanishes during the build.
 CLIENT = """
 import sys
 from pathlib import Path
@@ -48,14 +48,14 @@ def found(host: Host, tmp_path: Path) -> Iterator[DatabaseSettings]:
 
 @pytest.fixture
 def engine(found: DatabaseSettings, tmp_path: Path) -> Iterator[Engine]:
-    """A client of the database, as any request has it."""
+    """A client of the database like that of any request."""
     engine = make_engine(found, tmp_path)
     yield engine
     engine.dispose()
 
 
 def upgrade(found: DatabaseSettings, folder: Path) -> migrator.Migrated:
-    """Migrate with a connection of its own, as `tradefleet migrate` does."""
+    """Migrate with a separate connection, as `tradefleet migrate` does."""
     engine = make_engine(found, folder, for_migrations=True)
     try:
         return migrator.upgrade(engine)
@@ -64,20 +64,20 @@ def upgrade(found: DatabaseSettings, folder: Path) -> migrator.Migrated:
 
 
 def become(monkeypatch: pytest.MonkeyPatch, folder: Path, migration: str) -> None:
-    """Make this code that of a release with one further migration."""
+    """Turn this code into a release with one further migration."""
     monkeypatch.setattr(migrator, "_config", release(folder, migration))
     monkeypatch.setattr(migrator, "known", migrator.known.__wrapped__)
 
 
 def is_valid(engine: Engine) -> bool | None:
-    """Tell whether the index can be used; None if there is none."""
+    """Return whether the index is usable; None if it does not exist."""
     query = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix_orders_symbol')"
     with engine.connect() as connection:
         return connection.execute(text(query)).scalar()
 
 
 def place(engine: Engine) -> None:
-    """Write what an order's index has to take in; more than a second is a block."""
+    """Write rows that an order's index must contain; more than a second counts as blocked."""
     order = (
         "INSERT INTO orders SELECT gen_random_uuid(), id, gen_random_uuid()::text, '', 'AAPL', 'buy', 'market', 1,"
         " NULL, 'accepted', now() FROM traders LIMIT 1"
@@ -96,7 +96,7 @@ def test_a_statement_may_take_what_its_migration_declares(
     declared: str,
     is_applied: bool,
 ) -> None:
-    """No more by default; a lock is waited for no longer either way."""
+    """Without a declaration the default applies; the lock timeout is the same in both cases."""
     monkeypatch.setattr(migrator, "STATEMENT_SECONDS", 1)
     slow = f'kind = "expand"\n{declared}\ndef upgrade():\n    op.execute("SELECT pg_sleep(2.2)")\n'
     become(monkeypatch, tmp_path / "n", slow)
@@ -112,7 +112,7 @@ def test_a_statement_may_take_what_its_migration_declares(
 def test_an_index_is_built_while_orders_are_written(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for a dump, longer than any lock or statement may take, and nobody waits for it."""
+    """The build waits for a dump, longer than any lock or statement timeout, and nothing waits for the build."""
     monkeypatch.setattr(migrator, "STATEMENT_SECONDS", 1)
     become(monkeypatch, tmp_path / "n", INDEX)
     with ThreadPoolExecutor(1) as pool:
@@ -130,10 +130,10 @@ def test_an_index_is_built_while_orders_are_written(
     assert upgrade(found, tmp_path) == migrator.Migrated("n1", "n1")
 
 
-def test_another_migration_on_the_table_is_not_waited_for(
+def test_concurrent_migration_of_the_table_ends_in_a_lock_timeout(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as any lock is, and no longer; nothing is left behind."""
+    """The usual lock timeout applies, and nothing is left behind."""
     become(monkeypatch, tmp_path / "n", INDEX)
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE"))
@@ -144,10 +144,10 @@ def test_another_migration_on_the_table_is_not_waited_for(
     assert is_valid(engine) is None
 
 
-def test_a_killed_build_is_done_again(
+def test_killed_build_is_repeated(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server ends it when it misses its client; what it leaves cannot be used, and is replaced by the next run."""
+    """The server ends it when the client is gone; the remaining index is unusable, and the next run replaces it."""
     (tmp_path / "killed.py").write_text(INDEX)
     (address,) = found.hosts
     argv = [sys.executable, "-c", CLIENT, str(tmp_path / "killed"), found.ca_file, address.host, str(address.port)]
@@ -163,10 +163,10 @@ def test_a_killed_build_is_done_again(
     assert is_valid(engine)
 
 
-def test_an_index_that_was_finished_before_the_kill_is_kept(
+def test_index_that_was_completed_before_the_kill_is_kept(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only that it was applied was not noted yet."""
+    """Only the record of the migration is missing."""
     with engine.begin() as connection:
         connection.execute(text("CREATE INDEX ix_orders_symbol ON orders (symbol)"))
         identity = connection.execute(text("SELECT 'ix_orders_symbol'::regclass::oid")).scalar()

@@ -1,4 +1,4 @@
-"""From an order to its activity: once, by the workers that are told to, whatever happens to them meanwhile."""
+"""From an order to its activity: exactly once, by the enabled workers, despite failures."""
 
 import json
 import time
@@ -22,7 +22,7 @@ PROGRAM = "/opt/tradefleet/current/venv/bin/tradefleet-worker"
 
 
 def place(host: Host, count: int) -> str:
-    """Place orders; return what their keys begin with."""
+    """Place orders; return the prefix of their idempotency keys."""
     run = str(uuid.uuid4())
     each = f"{CURL} -o /dev/null -w '%{{http_code}}\\n' {KEY} -H 'Idempotency-Key: {run}-NUMBER' --json '{ORDER}'"
     answers = host.check_output(f"seq {count} | xargs -P 4 -I NUMBER {each} {URL}/v1/orders").split()
@@ -31,7 +31,7 @@ def place(host: Host, count: int) -> str:
 
 
 def effects(host: Host, run: str) -> dict[str, str]:
-    """Return how many of these orders have led to how many activities: {"0": "3", "1": "17"}."""
+    """Return how many of these orders led to how many activities: {"0": "3", "1": "17"}."""
     seen = "SELECT order_id, count(*) AS times FROM activity GROUP BY order_id"
     found = sql(
         host,
@@ -48,8 +48,8 @@ def shown(host: Host, name: str) -> str:
 
 @contextmanager
 def held(host: Host) -> Iterator[str]:
-    """Have a worker in the middle of a batch of 20, waiting for a lock that ends some 3 s after the block began."""
-    # Frozen it leaves the orders alone; to go on takes it no time, as a start would.
+    """Hold a worker in the middle of a batch of 20, at a lock that ends about 3 s after the block began."""
+    # A frozen worker leaves the orders alone, and continuing takes no time, unlike a start.
     LIVE.check_output(f"systemctl kill -s STOP {UNIT}")
     run = place(host, 20)
     with locked(host, "activity", 4):
@@ -60,14 +60,14 @@ def held(host: Host) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def afterwards(host: Host) -> Iterator[None]:
-    """Have the live host's worker at work and no other, whatever a test has done."""
+    """Leave only the live host's worker running after each test."""
     yield
     host.check_output(f"systemctl stop {UNIT}")
     LIVE.check_output(f"systemctl start {UNIT} && systemctl kill -s CONT {UNIT}")
 
 
 def test_an_order_leads_to_an_activity(host: Host) -> None:
-    """Placed at one host, entered by the worker of the other; the trader finds it."""
+    """One host accepts the order, and the worker of the other creates the activity; the trader can read it."""
     run = place(host, 1)
     wait(lambda: effects(host, run) == {"1": "1"}, 5)
     (order,) = sql(host, f"SELECT id FROM orders WHERE idempotency_key = '{run}-1'").splitlines()
@@ -75,8 +75,8 @@ def test_an_order_leads_to_an_activity(host: Host) -> None:
     assert (item["kind"], item["order_id"]) == ("order.accepted", order)
 
 
-def test_only_the_host_that_is_told_to_takes_events(host: Host) -> None:
-    """systemd knows it when the host starts anew, too; without it events wait, and /readyz says for how long."""
+def test_only_the_configured_host_processes_events(host: Host) -> None:
+    """This holds after a reboot, too; without a worker events wait, and /readyz reports for how long."""
     states = [each.run(f"systemctl is-enabled {UNIT}").stdout.strip() for each in (host, LIVE)]
     assert states == ["disabled", "enabled"]
     LIVE.check_output(f"systemctl stop {UNIT}")
@@ -89,8 +89,8 @@ def test_only_the_host_that_is_told_to_takes_events(host: Host) -> None:
     assert sql(host, "SELECT count(*) FROM outbox") == "0"
 
 
-def test_a_killed_worker_loses_nothing_and_doubles_nothing(host: Host) -> None:
-    """In the middle of its batch; systemd starts another."""
+def test_killed_worker_loses_and_duplicates_nothing(host: Host) -> None:
+    """It is killed in the middle of its batch; systemd starts a new one."""
     with held(host) as run:
         before = shown(LIVE, "MainPID")
         LIVE.check_output(f"kill -9 {before}")
@@ -99,8 +99,8 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(host: Host) -> None:
     assert sql(host, "SELECT count(*) FROM outbox") == "0"
 
 
-def test_a_worker_that_is_stopped_finishes_what_it_holds(host: Host) -> None:
-    """It ends by itself, well, and only after its batch is done."""
+def test_stopped_worker_finishes_its_batch(host: Host) -> None:
+    """It exits successfully by itself, and only after its batch."""
     with held(host) as run:
         began = time.monotonic()
         LIVE.check_output(f"systemctl stop {UNIT}")
@@ -109,8 +109,8 @@ def test_a_worker_that_is_stopped_finishes_what_it_holds(host: Host) -> None:
     assert (shown(LIVE, "Result"), shown(LIVE, "ExecMainStatus")) == ("success", "0")
 
 
-def test_a_frozen_worker_holds_no_other_up(host: Host) -> None:
-    """Another one, behind a pooler, passes over what it has in hand; that has its effect once, when it goes on."""
+def test_frozen_worker_does_not_block_another(host: Host) -> None:
+    """Another worker, behind a pooler, skips its events, which take effect once when it continues."""
     with held(host) as run:
         LIVE.check_output(f"systemctl kill -s STOP {UNIT}")
     try:
@@ -123,8 +123,8 @@ def test_a_frozen_worker_holds_no_other_up(host: Host) -> None:
     wait(lambda: effects(host, run) == {"1": "20"})
 
 
-def test_it_waits_for_a_database_that_is_away(host: Host) -> None:
-    """The same process takes events again when the database is back."""
+def test_worker_waits_for_an_unreachable_database(host: Host) -> None:
+    """The same process continues when the database recovers."""
     before = shown(LIVE, "MainPID")
     host.check_output("systemctl restart postgresql@17-main")
     run = place(host, 5)
@@ -133,7 +133,7 @@ def test_it_waits_for_a_database_that_is_away(host: Host) -> None:
 
 
 def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
-    """The worker goes on, /readyz counts the event, and the operator lists it and moves it back, once."""
+    """The worker continues, /readyz counts the event, and the operator lists it and moves it back, once."""
 
     def failed() -> int | None:
         count: int | None = json.loads(host.check_output(f"{CURL} {URL}/readyz"))["outbox_failed"]
@@ -147,7 +147,7 @@ def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
     wait(lambda: effects(host, run) == {"1": "1"})
     assert event in play(SCENARIO / "events.yml", "--check").stdout
     assert failed() == 1
-    # As new as if it had just come: one that is older is found within a minute.
+    # As new as if it had just been written: an older one is found within a minute.
     sql(host, f"UPDATE failed_events SET payload = '{ids}', created_at = now() + interval '1 min'")
     assert "changed=1 " in play(SCENARIO / "events.yml").stdout
     wait(lambda: sql(host, f"SELECT count(*) FROM activity WHERE id = '{event}'") == "1", 90)
@@ -155,8 +155,8 @@ def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
     assert "changed=0 " in play(SCENARIO / "events.yml").stdout
 
 
-def test_a_release_without_a_worker_is_left_alone() -> None:
-    """It is from before there were any: nothing starts, and nothing fails."""
+def test_release_without_a_worker_does_not_fail() -> None:
+    """It predates workers: nothing starts, and nothing fails."""
     LIVE.check_output(f"systemctl stop {UNIT} && mv {PROGRAM} {PROGRAM}.away")
     try:
         LIVE.check_output(f"systemctl enable --now {UNIT}")
@@ -166,7 +166,7 @@ def test_a_release_without_a_worker_is_left_alone() -> None:
 
 
 def test_its_sandbox_is_that_of_the_api() -> None:
-    """No capability, no way to a new one, system calls filtered; no key of the host's."""
+    """It has no capabilities, cannot gain any, and its system calls are filtered; it has no host key."""
     status = LIVE.check_output(f"cat /proc/{shown(LIVE, 'MainPID')}/status")
     for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
         assert line in status

@@ -1,4 +1,4 @@
-"""A database of its own on the scenario's PostgreSQL, on which tests run the application's own code."""
+"""A separate database on the scenario's PostgreSQL, on which tests run the application's own code."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ OWNER, PASSWORD = "tradefleet_owner", "molecule-owner"
 
 
 def settings(host: Host, folder: Path) -> DatabaseSettings:
-    """Return how the owner of the tables reaches the database."""
+    """Return the settings with which the owner of the tables connects to the database."""
     authority = folder / "ca.crt"
     authority.write_bytes(host.file("/etc/ssl/tradefleet/ca.crt").content)
     return DatabaseSettings(
@@ -56,7 +56,7 @@ def dump(engine: Engine) -> Iterator[Connection]:
 
 
 def release(folder: Path, migration: str) -> Callable[[], Config]:
-    """Write a release's one further migration, n1; return what `migrator._config` returns in that release."""
+    """Write a release's one further migration, n1; return the replacement of `migrator._config` for that release."""
     folder.mkdir()
     (folder / "n1.py").write_text(
         "from alembic import op\nfrom tradefleet.migrations.online import build_index\n"
@@ -71,13 +71,13 @@ def release(folder: Path, migration: str) -> Callable[[], Config]:
 
 
 def builds(engine: Engine) -> bool:
-    """Tell whether an index is being built."""
+    """Return whether an index is being built."""
     with engine.connect() as connection:
         return bool(connection.execute(text("SELECT count(*) FROM pg_stat_progress_create_index")).scalar())
 
 
 def wait_for_build(engine: Engine, phase: str) -> None:
-    """Wait until the build of an index has come to this phase."""
+    """Wait until the build of an index reaches this phase."""
 
     def is_there() -> bool:
         with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Does every variable have its effect: on a host that prepare.yml left as clouds and people do?"""
+"""Does every variable take effect on a host that prepare.yml left as clouds and people do?"""
 
 import os
 import socket
@@ -17,7 +17,7 @@ ADDRESS, PORT = "10.203.0.160", 2222
 
 
 def ssh(user: str, *command: str, wrong_keys: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Log in over the network, on this host's port, with keys that it does not know before the right one."""
+    """Log in over the network on this host's port, offering unknown keys before the right one."""
     options = ["-p", str(PORT), "-o", f"UserKnownHostsFile={LAB}/known_hosts/{ADDRESS}", "-o", "BatchMode=yes"]
     options += ["-o", "ConnectTimeout=5", "-o", "IdentityAgent=none", "-o", "IdentitiesOnly=yes"]
     for key in (*wrong_keys, f"{LAB}/ssh_key"):
@@ -26,20 +26,20 @@ def ssh(user: str, *command: str, wrong_keys: tuple[Path, ...] = ()) -> subproce
 
 
 def test_operators_log_in_on_this_port() -> None:
-    """With one key of two, and without sudo."""
+    """One of the two keys is enough; the operator has no sudo."""
     assert ssh("robin", "id", "-un").stdout == "robin\n"
     assert ssh("robin", "sudo", "-n", "true").returncode == 1
     assert len(HOST.check_output("grep ssh- /home/robin/.ssh/authorized_keys").splitlines()) == 2
 
 
-def test_an_operator_without_keys_has_an_account_and_no_way_in() -> None:
-    """Its rights wait for its keys."""
+def test_operator_without_keys_has_an_account_but_cannot_log_in() -> None:
+    """The account has its permissions already."""
     assert ssh("on-leave", "true").returncode == 255
     assert HOST.check_output("runuser -u on-leave -- sudo -n id -u") == "0"
 
 
-def test_so_many_keys_may_be_tried(tmp_path: Path) -> None:
-    """Three wrong ones and the right one are four tries."""
+def test_configured_number_of_keys_may_be_tried(tmp_path: Path) -> None:
+    """Three wrong keys and the right one are four attempts."""
     keys = tuple(tmp_path / str(number) for number in range(4))
     for key in keys:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -69,7 +69,7 @@ def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def agent_login(environment: dict[str, str], command: str) -> subprocess.CompletedProcess[str]:
-    """Log in with whatever the agent offers."""
+    """Log in with the keys of the agent."""
     options = [
         "-F",
         "none",
@@ -86,13 +86,13 @@ def agent_login(environment: dict[str, str], command: str) -> subprocess.Complet
 
 
 def test_sessions_have_a_locale_that_the_host_has(agent: dict[str, str]) -> None:
-    """Whatever the laptop sends: a Perl program complains otherwise."""
+    """This holds whatever the laptop sends: a Perl program would print a warning otherwise."""
     said = agent_login(agent, "perl -e 'print 1'; echo $LANG $LC_ALL")
     assert (said.stdout, said.stderr) == ("1C.UTF-8 C.UTF-8\n", "")
 
 
-def test_configuration_that_keeps_ansible_out_is_undone(agent: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three tries, and the agent's fourth key is the right one: the run says so, and the host returns to four."""
+def test_configuration_that_locks_ansible_out_is_undone(agent: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's fourth key is the right one, after three attempts: the run fails, and the host returns to four."""
     monkeypatch.setenv("SSH_AUTH_SOCK", agent["SSH_AUTH_SOCK"])
     common = f"-F none -o UserKnownHostsFile={LAB}/known_hosts/%h"
     options = [
@@ -101,7 +101,7 @@ def test_configuration_that_keeps_ansible_out_is_undone(agent: dict[str, str], m
         "-e",
         f'{{"ansible_ssh_private_key_file": "", "ansible_ssh_common_args": "{common}"}}',
     ]
-    # The port at which Ansible comes, or it would look at the other one too.
+    # The port that Ansible uses, or the role would also try the other one.
     stopped = scenario.converge(*options, "-e", "base_ssh_max_auth_tries=3", "-e", "base_ssh_port=22", check=False)
     unit = "sshd-undo.service"
     HOST.check_output(f"systemctl is-active sshd-undo.timer && systemctl start {unit}")
@@ -111,7 +111,7 @@ def test_configuration_that_keeps_ansible_out_is_undone(agent: dict[str, str], m
 
 
 def test_keys_are_read_from_one_file_only(tmp_path: Path) -> None:
-    """A second one, which OpenSSH reads by default, was left by somebody."""
+    """A second file, which OpenSSH reads by default, was left behind."""
     key = tmp_path / "forgotten"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     line = key.with_suffix(".pub").read_text().strip()
@@ -132,15 +132,15 @@ def test_keys_are_read_from_one_file_only(tmp_path: Path) -> None:
     assert "Permission denied (publickey)" in refused.stderr
 
 
-def test_passwords_and_another_files_settings_do_not_count() -> None:
-    """50-cloud-init.conf allows passwords, and comes later."""
+def test_passwords_and_settings_of_a_later_file_have_no_effect() -> None:
+    """50-cloud-init.conf allows passwords, but comes later."""
     effective = HOST.check_output("/usr/sbin/sshd -T -C user=robin,host=x,addr=10.203.0.1").splitlines()
     assert "passwordauthentication no" in effective
     assert HOST.check_output("getent shadow robin | cut -d: -f2") == "!"
 
 
 def test_settings_that_another_file_overrides_stop_the_role() -> None:
-    """With the setting, and where to look."""
+    """The message names the setting, and how to find it."""
     HOST.check_output("echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/01-provider.conf")
     try:
         said = " ".join(scenario.converge("--limit", "base2", check=False).stdout.split())
@@ -151,13 +151,13 @@ def test_settings_that_another_file_overrides_stop_the_role() -> None:
 
 
 def test_time_zone_and_packages() -> None:
-    """The zone is in effect, and the package there."""
+    """The zone is in effect, and the package is installed."""
     assert HOST.check_output("date -d 2026-01-15T12:00Z +%H:%M%z") == "17:30+0530"
     assert HOST.check_output("echo 6 '*' 7 | bc") == "42"
 
 
-def test_journal_is_kept_for_as_long_and_as_large_as_told() -> None:
-    """What is three hours old goes, what is one hour old stays."""
+def test_journal_has_the_configured_retention_and_size() -> None:
+    """Entries that are three hours old are dropped, and those that are one hour old stay."""
     assert "max 128M" in HOST.check_output("journalctl -u systemd-journald -o cat | grep 'System Journal' | tail -1")
     archived = "ls -t /var/log/journal/*/system@*.journal | head -1"
     for hours in (3, 1):
@@ -168,8 +168,8 @@ def test_journal_is_kept_for_as_long_and_as_large_as_told() -> None:
     assert set(kept.splitlines()) == {"1 hours old"}
 
 
-def test_who_says_nothing_is_disconnected() -> None:
-    """After two seconds and a little; by default after twenty."""
+def test_silent_client_is_disconnected() -> None:
+    """This happens after a little more than two seconds; the default is twenty."""
     with socket.create_connection((ADDRESS, PORT), timeout=15) as session:
         began = time.monotonic()
         while session.recv(999):

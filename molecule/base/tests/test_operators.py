@@ -1,4 +1,4 @@
-"""Does access end when an operator leaves or loses a right, whatever still runs for them?"""
+"""Does access end when an operator leaves or loses a right, even if processes still run?"""
 
 import json
 import os
@@ -18,7 +18,7 @@ STANDING = [{"name": "alex", "keys": [KEY], "sudo": True}, {"name": "kim", "keys
 
 
 def login(user: str, command: str, key: Path = LAB / "ssh_key") -> list[str]:
-    """Return the command that runs another one over the network."""
+    """Return the command that runs a remote command over SSH."""
     options = [
         "-o",
         f"UserKnownHostsFile={LAB}/known_hosts/{ADDRESS}",
@@ -31,19 +31,19 @@ def login(user: str, command: str, key: Path = LAB / "ssh_key") -> list[str]:
 
 
 def answer(user: str, command: str, key: Path = LAB / "ssh_key") -> str:
-    """Return what a command prints there."""
+    """Return the output of a remote command."""
     done = subprocess.run(login(user, command, key), capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
 
 
 def operators(*others: dict[str, object], check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Converge base1 to the standing operators and others."""
+    """Converge base1 with the standing operators and others."""
     variables = {"base_operators": [*STANDING, *others]}
     return scenario.converge("--limit", "base1", "-e", json.dumps(variables), check=check)
 
 
 def processes(user: str) -> list[str]:
-    """Return the commands of all processes of an account, by its name or number."""
+    """Return the commands of all processes of an account, by name or number."""
     return on("base1", f"ps -o args= -u {user}", check=False).splitlines()
 
 
@@ -57,7 +57,7 @@ def other_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sessions(other_key: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Log operators in, take something from all but one, and return their sessions; sam leaves."""
+    """Log operators in, revoke something from all but one, and yield their sessions; sam leaves."""
     both = [KEY, other_key.with_suffix(".pub").read_text().strip()]
     names = ["sam", "lee", "drew", "jo", "mo"]
     operators(
@@ -72,7 +72,7 @@ def sessions(other_key: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
         name: subprocess.Popen(login(name, f"sudo -n sleep 60{number} & sleep 500", keys.get(name, LAB / "ssh_key")))
         for number, name in enumerate(names)
     }
-    # Not only sessions: a process that cron or sudo started, a lingering user manager, files of all kinds.
+    # Besides sessions: a process like one that cron or sudo started, a lingering user manager, and files of all kinds.
     on("base1", "setpriv --reuid=sam --regid=sam --init-groups setsid sleep 500 > /dev/null 2>&1 &")
     on("base1", "loginctl enable-linger sam && echo '* * * * * touch /tmp/cron-ran' | crontab -u sam -")
     on("base1", "install -d -m 1770 /var/spool/cron/atjobs && install -o sam /dev/null /var/spool/cron/atjobs/a1")
@@ -97,30 +97,30 @@ def sessions(other_key: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 
 @pytest.mark.parametrize("name", ["sam", "lee", "drew", "jo"])
 def test_sessions_end_with_the_right_that_opened_them(sessions: dict[str, subprocess.Popen[bytes]], name: str) -> None:
-    """Of an operator who leaves, whose sudo is taken away, who is no longer in the list, and who loses a key."""
+    """The operators leave, lose sudo, are no longer in the list, or lose a key."""
     assert sessions[name].wait(timeout=10) == 255
     assert on("base1", "pgrep -fx '(sudo -n )?sleep 60[0-3]'", check=False) == ""
     assert name == "sam" or processes(name) == []
 
 
 def test_added_key_ends_nothing(sessions: dict[str, subprocess.Popen[bytes]], other_key: Path) -> None:
-    """And is accepted."""
+    """The new key is accepted."""
     assert sessions["mo"].poll() is None
     assert answer("mo", "id -un", other_key) == "mo\n"
 
 
 def test_leaver_leaves_nothing_behind(sessions: dict[str, subprocess.Popen[bytes]]) -> None:
-    """No process, lingering unit, job or file that the next account of this name or number would own."""
+    """No process, lingering unit, job or file is left for the next account with this name or number."""
     gone = "/home/sam /var/lib/systemd/linger/sam /var/spool/cron/crontabs/sam /var/spool/cron/atjobs/a1"
     assert on("base1", f"getent passwd sam; ls -d {gone}; grep sam /etc/sudoers.d/*", check=False) == ""
     assert on("base1", "stat -c %U /var/tmp/notes") == "root\n"
     assert on("base1", "ps -eo user:20= | grep -E '^[0-9]+ *$'", check=False) == ""
 
 
-def test_those_who_stay_log_in_with_what_they_have_left(
+def test_operators_who_stay_log_in_with_their_remaining_rights(
     sessions: dict[str, subprocess.Popen[bytes]], other_key: Path
 ) -> None:
-    """Their accounts are open again."""
+    """Their accounts are reopened."""
     for name in ("lee", "drew", "jo"):
         assert answer(name, "id -un") == f"{name}\n"
         assert "password is required" in answer(name, "sudo -n id -u")
@@ -128,7 +128,7 @@ def test_those_who_stay_log_in_with_what_they_have_left(
 
 
 def test_accounts_that_are_not_operators_are_refused() -> None:
-    """The account that Ansible is logged in with, and those of the system."""
+    """This covers the account that Ansible uses, and system accounts."""
     before = on("base1", "cat /etc/passwd /etc/shadow")
     wrong = {"debian": "absent", "www-data": "present", "root": "absent"}
     others: list[dict[str, object]] = [{"name": name, "keys": [], "state": state} for name, state in wrong.items()]

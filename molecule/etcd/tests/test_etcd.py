@@ -1,4 +1,4 @@
-"""Do three members form one cluster that serves who has certificate and password, with the role's defaults?"""
+"""Do three members with the role's defaults form one cluster that requires certificate and password?"""
 
 import http.client
 import json
@@ -36,7 +36,7 @@ def etcdctl(host: Host, command: str, endpoints: str = EVERY_MEMBER) -> CommandR
 
 
 def client(host: Host, user: str, command: str) -> CommandResult:
-    """Run etcdctl on a member, towards it, with its certificate, as a user or, if that is empty, as nobody."""
+    """Run etcdctl on a member, connected to itself with its certificate, as a user, or without one if it is empty."""
     login = f"ETCDCTL_USER={user} ETCDCTL_PASSWORD=molecule-patroni" if user else ""
     certificate = f"--cacert={TLS}/ca.crt --cert={TLS}/host.crt --key={TLS}/host.key"
     return host.run(f"{login} etcdctl --command-timeout=5s {certificate} --endpoints={member(host)} {command}")
@@ -54,7 +54,7 @@ def metric(certificates: ssl.SSLContext, address: str, name: str) -> float:
 
 
 def get(address: str, port: int, path: str, context: ssl.SSLContext | None) -> str:
-    """Ask over the network, in plain text where there is no context."""
+    """Send a request over the network, in plain text if there is no context; return the body."""
     connection: http.client.HTTPConnection
     if context:
         connection = http.client.HTTPSConnection(address, port, timeout=5, context=context)
@@ -74,14 +74,14 @@ def stranger(tmp_path: Path) -> ssl.SSLContext:
 
 @pytest.fixture
 def certificates(tmp_path: Path, stranger: ssl.SSLContext) -> ssl.SSLContext:
-    """A client that also shows the certificate of a host."""
+    """A client that also presents the certificate of a host."""
     for name in ("host.crt", "host.key"):
         (tmp_path / name).write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/{name}").content_string)
     stranger.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
     return stranger
 
 
-def test_members_know_each_other_and_one_leads(host: Host) -> None:
+def test_members_agree_on_members_and_leader(host: Host) -> None:
     """Each member lists the same three, and all name the same leader."""
     members = json.loads(etcdctl(host, "member list --write-out=json", member(host)).stdout)["members"]
     assert {member["name"]: member["clientURLs"] for member in members} == {
@@ -92,8 +92,8 @@ def test_members_know_each_other_and_one_leads(host: Host) -> None:
     assert healthy_members(host) == 3
 
 
-def test_what_one_member_takes_another_gives(host: Host) -> None:
-    """A value that is put through one member is read through each other one."""
+def test_value_written_through_one_member_is_read_through_all(host: Host) -> None:
+    """Every member also accepts writes."""
     name = host.check_output("hostname")
     assert etcdctl(host, f"put /test/{name} {name}", member(host)).stdout == "OK\n"
     for address in ADDRESSES.values():
@@ -101,8 +101,8 @@ def test_what_one_member_takes_another_gives(host: Host) -> None:
         assert read.stdout == f"{name}\n"
 
 
-def test_a_client_without_password_is_refused(host: Host) -> None:
-    """Its certificate is a good one; the same request with a password is served (the tests above)."""
+def test_client_without_password_is_rejected(host: Host) -> None:
+    """Its certificate is valid; the same request with a password succeeds (the tests above)."""
     for command in (
         "get --prefix /",
         "put /service/molecule/x 1",
@@ -113,8 +113,8 @@ def test_a_client_without_password_is_refused(host: Host) -> None:
         assert "user name is empty" in refused.stderr
 
 
-def test_patronis_user_reaches_its_own_keys_and_no_others(host: Host) -> None:
-    """It reads and writes below its prefix; other keys, users, roles and members are not its business."""
+def test_patroni_user_has_access_only_to_its_own_keys(host: Host) -> None:
+    """It reads and writes below its prefix, but not other keys, users, roles and members."""
     assert client(host, "patroni", "put /service/molecule/leader me").stdout == "OK\n"
     assert client(host, "patroni", "get --prefix --print-value-only /service/molecule/").stdout == "me\n"
     refused = [
@@ -134,22 +134,22 @@ def test_patronis_user_reaches_its_own_keys_and_no_others(host: Host) -> None:
         assert "permission denied" in done.stderr, command
 
 
-def test_all_members_ask_for_passwords(host: Host) -> None:
-    """And have the same users and rights."""
+def test_all_members_require_passwords(host: Host) -> None:
+    """They also have the same users and permissions."""
     told = [etcdctl(host, "auth status", f"https://{address}:2379").stdout for address in ADDRESSES.values()]
     assert told[0].startswith("Authentication Status: true\n")
     assert len(set(told)) == 1
 
 
-def test_passwords_are_root_s_alone(host: Host) -> None:
-    """Nobody else reads the file that holds one, and no command line has shown one."""
+def test_only_root_reads_passwords(host: Host) -> None:
+    """The file with the password is protected, and no logged command line contains one."""
     assert host.file("/usr/local/sbin/etcdctl-root").mode == 0o700
     assert host.run("runuser -u nobody -- cat /usr/local/sbin/etcdctl-root").rc != 0
     assert host.run("grep -rlaF molecule-patroni /var/log/journal").stdout == ""
 
 
-def test_a_snapshot_can_be_restored(host: Host) -> None:
-    """The unit takes one; restored elsewhere and started alone it gives back what was written."""
+def test_snapshot_can_be_restored(host: Host) -> None:
+    """The unit creates one; restored elsewhere and started alone it returns what was written."""
     assert etcdctl(host, "put /test/snapshot kept", member(host)).rc == 0
     host.check_output("rm -f /var/backups/etcd/*")
     host.check_output("systemctl start etcd-snapshot.service")
@@ -168,8 +168,8 @@ def test_a_snapshot_can_be_restored(host: Host) -> None:
         host.check_output("systemctl stop restored; rm -rf /tmp/restored")
 
 
-def test_a_snapshot_that_fails_is_seen_and_leaves_nothing() -> None:
-    """The unit fails, systemd says so, and what was there stays."""
+def test_failed_snapshot_is_reported_and_leaves_nothing() -> None:
+    """The unit fails, systemd reports it, and existing snapshots stay."""
     host = testinfra.get_host("podman://tf-etcd3")
     before = host.check_output("ls /var/backups/etcd")
     host.check_output("systemctl stop etcd")
@@ -182,8 +182,8 @@ def test_a_snapshot_that_fails_is_seen_and_leaves_nothing() -> None:
     host.check_output("systemctl reset-failed etcd-snapshot.service")
 
 
-def test_the_timer_is_set(host: Host) -> None:
-    """And makes up for what it missed."""
+def test_timer_is_active(host: Host) -> None:
+    """It also catches up missed runs."""
     shown = host.check_output(
         "systemctl show etcd-snapshot.timer --property=TimersCalendar,Persistent,ActiveState,UnitFileState"
     )
@@ -191,8 +191,8 @@ def test_the_timer_is_set(host: Host) -> None:
     assert {"Persistent=yes", "ActiveState=active", "UnitFileState=enabled"} <= set(shown.splitlines())
 
 
-def test_a_member_that_lost_its_data_does_not_come_back_as_who_it_was() -> None:
-    """It would have forgotten what it voted for; the others go on."""
+def test_member_that_lost_its_data_does_not_return() -> None:
+    """It would no longer know its votes; the other members continue."""
     host = testinfra.get_host("podman://tf-etcd1")
     host.check_output("systemctl stop etcd && mv /var/lib/etcd/cluster/member /root/member")
     try:
@@ -205,12 +205,12 @@ def test_a_member_that_lost_its_data_does_not_come_back_as_who_it_was() -> None:
 
 @pytest.mark.parametrize("address", ADDRESSES.values())
 def test_certificate_holders_are_answered(address: str, certificates: ssl.SSLContext) -> None:
-    """The request that the next tests expect to be refused is a good one."""
+    """The next tests send the same request and expect it to be rejected."""
     assert "etcdserver" in get(address, 2379, "/version", certificates)
 
 
-def test_a_peer_must_come_from_its_certificates_address(certificates: ssl.SSLContext) -> None:
-    """Taken elsewhere, as to this controller, a member's certificate does not join the cluster."""
+def test_peer_must_have_the_address_of_its_certificate(certificates: ssl.SSLContext) -> None:
+    """A member's certificate that is used from another host, such as this controller, does not join the cluster."""
     with pytest.raises(ConnectionError):
         get(ADDRESSES["etcd2"], 2380, "/version", certificates)
 
@@ -245,7 +245,7 @@ def signed(names: list[x509.GeneralName]) -> tuple[str, str]:
 
 
 def status_of_peer(host: Host, certificate: str, key: str) -> CommandResult:
-    """Query the members at etcd1's peer port from a host, with a certificate; print the status of the answer."""
+    """Query the members at etcd1's peer port from a host, with a certificate; print the status of the response."""
     program = (
         "import http.client, ssl; "
         f"context = ssl.create_default_context(cafile='{TLS}/ca.crt'); "
@@ -265,7 +265,7 @@ def status_of_peer(host: Host, certificate: str, key: str) -> CommandResult:
         (["etcd.fleet.internal.tradefleet.test", "*.internal"], False),
     ],
 )
-def test_a_peer_must_have_the_name_of_members(names: list[str], accepted: bool) -> None:
+def test_peer_must_have_the_name_of_members(names: list[str], accepted: bool) -> None:
     """The CA, the address and a member's common name are not enough: a peer needs no password."""
     host = testinfra.get_host("podman://tf-etcd3")
     address = x509.IPAddress(ip_address(ADDRESSES["etcd3"]))
@@ -283,8 +283,8 @@ def test_a_peer_must_have_the_name_of_members(names: list[str], accepted: bool) 
 
 @pytest.mark.parametrize("port", [2379, 2380])
 @pytest.mark.parametrize("address", ADDRESSES.values())
-def test_others_are_refused(address: str, port: int, stranger: ssl.SSLContext) -> None:
-    """Neither clients nor peers get in in plain text, or over TLS without a certificate."""
+def test_plain_text_and_missing_certificates_are_rejected(address: str, port: int, stranger: ssl.SSLContext) -> None:
+    """This applies to clients and peers."""
     with pytest.raises(ConnectionError):
         get(address, port, "/version", None)
     with pytest.raises(ssl.SSLError, match="certificate required"):
@@ -292,8 +292,8 @@ def test_others_are_refused(address: str, port: int, stranger: ssl.SSLContext) -
 
 
 @pytest.mark.parametrize("port", [2379, 2380])
-def test_a_foreign_certificate_is_refused(port: int, tmp_path: Path, stranger: ssl.SSLContext) -> None:
-    """A certificate that another CA signed does not open the door."""
+def test_foreign_certificate_is_rejected(port: int, tmp_path: Path, stranger: ssl.SSLContext) -> None:
+    """A certificate of another CA gives no access."""
     key, certificate = tmp_path / "foreign.key", tmp_path / "foreign.crt"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=etcd1"
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -302,15 +302,15 @@ def test_a_foreign_certificate_is_refused(port: int, tmp_path: Path, stranger: s
         get(ADDRESSES["etcd1"], port, "/version", stranger)
 
 
-def test_old_tls_is_refused(certificates: ssl.SSLContext) -> None:
-    """TLS 1.2 ends in the handshake, whatever certificate comes with it."""
+def test_old_tls_is_rejected(certificates: ssl.SSLContext) -> None:
+    """A TLS 1.2 handshake fails even with a valid certificate."""
     certificates.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError, match="protocol version"):
         get(ADDRESSES["etcd1"], 2379, "/version", certificates)
 
 
-def test_the_running_member_has_the_roles_defaults(host: Host, certificates: ssl.SSLContext) -> None:
-    """The quota is in the metrics; the rest is what etcd says of itself when it starts."""
+def test_running_member_has_the_role_defaults(host: Host, certificates: ssl.SSLContext) -> None:
+    """The quota is in the metrics; etcd logs the other settings when it starts."""
     address = ADDRESSES[host.check_output("hostname")]
     assert metric(certificates, address, "etcd_server_quota_backend_bytes") == 2147483648
     lines = host.check_output("journalctl --unit=etcd --output=cat --grep='starting an etcd server'").splitlines()
@@ -326,8 +326,8 @@ def test_debians_own_cluster_was_never_started(host: Host) -> None:
     assert not host.file("/var/lib/etcd/default").exists
 
 
-def test_a_killed_member_comes_back() -> None:
-    """The other two keep serving, and systemd has the member back within seconds, however it ended."""
+def test_killed_member_returns() -> None:
+    """The other two keep serving, and systemd restarts the member within seconds, however it ended."""
     host = testinfra.get_host("podman://tf-etcd2")
     host.check_output("systemctl stop etcd")
     assert etcdctl(host, "put /test/lost 1", f"https://{ADDRESSES['etcd1']}:2379").stdout == "OK\n"

@@ -1,4 +1,4 @@
-"""Does a cluster with other settings than the defaults have them, grow, and put a member back that lost its data?"""
+"""Does a cluster with non-default settings apply them, grow, and replace a member that lost its data?"""
 
 import json
 import re
@@ -15,7 +15,7 @@ ALT1, ALT2, ALT3 = (testinfra.get_host(f"podman://tf-{name}") for name in ADDRES
 
 
 def etcdctl(host: Host, command: str, member: str = "alt1") -> CommandResult:
-    """Run etcdctl as root towards this member."""
+    """Run etcdctl as root, connected to this member."""
     return host.run(f"ETCDCTL_ENDPOINTS=https://{ADDRESSES[member]}:2379 etcdctl-root {command}")
 
 
@@ -28,7 +28,7 @@ def client(user: str, password: str, command: str) -> CommandResult:
 
 
 def said_by(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a playbook printed as one line, without the colours that molecule asks for."""
+    """Return the output of a playbook as one line, without the colors that molecule requests."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).split())
 
 
@@ -39,20 +39,20 @@ def voters() -> set[str]:
 
 
 def run_again(hosts: str, check: bool = True, **changed: object) -> subprocess.CompletedProcess[str]:
-    """Run the role on these hosts, in a cluster of three unless told otherwise."""
+    """Run the role on these hosts, by default in a cluster of three."""
     extra = {"etcd_members": ADDRESSES, "scenario_hosts": hosts} | changed
     return converge("-e", json.dumps(extra), check=check)
 
 
 def replace(member: str) -> subprocess.CompletedProcess[str]:
-    """Run the fleet's own playbook on this scenario, without `base` and without what asks for a whole fleet."""
+    """Run the fleet's own playbook on this scenario, without `base` and the parts that need a whole fleet."""
     command = ["ansible-playbook", "-i", f"{PROJECT}/molecule/shared/inventory", "-i", str(SCENARIO / "inventory")]
     command += ["--limit=etcd", "--skip-tags=base", "-e", f"member={member}", "playbooks/replace_etcd_member.yml"]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-def test_the_running_member_has_this_scenarios_settings() -> None:
-    """As etcd says of itself when it starts, and as systemd sees its timer."""
+def test_running_member_has_the_settings_of_this_scenario() -> None:
+    """etcd logs them when it starts, and systemd reports the timer."""
     log = ALT1.check_output("journalctl --unit=etcd --output=cat --grep='starting an etcd server'")
     settings = json.loads(log.splitlines()[-1])
     assert settings["heartbeat-interval"] == "250ms"
@@ -67,8 +67,8 @@ def test_the_running_member_has_this_scenarios_settings() -> None:
     assert "Protocol: TLSv1.2" in older.stdout or "TLSv1.2, Cipher" in older.stdout
 
 
-def test_each_user_has_the_prefixes_that_it_was_given() -> None:
-    """One has two, and what both were given they share."""
+def test_each_user_has_access_to_its_prefixes() -> None:
+    """One user has two prefixes, and both users share one of them."""
     for user, password, key in (("one", "molecule-one", "/one/a"), ("one", "molecule-one", "/shared/a")):
         assert client(user, password, f"put {key} 1").stdout == "OK\n"
     assert client("two", "molecule-two", "get --print-value-only /shared/a").stdout == "1\n"
@@ -85,18 +85,18 @@ def test_snapshots_beyond_the_number_kept_are_removed() -> None:
     assert names[0] == "snapshot-20200104T000000Z.db"
 
 
-def test_two_hosts_with_one_name_are_refused() -> None:
-    """Before anything is installed on the second."""
+def test_two_hosts_with_one_name_are_rejected() -> None:
+    """The role fails before anything is installed on the second."""
     done = converge("-e", json.dumps({"scenario_hosts": "alt2", "etcd_name": "alt1"}), check=False)
     assert done.returncode == 2
     assert "Two hosts with the same etcd_name" in said_by(done)
     assert not ALT2.package("etcd-server").is_installed
 
 
-def test_new_hosts_join_one_after_the_other() -> None:
-    """Both in one run, which also changes a password and takes a right away; who was there is not restarted."""
+def test_new_hosts_join_one_at_a_time() -> None:
+    """Both join in one run, which also changes a password and revokes a permission; the old member is not restarted."""
     since = ALT1.check_output("systemctl show etcd --property=ActiveEnterTimestampMonotonic")
-    # As a run leaves it that was killed in between.
+    # The state that a run leaves that was killed in between.
     assert etcdctl(ALT1, f"member add alt2 --learner --peer-urls=https://{ADDRESSES['alt2']}:2380").rc == 0
     users = [
         {"name": "one", "password": "other", "prefixes": ["/one/"]},
@@ -113,15 +113,17 @@ def test_new_hosts_join_one_after_the_other() -> None:
     again = run_again("etcd", etcd_users=users)
     assert ALT1.check_output("systemctl show etcd --property=ActiveEnterTimestampMonotonic") == since
     assert not ALT2.file("/etc/default/etcd-initial").exists
-    # The one change is in the list of members that alt1's etcdctl-root asks.
+    # The one change is the list of members in alt1's etcdctl-root.
     changed = dict(re.findall(r"(alt\d) : ok=\d+ changed=(\d+)", said_by(again)))
     assert changed == {"alt1": "1", "alt2": "0", "alt3": "0"}
 
 
-def test_members_whose_certificates_lack_the_name_stop_the_run_before_a_change() -> None:
-    """Their own, and another member's: a member that has the setting would refuse them. The role pki repairs it."""
+def test_certificates_without_the_name_stop_the_run_before_a_change() -> None:
+    """A member with the setting would reject its own or another member's certificate. The role pki repairs that."""
     own = said_by(run_again("alt2", check=False, pki_extra_names=[]))
-    assert "/etc/ssl/tradefleet/host.crt is no valid certificate for members.scenario.test (etcd_peer_tls_name)" in own
+    assert (
+        "/etc/ssl/tradefleet/host.crt is not a valid certificate for members.scenario.test (etcd_peer_tls_name)" in own
+    )
     others = said_by(run_again("alt1", check=False, etcd_heartbeat_milliseconds=200))
     assert f"The members at {ADDRESSES['alt2']} have certificates without members.scenario.test" in others
     assert "ETCD_HEARTBEAT_INTERVAL=250" in ALT1.file("/etc/default/etcd").content_string
@@ -130,7 +132,7 @@ def test_members_whose_certificates_lack_the_name_stop_the_run_before_a_change()
 
 
 def leads() -> str:
-    """Return the name of the member that leads. Asked one by one, two may claim it in a handover, or one not answer."""
+    """Return the name of the leader. During a move two members may claim it, or one may not respond."""
     deadline = time.monotonic() + 10
     while True:
         status = json.loads(ALT1.run("etcdctl-root endpoint status --write-out=json").stdout)
@@ -143,8 +145,8 @@ def leads() -> str:
         time.sleep(0.2)
 
 
-def test_a_member_gives_the_lead_away_while_it_must_not_have_it() -> None:
-    """Within ten seconds, as often as it gets it; else it keeps it. The journal tells that and nothing more."""
+def test_member_moves_the_leadership_while_the_condition_holds() -> None:
+    """It does so within ten seconds each time; otherwise it keeps the leadership. The journal contains nothing else."""
     name = leads()
     host = testinfra.get_host(f"podman://tf-{name}")
     host.check_output("systemctl start etcd-yield.service")
@@ -161,12 +163,12 @@ def test_a_member_gives_the_lead_away_while_it_must_not_have_it() -> None:
     assert leads() != name
     told = host.check_output("journalctl --unit=etcd-yield.service --output=cat").splitlines()
     assert 1 <= len(told) <= 2
-    assert all("leads etcd now, as it should not be led from this host." in line for line in told)
+    assert all("leads etcd now, because this host should not." in line for line in told)
     host.check_output("rm /run/leads-elsewhere")
 
 
-def test_a_member_without_data_is_replaced() -> None:
-    """The role refuses it and names the playbook; the playbook refuses who is well, and puts back who is not."""
+def test_member_without_data_is_replaced() -> None:
+    """The role fails and names the playbook; the playbook rejects a healthy member, and replaces a broken one."""
     ALT2.check_output("systemctl stop etcd && rm -rf /var/lib/etcd/cluster")
     refused = run_again("alt2", check=False)
     assert "playbooks/replace_etcd_member.yml -e member=alt2" in said_by(refused)
@@ -185,9 +187,9 @@ def test_a_member_without_data_is_replaced() -> None:
     assert etcdctl(ALT2, "get --print-value-only /one/a", "alt2").stdout == "1\n"
 
 
-def test_what_the_role_will_not_decide_it_says() -> None:
-    """A member that the inventory does not have stays; clients without passwords are not locked out."""
-    # Five seconds after the last one joined etcd takes the next.
+def test_role_reports_unknown_members_and_refuses_a_lockout() -> None:
+    """A member that is not in the inventory stays; clients without passwords are not locked out."""
+    # etcd accepts the next member five seconds after the last one joined.
     deadline = time.monotonic() + 15
     while etcdctl(ALT1, "member add ghost --learner --peer-urls=https://10.203.0.139:2380").rc != 0:
         assert time.monotonic() < deadline
@@ -196,7 +198,7 @@ def test_what_the_role_will_not_decide_it_says() -> None:
     done = run_again("alt1", check=False)
     said = said_by(done)
     assert done.returncode == 2
-    assert "(https://10.203.0.139:2380), which etcd_members does not have" in said
+    assert "(https://10.203.0.139:2380), which is not in etcd_members" in said
     assert "playbooks/enable_etcd_auth.yml" in said
     assert "Authentication Status: false" in etcdctl(ALT1, "auth status").stdout
     (ghost,) = [line for line in etcdctl(ALT1, "member list").stdout.splitlines() if "10.203.0.139" in line]
@@ -208,8 +210,8 @@ def test_what_the_role_will_not_decide_it_says() -> None:
     assert "Authentication Status: true" in etcdctl(ALT1, "auth status").stdout
 
 
-def test_a_full_database_refuses_writes_until_an_operator_makes_room() -> None:
-    """With an alarm; the commands are those of the README. Last, since a member that joins would raise it again."""
+def test_full_database_rejects_writes_until_an_operator_frees_space() -> None:
+    """etcd raises an alarm; the commands are in the README. Last, because a joining member would raise it again."""
     value = "head -c 1000000 /dev/zero | tr '\\0' x"
     put = f"{value} | ETCDCTL_ENDPOINTS=https://{ADDRESSES['alt1']}:2379 etcdctl-root put /test/big"
     results = [ALT1.run(put) for _ in range(6)]

@@ -1,9 +1,9 @@
-"""Stand-in for a PostgreSQL host: Patroni's REST says what /run/role says; 6432 tells the host's name and echoes.
+"""Stand-in for a PostgreSQL host: Patroni's REST reports /run/role; port 6432 sends the host's name and echoes.
 
-So does 7432, with the port behind the name.
+Port 7432 does the same, and adds the port to the name.
 
-The REST takes its certificate from the folder that /run/certificate names, anew for each connection: a test that
-changes it has no moment in which nobody listens, which haproxy would take for the reason.
+The REST API reads its certificate from the folder in /run/certificate, again for each connection: a test that
+changes it never stops the listener, whose absence would also make haproxy mark the host as down.
 """
 
 import socket
@@ -16,10 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Rest(BaseHTTPRequestHandler):
-    """Answers as Patroni does, for a role like "primary" or "replica 4096", which is one and its lag in bytes."""
+    """Responds like Patroni for a role such as "primary" or "replica 4096", with its lag in bytes."""
 
     def setup(self) -> None:
-        """Shake hands: here and not at the listener, for a silent client must not keep others waiting."""
+        """Perform the TLS handshake here and not in the listener, because a silent client must not block others."""
         folder = Path("/run/certificate").read_text(encoding="utf-8").strip()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(f"{folder}/host.crt", f"{folder}/host.key")
@@ -27,7 +27,7 @@ class Rest(BaseHTTPRequestHandler):
         super().setup()
 
     def do_OPTIONS(self) -> None:
-        """Say 200 to who asks for what this host is, 503 to others."""
+        """Return 200 if the request is for this host's role, otherwise 503."""
         role, _, lag = Path("/run/role").read_text(encoding="utf-8").strip().partition(" ")
         asked = urlsplit(self.path)
         limit = int(parse_qs(asked.query).get("lag", ["0"])[0])
@@ -37,7 +37,7 @@ class Rest(BaseHTTPRequestHandler):
 
 
 class Sessions(socketserver.BaseRequestHandler):
-    """Says the host's name and gives back what it gets, until the client ends it."""
+    """Sends the host's name and echoes what it receives, until the client ends the session."""
 
     def handle(self) -> None:
         """Serve one session."""
@@ -48,7 +48,7 @@ class Sessions(socketserver.BaseRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Many sessions at once, and the port again right after a restart."""
+    """Serves many sessions at once, and reuses the port right after a restart."""
 
     allow_reuse_address = True
     daemon_threads = True

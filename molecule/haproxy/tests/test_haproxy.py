@@ -1,4 +1,4 @@
-"""Do the two ports lead where Patroni says, at once, and to nobody who cannot prove who it is?"""
+"""Does each port lead to the host with the role that Patroni reports, at once, and never to an unverified host?"""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ for _ in range(int(sys.argv[2])):
     except OSError as error:
         print(type(error).__name__)
 """
-# Tells who answered, and when the session ended. No session outlives its test by much, even if nobody closes it.
+# Prints the host that answered, and when the session ended. A session ends soon after its test in any case.
 SESSION = """
 import socket, sys, time
 with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as session:
@@ -40,33 +40,33 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as ses
 
 
 def who(port: int, sessions: int = 12) -> set[str]:
-    """Return who answers on a port of loopback, or how it fails, over some sessions."""
+    """Return the hosts that answer on a loopback port, or how the connection fails, over several sessions."""
     command = [*into("tf-hap1"), "python3", "-c", SESSIONS, str(port), str(sessions)]
     return set(subprocess.check_output(command, text=True, timeout=120).split())
 
 
 def becomes(port: int, expected: set[str], seconds: float = 8) -> None:
-    """Wait until a port leads there."""
+    """Wait until a port leads to these hosts."""
     ends_at = time.monotonic() + seconds
     while (found := who(port)) != expected:
         assert time.monotonic() < ends_at, f"port {port} leads to {found}, not to {expected}"
 
 
 def say(**roles: str) -> None:
-    """Have Patroni say other roles, in this order."""
+    """Set the roles that Patroni reports, in this order."""
     for name, role in roles.items():
         on(name, f"echo '{role}' > /run/role")
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session that sends a byte ten times a second, and who answered it."""
+    """A session that sends a byte ten times a second, and the host that answered."""
 
     host: str
     process: subprocess.Popen[str]
 
     def is_alive(self) -> bool:
-        """Say whether it goes on."""
+        """Return whether the session continues."""
         return self.process.poll() is None
 
     def ended_at(self, seconds: float) -> float:
@@ -76,7 +76,7 @@ class Session:
 
 @contextmanager
 def session(port: int) -> Iterator[Session]:
-    """Open a session; at the end it is closed, if it still goes on."""
+    """Open a session; it is closed at the end of the block, if it still exists."""
     command = ["podman", "exec", "tf-hap1", "python3", "-c", SESSION, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -88,7 +88,7 @@ def session(port: int) -> Iterator[Session]:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Put the roles back afterwards, whatever happens."""
+    """Restore the roles after the block, even if it fails."""
     try:
         yield
     finally:
@@ -97,14 +97,14 @@ def restored() -> Iterator[None]:
         becomes(REPLICA, {"hdb2", "hdb3"}, 15)
 
 
-def test_each_port_leads_where_patroni_says() -> None:
-    """Writes to the primary alone; reads to both replicas, one of which is just within the limit."""
+def test_each_port_leads_to_the_reported_role() -> None:
+    """Writes go to the primary only, and reads to both replicas, one of which is just within the limit."""
     assert who(PRIMARY) == {"hdb1"}
     assert who(REPLICA) == {"hdb2", "hdb3"}
 
 
-def test_another_primary_is_followed_and_the_former_ones_sessions_end() -> None:
-    """At once, though the former primary still serves them: nobody stays pinned to it."""
+def test_new_primary_is_used_and_sessions_of_the_former_one_end() -> None:
+    """This happens at once, although the former primary still serves them."""
     with restored(), session(PRIMARY) as former:
         assert former.host == "hdb1"
         changed_at = time.time()
@@ -114,8 +114,8 @@ def test_another_primary_is_followed_and_the_former_ones_sessions_end() -> None:
         becomes(REPLICA, {"hdb1", "hdb3"})
 
 
-def test_without_a_primary_nothing_is_written() -> None:
-    """The session is closed at once; no replica stands in."""
+def test_without_a_primary_sessions_are_closed() -> None:
+    """No replica takes its place."""
     with restored():
         say(hdb1="replica 0")
         becomes(PRIMARY, {"closed"})
@@ -124,8 +124,8 @@ def test_without_a_primary_nothing_is_written() -> None:
         assert time.monotonic() - began < 3
 
 
-def test_a_replica_that_lags_is_left_and_the_primary_is_the_last_resort() -> None:
-    """It reads only when no replica is within the limit, and no longer than that."""
+def test_lagging_replica_is_not_used_and_the_primary_is_the_last_resort() -> None:
+    """The primary serves reads only while no replica is within the limit."""
     with restored(), session(REPLICA) as former:
         say(hdb3="replica 1001")
         becomes(REPLICA, {"hdb2"})
@@ -137,8 +137,8 @@ def test_a_replica_that_lags_is_left_and_the_primary_is_the_last_resort() -> Non
 
 
 @pytest.mark.parametrize("kind", ["authority", "name"])
-def test_who_cannot_prove_its_name_is_down(kind: str) -> None:
-    """Patroni's certificate is of another CA, or another host's: whatever it says, it is not believed."""
+def test_host_with_an_invalid_certificate_is_down(kind: str) -> None:
+    """Patroni's certificate is from another CA or for another host, so its report is not trusted."""
     if kind == "name":
         on("hdb1", "mkdir -p /etc/ssl/other")
         for name in ("host.crt", "host.key"):
@@ -159,8 +159,8 @@ def test_who_cannot_prove_its_name_is_down(kind: str) -> None:
             on("hdb1", "echo /etc/ssl/tradefleet > /run/certificate")
 
 
-def test_a_frozen_host_is_left() -> None:
-    """Its kernel still accepts connections; the checks do not wait for ever, and sessions end."""
+def test_frozen_host_is_not_used() -> None:
+    """Its kernel still accepts connections; the checks time out, and sessions end."""
     with session(PRIMARY) as former:
         subprocess.run(["podman", "pause", "tf-hdb1"], check=True)
         frozen_at = time.time()
@@ -172,8 +172,8 @@ def test_a_frozen_host_is_left() -> None:
     becomes(PRIMARY, {"hdb1"})
 
 
-def test_a_replica_without_pooler_is_not_noticed() -> None:
-    """Patroni knows nothing of the pooler; what one replica refuses, the other gets."""
+def test_replica_without_pooler_is_skipped() -> None:
+    """Patroni does not monitor the pooler; a session that one replica refuses goes to the other."""
     reject = (
         "RJ=$(mktemp); sed 's/, 6432)/, 6433)/' /usr/local/bin/database.py > $RJ && cp $RJ /usr/local/bin/database.py"
     )
@@ -186,8 +186,8 @@ def test_a_replica_without_pooler_is_not_noticed() -> None:
     becomes(REPLICA, {"hdb2", "hdb3"})
 
 
-def test_nobody_else_reaches_it(host: Host) -> None:
-    """It listens on loopback alone; its status is for root."""
+def test_only_the_host_itself_connects(host: Host) -> None:
+    """It listens on loopback only; its status is for root."""
     listening = host.check_output("ss -Hlntp | grep haproxy | awk '{print $4}' | sort").split()
     assert listening == ["127.0.0.1:5000", "127.0.0.1:5001"]
     ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
@@ -196,7 +196,7 @@ def test_nobody_else_reaches_it(host: Host) -> None:
 
 
 def test_it_has_no_privileges(host: Host) -> None:
-    """No process of it is root's; no capability, system calls filtered, the file system read-only."""
+    """No process belongs to root; it has no capabilities, filtered system calls, and a read-only file system."""
     assert set(host.check_output("ps -C haproxy -o user=").split()) == {"haproxy"}
     pid = host.check_output("systemctl show -p MainPID --value haproxy")
     status = host.check_output(f"cat /proc/{pid}/status")
@@ -208,15 +208,15 @@ def test_it_has_no_privileges(host: Host) -> None:
     assert host.run(f"{inside} 'ls /home/debian'").rc != 0
 
 
-def test_right_after_a_start_no_replica_is_written_to(host: Host) -> None:
-    """A new process knows nobody's role: sessions wait until it has asked, and none is refused."""
+def test_no_session_reaches_a_replica_right_after_a_start(host: Host) -> None:
+    """A new process does not know the roles yet: sessions wait for its first checks, and none is refused."""
     assert set(host.check_output(f"systemctl restart haproxy; python3 -c %s {PRIMARY} 20", SESSIONS).split()) == {
         "hdb1"
     }
 
 
-def test_sessions_outlive_a_reload_but_not_for_ever(host: Host) -> None:
-    """What is new in the configuration holds at once; a former session goes on, until its time is over."""
+def test_sessions_survive_a_reload_for_a_limited_time(host: Host) -> None:
+    """The new configuration applies at once; a former session continues until its time is over."""
     main = host.check_output("systemctl show -p MainPID --value haproxy")
     try:
         with session(PRIMARY) as former:
@@ -231,8 +231,8 @@ def test_sessions_outlive_a_reload_but_not_for_ever(host: Host) -> None:
     becomes(REPLICA, {"hdb2", "hdb3"})
 
 
-def test_a_configuration_that_fails_its_test_is_not_installed(host: Host) -> None:
-    """haproxy itself refuses it; the file and the process stay as they are."""
+def test_invalid_configuration_is_not_installed(host: Host) -> None:
+    """haproxy itself rejects it; the file and the process stay unchanged."""
     before = host.file("/etc/haproxy/haproxy.cfg").sha256sum
     refused = converge("-e", "haproxy_primary_port=99999", "--limit", "proxies", check=False)
     assert refused.returncode != 0
@@ -241,8 +241,8 @@ def test_a_configuration_that_fails_its_test_is_not_installed(host: Host) -> Non
     assert who(PRIMARY) == {"hdb1"}
 
 
-def test_a_lost_reload_and_a_lost_restart_are_made_up_for(host: Host) -> None:
-    """Runs that were killed after writing: the next one finds that haproxy runs something else."""
+def test_lost_reload_and_lost_restart_are_repeated(host: Host) -> None:
+    """Runs were killed after writing: the next one detects that haproxy runs something else."""
     ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock http://localhost/configuration"
     right = host.check_output(ask)
     host.check_output(f"sed -i 's/{right}/stale/' /etc/haproxy/haproxy.cfg && systemctl reload haproxy")
@@ -257,12 +257,12 @@ def test_a_lost_reload_and_a_lost_restart_are_made_up_for(host: Host) -> None:
     assert "changed=0 " in converge("--limit", "proxies").stdout
 
 
-def test_a_killed_process_is_back(host: Host) -> None:
-    """systemd starts it again."""
+def test_killed_process_is_restarted(host: Host) -> None:
+    """systemd restarts it."""
     host.check_output("pkill -9 -o haproxy")
     becomes(PRIMARY, {"hdb1"}, 10)
 
 
-def test_the_kernel_ends_other_processes_first() -> None:
-    """Should memory run out: haproxy is small, and the application reaches nothing without it."""
+def test_kernel_kills_other_processes_first() -> None:
+    """If memory runs out: haproxy is small, and the application reaches no database without it."""
     assert oom_score_adjust("hap1", "haproxy") == -500

@@ -1,4 +1,4 @@
-"""Is the address always where it can be served, and never in two places?"""
+"""Is the virtual IP always on a host that can serve it, and never on two?"""
 
 import subprocess
 import time
@@ -11,13 +11,13 @@ from vip import HOSTS, VIP, answers, becomes, client, other, owner, owners, podm
 
 
 @pytest.fixture(autouse=True)
-def from_whole_to_whole() -> None:
-    """No test begins with what another one has left."""
+def start_healthy() -> None:
+    """Start each test with a healthy pair."""
     whole()
 
 
-def test_one_host_has_the_address_and_both_serve() -> None:
-    """On the interface of the host's own address; a further run leaves it where it is."""
+def test_one_host_has_the_vip_and_both_serve() -> None:
+    """It is on the interface of the host's own address; another run leaves it in place."""
     assert len(owners()) == 1
     assert all(answers(address) for address in (VIP, *HOSTS.values()))
     interface = on(owner(), f"ip -brief address show to {VIP}").split()[0]
@@ -25,7 +25,7 @@ def test_one_host_has_the_address_and_both_serve() -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "mend_it", "limit"),
+    ("break_it", "repair", "limit"),
     [
         ("systemctl stop keepalived", "systemctl start keepalived", 0.5),
         ("pkill -9 keepalived; systemctl stop keepalived", "systemctl start keepalived", 1.5),
@@ -34,23 +34,23 @@ def test_one_host_has_the_address_and_both_serve() -> None:
     ],
     ids=["stopped", "killed", "nginx-dead", "nginx-frozen"],
 )
-def test_it_moves_when_its_host_cannot_serve(break_it: str, mend_it: str, limit: float) -> None:
-    """Within the limit, and it stays there when the former host is well again."""
+def test_vip_moves_when_its_host_cannot_serve(break_it: str, repair: str, limit: float) -> None:
+    """It moves within the limit, and stays there when the former host recovers."""
     former, next_one = owner(), other()
     try:
         with client() as gap:
             on(former, break_it, check=False)
         assert owner() == next_one
     finally:
-        on(former, mend_it)
+        on(former, repair)
     whole()
     assert owner() == next_one
     assert gap.seconds <= limit
     print(f"gap {gap.seconds:.2f} s")
 
 
-def test_it_moves_when_its_host_dies() -> None:
-    """The host comes back, serves again, and leaves the address where it is."""
+def test_vip_moves_when_its_host_fails() -> None:
+    """The host restarts, serves again, and leaves the VIP in place."""
     former, next_one = owner(), other()
     try:
         with client() as gap:
@@ -63,9 +63,9 @@ def test_it_moves_when_its_host_dies() -> None:
     print(f"gap {gap.seconds:.2f} s")
 
 
-@pytest.mark.parametrize("former", HOSTS)  # of two answers for the address, that of the same host comes first each time
-def test_it_moves_when_its_host_freezes_and_is_in_one_place_again_afterwards(former: str) -> None:
-    """A frozen host's kernel answers for the address still, and when it wakes up it believes that it has it."""
+@pytest.mark.parametrize("former", HOSTS)  # the order of two ARP replies depends on the host
+def test_vip_moves_when_its_host_freezes_and_returns_to_one_owner(former: str) -> None:
+    """A frozen host's kernel still answers ARP for the VIP, and after waking up it still has the address."""
     if owner() != former:
         on(owner(), "systemctl restart keepalived")
     becomes(lambda: owners() == [former], 5, "the host has it")
@@ -74,18 +74,20 @@ def test_it_moves_when_its_host_freezes_and_is_in_one_place_again_afterwards(for
         with client() as gap:
             podman("pause", f"tf-{former}")
         assert gap.seconds <= 1.5
-        time.sleep(3)  # until what it announces when it gets the address is over
-        with client() as asked_anew:
+        time.sleep(3)  # until the announcements of the new owner are over
+        with client() as resolved_again:
             subprocess.run(["ip", "neighbour", "flush", "to", VIP], check=True)
-        assert asked_anew.seconds <= 2
+        assert resolved_again.seconds <= 2
     finally:
         podman("unpause", f"tf-{former}")
     becomes(lambda: len(owners()) == 1, 5, "one host has the address")
-    print(f"gap {gap.seconds:.2f} s, {asked_anew.seconds:.2f} s for who asks anew, then on {owner()} (was {former})")
+    print(
+        f"gap {gap.seconds:.2f} s, {resolved_again.seconds:.2f} s for a client without ARP entry, then on {owner()} (was {former})"
+    )
 
 
-def test_each_host_is_back_in_service_after_a_reboot() -> None:
-    """Without anybody's help."""
+def test_each_host_returns_to_service_after_a_reboot() -> None:
+    """No intervention is needed."""
     for name in HOSTS:
         on(name, "systemctl reboot", check=False)
         becomes(partial(_is_down, name), 20, f"{name} goes down")
@@ -96,8 +98,8 @@ def _is_down(name: str) -> bool:
     return not answers(HOSTS[name])
 
 
-def test_without_nginx_nobody_has_it() -> None:
-    """Who answers first gets it."""
+def test_without_nginx_no_host_has_the_vip() -> None:
+    """The first host that responds gets it."""
     first = other()
     try:
         for name in HOSTS:
@@ -110,8 +112,8 @@ def test_without_nginx_nobody_has_it() -> None:
             on(name, "systemctl start nginx")
 
 
-def test_a_stranger_cannot_take_it() -> None:
-    """A host of the same network that speaks as one of the group, with a higher priority, is not listened to."""
+def test_stranger_cannot_take_the_vip() -> None:
+    """Advertisements from a host outside the group are ignored, even with a higher priority."""
     address = on("ka3", "hostname -I").split()[0]
     peers = "\n ".join(HOSTS.values())
     interface = on("ka3", f"ip -brief address show to {address}").split("@")[0]
@@ -127,7 +129,7 @@ def test_a_stranger_cannot_take_it() -> None:
     try:
         with client() as gap:
             becomes(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the stranger has begun")
-            # keepalived refuses what it says, but each packet would delay its own, and the other host take over.
+            # keepalived would reject its packets, but each one would delay its own, and the other host would take over.
             time.sleep(4)
         assert owner() == former
         assert gap.seconds < 0.5
@@ -135,8 +137,8 @@ def test_a_stranger_cannot_take_it() -> None:
         on("ka3", "systemctl stop rogue")
 
 
-def test_a_changed_setting_is_loaded_and_the_address_stays() -> None:
-    """Also by the run after one that was killed before its reload."""
+def test_changed_setting_is_loaded_without_moving_the_vip() -> None:
+    """The run after one that was killed before its reload does the same."""
     former = owner()
     main = on(former, "systemctl show -p MainPID --value keepalived")
     with client() as gap:
@@ -153,7 +155,7 @@ def test_a_changed_setting_is_loaded_and_the_address_stays() -> None:
 
 
 def _known(name: str) -> str:
-    """Return what the running keepalived says of itself."""
+    """Return the state that the running keepalived dumps."""
     told = "/proc/$(systemctl show -p MainPID --value keepalived)/root/tmp/keepalived*.data"
     on(name, f"rm -f {told}; systemctl kill --signal=USR1 keepalived")
     becomes(lambda: "Advert interval" in on(name, f"cat {told}", check=False), 5, "keepalived tells")
@@ -163,12 +165,12 @@ def _known(name: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keepalived_vip": '"10.203.0.171"'}, "must hold two addresses or more"),
-        ({"keepalived_hosts": '["10.203.0.171"]'}, "must hold two addresses or more"),
+        ({"keepalived_vip": '"10.203.0.171"'}, "must contain two or more different addresses"),
+        ({"keepalived_hosts": '["10.203.0.171"]'}, "must contain two or more different addresses"),
     ],
 )
-def test_hosts_that_could_not_agree_are_refused(settings: dict[str, str], said: str) -> None:
-    """Before anything is changed."""
+def test_hosts_that_cannot_agree_are_rejected(settings: dict[str, str], said: str) -> None:
+    """The role fails before any change."""
     extra = [part for name, value in settings.items() for part in ("-e", f'{{"{name}": {value}}}')]
     refused = converge("--limit", "ka1", "--tags", "keepalived", *extra, check=False)
     assert refused.returncode != 0

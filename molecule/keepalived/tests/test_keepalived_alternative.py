@@ -1,4 +1,4 @@
-"""Another pair in the same network, with other values than the defaults."""
+"""Another pair in the same network, with values that differ from the defaults."""
 
 from inside import on
 from vip import VIP, becomes, owners
@@ -8,11 +8,11 @@ OTHER_VIP = "10.203.0.175"
 
 
 def has(name: str) -> bool:
-    """Tell whether a host of this pair, and it alone, has this pair's address."""
+    """Return whether only this host of the pair has the pair's VIP."""
     return owners(OTHER_VIP, PAIR) == [name]
 
 
-def test_the_first_of_the_list_has_it_and_takes_it_back() -> None:
+def test_first_host_in_the_list_has_the_vip_and_takes_it_back() -> None:
     """keepalived_hosts begins with ka4, and keepalived_preempt is on."""
     becomes(lambda: has("ka4"), 10, "ka4 has the address")
     on("ka4", "systemctl stop keepalived")
@@ -23,8 +23,8 @@ def test_the_first_of_the_list_has_it_and_takes_it_back() -> None:
     becomes(lambda: has("ka4"), 10, "ka4 takes it back")
 
 
-def test_what_is_asked_is_the_inventorys() -> None:
-    """Another port than 443, over TLS: a host that closes it gives the address away, though nginx answers at 80."""
+def test_configured_url_is_checked() -> None:
+    """The check uses another port than 443, over TLS: a host that closes it loses the VIP, even if port 80 answers."""
     becomes(lambda: has("ka4"), 10, "ka4 has the address")
     assert on("ka4", "curl -fsk https://127.0.0.1:8444/edge-alive") == "alive\n"
     other_port = r"sed -i -E 's/(listen .*)8444/\18445/' /etc/nginx/nginx.conf"
@@ -36,7 +36,7 @@ def test_what_is_asked_is_the_inventorys() -> None:
     becomes(lambda: has("ka4"), 10, "ka4 takes it back")
 
 
-def test_the_pairs_leave_each_other_alone() -> None:
-    """Two addresses that move in one network, each with a number of its own."""
+def test_pairs_do_not_affect_each_other() -> None:
+    """Two VIPs in one network have different router IDs."""
     assert owners(VIP, PAIR) == []
     assert owners(OTHER_VIP, ("ka1", "ka2")) == []

@@ -1,4 +1,4 @@
-"""Who has the address that moves, and for how long nobody does."""
+"""The owner of the virtual IP, and the duration of an outage."""
 
 import socket
 import ssl
@@ -16,29 +16,29 @@ VIP = "10.203.0.170"
 
 
 def podman(*words: str) -> None:
-    """Do something to a host from outside."""
+    """Run a podman command on a host from outside."""
     subprocess.run(["podman", *words], check=True, capture_output=True, timeout=60)
 
 
 def owners(vip: str = VIP, hosts: tuple[str, ...] = tuple(HOSTS)) -> list[str]:
-    """Return the hosts that have the address."""
+    """Return the hosts that have the VIP."""
     return [name for name in hosts if on(name, f"ip -brief address show to {vip}", check=False)]
 
 
 def owner() -> str:
-    """Return the one host that has the address."""
+    """Return the one host that has the VIP."""
     found = owners()
     assert len(found) == 1, found
     return found[0]
 
 
 def other() -> str:
-    """Return the host that has not."""
+    """Return the host that does not have the VIP."""
     return next(name for name in HOSTS if name != owner())
 
 
 def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something is true."""
+    """Wait until a condition holds."""
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at, f"not within {seconds} s: {what}"
@@ -46,7 +46,7 @@ def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def answers(address: str, seconds: float = 0.25) -> bool:
-    """Tell whether an nginx answers on an address, over a new TLS connection."""
+    """Return whether nginx answers on an address over a new TLS connection."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -63,7 +63,7 @@ def answers(address: str, seconds: float = 0.25) -> bool:
 
 @dataclass
 class Gap:
-    """The longest time between two answers, in seconds; it grows while nobody answers."""
+    """The longest time between two responses in seconds; it grows while there is none."""
 
     seconds: float = 0
     answered: int = 0
@@ -72,7 +72,7 @@ class Gap:
 
 @contextmanager
 def client(address: str = VIP) -> Iterator[Gap]:
-    """Ask again and again during the block; it ends when there has been an answer after all that was done in it."""
+    """Send requests during the block; at its end, wait until responses arrive again."""
     gap, over = Gap(), threading.Event()
 
     def ask() -> None:
@@ -97,11 +97,11 @@ def client(address: str = VIP) -> Iterator[Gap]:
 
 
 def whole() -> None:
-    """Wait until both hosts serve, one of them has the address, and the other would take it."""
+    """Wait until both hosts serve, one of them has the VIP, and the other could take it."""
     becomes(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
     units = "systemctl is-active nginx keepalived"
     becomes(lambda: all(on(name, units, check=False).split() == ["active"] * 2 for name in HOSTS), 30, "all units run")
-    # One that has just started has not yet asked whether nginx answers, and takes nothing over.
+    # A host that has just started has not checked nginx yet, and does not take the VIP.
     part = "journalctl --unit=keepalived --invocation=0 --output=cat --grep='Entering (BACKUP|MASTER) STATE'"
     becomes(lambda: all(on(name, part, check=False) for name in HOSTS), 30, "both take part")
     becomes(lambda: len(owners()) == 1 and answers(VIP), 30, "one host has the address")

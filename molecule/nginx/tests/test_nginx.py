@@ -32,10 +32,10 @@ def test_check_mode_tells_the_truth(host: Host) -> None:
     before = host.check_output(look)
     told = would_change("--limit", "edges", "-e", "nginx_canary_percent=20", "-e", "nginx_client_body_max=3m")
     assert {
-        "nginx : Traffic | Put up their flags, the last one last",
-        "nginx : Traffic | Let it decide",
-        "nginx : Configure | Write and test the configuration",
-        "nginx : Service | Ask nginx which configuration it runs",
+        "nginx : Traffic | Create the flag files, the live color last",
+        "nginx : Traffic | Activate the set of flags",
+        "nginx : Configure | Configure nginx",
+        "nginx : Service | Query the running configuration",
         "nginx : Reload the running nginx",
     } <= told
     assert host.check_output(look) == before

@@ -1,4 +1,4 @@
-"""Is there one operation at a time, and does each leave lines that nobody changes unseen?"""
+"""Does only one operation run at a time, and is each recorded in a tamper-evident way?"""
 
 import subprocess
 import time
@@ -11,12 +11,12 @@ from testinfra.host import Host
 OPS = testinfra.get_host("podman://tf-operations1")
 OTHER = testinfra.get_host("podman://tf-operations2")
 FOLDER = "/var/lib/tradefleet-operations"
-# By path: sudo's and podman's PATH need not have it.
+# A full path, because the PATH of sudo and podman may not contain the folder.
 PROGRAM = "/usr/local/sbin/tradefleet-operations"
 
 
 def drive(operator: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the scenario's verb as one operator, to its end."""
+    """Run the scenario's playbook as one operator, to its end."""
     return play(SCENARIO / "drive.yml", "-e", f"fleet_operator={operator}", *arguments, check=False)
 
 
@@ -25,8 +25,8 @@ def journal(last: int = 1) -> list[str]:
     return [line.split(maxsplit=1)[1] for line in OPS.check_output(f"{PROGRAM} journal --last={last}").splitlines()[1:]]
 
 
-def test_who_may_read_the_journal_and_nobody_else(host: Host) -> None:
-    """Root writes; the folder's group reads; others do not get in."""
+def test_only_the_group_reads_and_root_writes_the_journal(host: Host) -> None:
+    """Root writes it, the folder's group reads it, and others have no access."""
     group = "staff" if host.check_output("hostname") == "operations2" else "adm"
     folder = host.file(FOLDER)
     assert (folder.user, folder.group, folder.mode) == ("root", group, 0o750)
@@ -37,7 +37,7 @@ def test_who_may_read_the_journal_and_nobody_else(host: Host) -> None:
 
 
 def test_two_operators_at_once() -> None:
-    """The second is refused with the first's name and how long that has been at it; then it is their turn."""
+    """The second is rejected with the name and duration of the first; afterwards it succeeds."""
     OPS.check_output("touch /run/drive")
     argv = command(SCENARIO / "drive.yml", "-e", "fleet_operator=alex@desk", "-e", "change=CHG-9")
     with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as first:
@@ -60,8 +60,8 @@ def test_two_operators_at_once() -> None:
     assert drive("kim@laptop").returncode == 0
 
 
-def test_a_verb_that_fails_gives_the_lock_back() -> None:
-    """The journal says why it has. And so does one whose limit leaves the host of the lock out."""
+def test_failed_playbook_releases_the_lock() -> None:
+    """The journal records the reason. A playbook whose limit excludes the host of the lock releases it as well."""
     assert drive("alex@desk", "-e", "fails=true").returncode != 0
     assert "failed" in journal()[0]
     assert journal()[0].endswith("as wanted")
@@ -71,8 +71,8 @@ def test_a_verb_that_fails_gives_the_lock_back() -> None:
     assert " ok " in journal()[0]
 
 
-def test_a_crashed_controllers_lock_is_taken_over() -> None:
-    """By unlock.yml, which wants a reason; what was taken over is in the journal."""
+def test_lock_of_a_crashed_controller_is_broken() -> None:
+    """unlock.yml requires a reason; the journal records the broken lock."""
     OPS.check_output(f"{PROGRAM} begin --who=alex@desk --checkout=/gone --verb=cutover --target='green 1.2.3'")
     assert drive("kim@laptop").returncode != 0
     silent = play(PROJECT / "playbooks/unlock.yml", check=False)
@@ -91,18 +91,18 @@ def test_a_crashed_controllers_lock_is_taken_over() -> None:
     assert "the desk burnt down" in table
 
 
-def test_a_lock_by_hand_keeps_others_out() -> None:
-    """lock.yml; its holder's verbs go on."""
+def test_lock_by_hand_locks_others_out() -> None:
+    """lock.yml acquires it; the playbooks of its holder continue."""
     play(PROJECT / "playbooks/lock.yml", "-e", "reason='new switches'", "-e", "fleet_operator=alex@desk")
     try:
-        assert "by hand: new switches" in " ".join(drive("kim@laptop").stdout.split())
+        assert ": new switches" in " ".join(drive("kim@laptop").stdout.split())
         assert drive("alex@desk").returncode == 0
     finally:
         play(PROJECT / "playbooks/unlock.yml", "-e", "reason=done")
 
 
-def test_an_edited_journal_is_shown_and_refused() -> None:
-    """With the line. On the other host, whose journal nobody needs afterwards."""
+def test_edited_journal_is_reported() -> None:
+    """The message names the line. This uses the other host, whose journal is not needed afterwards."""
     for each in ("alex@desk", "kim@laptop"):
         OTHER.check_output(f"{PROGRAM} begin --who={each} --verb=site && {PROGRAM} unlock --who={each} --reason=tested")
     edited = OTHER.run(f"sed -i s/alex/nobody/ {FOLDER}/journal.jsonl")
@@ -113,8 +113,8 @@ def test_an_edited_journal_is_shown_and_refused() -> None:
     assert "line 2 does not follow the one before it" in broken.stderr
 
 
-def test_the_journal_is_append_only_as_far_as_the_file_system_allows(host: Host) -> None:
-    """Sealed, root's own edit is refused; where it cannot be, the role says so and a run goes on."""
+def test_journal_is_append_only_if_the_file_system_supports_it(host: Host) -> None:
+    """A sealed journal rejects edits even by root; if it cannot be sealed, the role reports that and continues."""
     said = host.check_output(f"{PROGRAM} seal")
     if said.startswith("Not append-only"):
         pytest.skip(said)

@@ -1,4 +1,4 @@
-"""Does each host hold a certificate that its peers will accept, and only as long as it is valid?"""
+"""Does each host have a certificate that its peers accept, and is it renewed in time?"""
 
 import os
 
@@ -15,18 +15,18 @@ def serial(host: Host) -> str:
 
 
 def again(variables: str) -> None:
-    """Run the role once more, on the hosts that are tested here, with another value."""
+    """Run the role again on the hosts that are tested here, with another value."""
     converge("--limit", "all:!alternative", "-e", variables)
 
 
 def test_certificate_is_strictly_valid_for_server_and_client(host: Host) -> None:
-    """Python 3.13 and PostgreSQL's peers verify strictly; so does this."""
+    """Python 3.13 and PostgreSQL's peers verify strictly, and so does this test."""
     for purpose in ("sslserver", "sslclient"):
         host.check_output(f"openssl verify -x509_strict -purpose {purpose} -CAfile {TLS}/ca.crt {TLS}/host.crt")
 
 
 def test_certificate_names_host_address_and_service(host: Host) -> None:
-    """Every name that a peer may verify is there, and a strange one is not."""
+    """Every name that a peer may verify is present, and an unrelated one is not."""
     name = host.check_output("hostname")
     address = host.check_output("hostname -I").split()[0]
     check = f"openssl verify -x509_strict -CAfile {TLS}/ca.crt"
@@ -37,7 +37,7 @@ def test_certificate_names_host_address_and_service(host: Host) -> None:
 
 
 def test_key_fits_and_is_for_the_group_only(host: Host) -> None:
-    """A service reads the key as a member of ssl-cert; nobody else does."""
+    """A service reads the key as a member of ssl-cert; other users cannot."""
     key = host.file(f"{TLS}/host.key")
     assert (key.user, key.group, key.mode) == ("root", "ssl-cert", 0o640)
     assert host.check_output(f"openssl pkey -pubout -in {TLS}/host.key") == host.check_output(
@@ -46,15 +46,15 @@ def test_key_fits_and_is_for_the_group_only(host: Host) -> None:
 
 
 def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> None:
-    """The CA's key stays on the controller, under a passphrase."""
+    """The CA's key stays on the controller, encrypted with a passphrase."""
     assert host.run("find / -xdev -name 'ca.key' | grep .").rc != 0
     key = f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/molecule/pki/pki/ca.key"
     with open(key, encoding="ascii") as file:
         assert "ENCRYPTED" in file.readline()
 
 
-def test_a_host_gets_no_name_that_the_inventory_does_not_give_it() -> None:
-    """A stolen host may return any request; here its Python adds the name of etcd's members to each one."""
+def test_request_for_another_name_is_rejected() -> None:
+    """A compromised host may return any request; here its Python adds the name of etcd's members to each one."""
     host = testinfra.get_host("podman://tf-pki2")
     before = serial(host)
     packages = "/usr/lib/python3/dist-packages"
@@ -73,17 +73,17 @@ def test_a_host_gets_no_name_that_the_inventory_does_not_give_it() -> None:
     finally:
         host.check_output(f"rm {packages}/stolen.py {packages}/stolen.pth")
     assert done.returncode == 2, done.stdout[-4000:]
-    assert "asks for a certificate that the inventory does not give it" in " ".join(done.stdout.split())
+    assert "requests a certificate that the inventory does not grant" in " ".join(done.stdout.split())
     assert serial(host) == before
 
 
 def test_certificate_is_renewed_before_it_expires() -> None:
-    """One outside the renewal window is kept, one inside it is replaced, and so is one that lacks a name.
+    """One outside the renewal window is kept; one inside it is replaced, and so is one that lacks a name.
 
-    What runs is told; what is not there yet is no obstacle.
+    Running units are reloaded; a unit that does not exist yet is no error.
     """
     host = testinfra.get_host("podman://tf-pki1")
-    # «|| true»: grep calls a count of 0 a failure.
+    # `|| true` is needed because grep regards a count of 0 as a failure.
     reloads = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
     before, reloaded = serial(host), host.check_output(reloads)
     again("pki_renew_before_days=30")

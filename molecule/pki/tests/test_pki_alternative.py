@@ -1,4 +1,4 @@
-"""Does every variable have its effect: a host of another CA, with none of the defaults?"""
+"""Does every variable take effect on a host of another CA, with no default values?"""
 
 import os
 from datetime import timedelta
@@ -13,7 +13,7 @@ from scenario import converge
 HOST = testinfra.get_host("podman://tf-pki3")
 TLS = "/etc/ssl/tradefleet"
 SCENARIO = Path(f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/molecule/pki")
-# «|| true»: grep calls a count of 0 a failure.
+# `|| true` is needed because grep regards a count of 0 as a failure.
 RELOADS = "journalctl --no-pager --unit=ssh | grep -c 'Received SIGHUP' || true"
 
 
@@ -23,12 +23,12 @@ def certificate() -> x509.Certificate:
 
 
 def days(signed: x509.Certificate) -> int:
-    """Return for how many days a certificate is valid, from when it was signed."""
+    """Return the number of days for which a certificate is valid."""
     return (signed.not_valid_after_utc - signed.not_valid_before_utc + timedelta(minutes=1)).days
 
 
-def test_it_is_of_its_own_authority() -> None:
-    """The CA of the folder, name and days of this scenario, and not the other hosts'."""
+def test_certificate_is_from_its_own_ca() -> None:
+    """The CA has the folder, name and days of this scenario, and differs from that of the other hosts."""
     authority = x509.load_pem_x509_certificate((SCENARIO / "other/ca/ca.crt").read_bytes())
     assert HOST.file(f"{TLS}/ca.crt").content == (SCENARIO / "other/ca/ca.crt").read_bytes()
     assert authority.subject.rfc4514_string() == "CN=Another CA"
@@ -38,16 +38,16 @@ def test_it_is_of_its_own_authority() -> None:
         certificate().verify_directly_issued_by(x509.load_pem_x509_certificate((SCENARIO / "pki/ca.crt").read_bytes()))
 
 
-def test_this_passphrase_opens_the_authoritys_key() -> None:
-    """And the other authority's does not."""
+def test_passphrase_decrypts_the_key_of_the_ca() -> None:
+    """The passphrase of the other CA does not."""
     key = (SCENARIO / "other/ca/ca.key").read_bytes()
     assert load_pem_private_key(key, b"molecule-other")
     with pytest.raises(ValueError, match="password"):
         load_pem_private_key(key, b"molecule-only")
 
 
-def test_its_names_and_days_are_these() -> None:
-    """Its own, in this domain, and the address at which others reach it; no more, since it has no extra names."""
+def test_certificate_has_the_configured_names_and_days() -> None:
+    """It contains its own names in this domain and the configured address; there are no extra names."""
     signed = certificate()
     names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["pki3", "pki3.other.test"]
@@ -56,8 +56,8 @@ def test_its_names_and_days_are_these() -> None:
     assert days(signed) == 20
 
 
-def test_a_renewed_certificate_is_nobodys_business() -> None:
-    """Without units that hold it, none is reloaded."""
+def test_renewal_without_units_reloads_nothing() -> None:
+    """The list of units is empty."""
     before, reloads = certificate().serial_number, HOST.check_output(RELOADS)
     converge("--limit", "alternative", "-e", "pki_renew_before_days=21")
     assert certificate().serial_number != before

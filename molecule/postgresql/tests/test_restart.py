@@ -15,8 +15,8 @@ def test_check_mode_tells_the_truth() -> None:
     look = "sha256sum /etc/patroni/config.yml; patronictl -c /etc/patroni/config.yml show-config"
     before = {name: member(name).check_output(look) for name in ADDRESSES}
     assert {
-        "postgresql : Configure | Write Patroni's configuration",
-        "postgresql : Dynamic | Read the settings that are kept in etcd",
+        "postgresql : Configure | Configure Patroni",
+        "postgresql : Dynamic | Query the settings in etcd",
     } <= would_change(*CHANGED)
     assert {name: member(name).check_output(look) for name in ADDRESSES} == before
 

@@ -1,6 +1,6 @@
-"""docs/install.md, followed word by word on a bare Debian 13 controller, gives a fleet of production's shape.
+"""Following docs/install.md literally on a bare Debian 13 controller creates a fleet like the production inventory.
 
-The tests run in the order of the page; each needs those before it.
+The tests run in the order of the page; each depends on those before it.
 """
 
 import os
@@ -17,12 +17,12 @@ import yaml
 from scenario import PROJECT, SCENARIO
 
 PAGE = (PROJECT / "docs/install.md").read_text()
-# Where the hosts of inventories/production are in the lab's network (inventory/hosts.yml).
+# The hosts of inventories/production have other addresses in the lab's network (inventory/hosts.yml).
 HOSTS = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["children"]["fleet"]["hosts"]
 VIP, NAME = "10.203.0.200", "trade.example.com"
 CLONE = "/home/alex/tradefleet"
 INVENTORY = f"{CLONE}/inventories/production"
-# What a later command inherits from an earlier one: where the operator is, and what they exported.
+# Commands whose effect a later command inherits: the current folder and exported variables.
 LASTING = ("cd ", "export ")
 TRADER = """app_api_keys:
   - {trader: demo, key: "{{ vault_demo_api_key }}"}"""
@@ -33,13 +33,13 @@ for path in Path("{INVENTORY}").rglob("*.yml"):
     text = re.sub(r"192[.]0[.]2[.]([0-9]+)", lambda found: f"10.203.0.{{int(found[1]) + 190}}", path.read_text())
     path.write_text(text)
 """
-# What nobody is there to type, and what a name server would answer.
+# The confirmation that an operator would type, and the address that a name server would return.
 CONFIRM = """-e "confirm='green 0.1.0'\""""
 RESOLVE = f"--resolve {NAME}:443:{VIP}"
 
 
 def controller(script: str, user: str = "alex", seconds: float = 900, stdin: bytes | None = None) -> str:
-    """Run a script on the controller as the operator, who has a login's environment; return what it prints."""
+    """Run a script on the controller as the operator, with the environment of a login; return its output."""
     argv = ["podman", "exec", "--interactive", "--user", user, "--workdir", f"/home/{user}", "tf-controller"]
     argv += ["env", "-i", f"HOME=/home/{user}", f"USER={user}", "PATH=/usr/local/bin:/usr/bin:/bin", "bash", "-c"]
     done = subprocess.run(
@@ -66,21 +66,21 @@ def commands(section: str, **changes: str) -> list[str]:
 
 
 class Session:
-    """What the operator has typed so far."""
+    """The lasting commands that the operator has typed so far."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without commands."""
         self.typed: list[str] = []
 
     def follow(self, section: str, **changes: str) -> str:
-        """Type the commands of a section of the page, one after the other; return what they print.
+        """Type the commands of a section of the page in order; return their output.
 
-        `changes` has more arguments for a command that needs them here, by a word of the command.
+        `changes` adds arguments to commands that need them here, by a word of the command.
         """
         return "".join(self.type(command) for command in commands(section, **changes))
 
     def type(self, command: str) -> str:
-        """Run one command after all that lasts."""
+        """Run one command after the lasting ones."""
         output = controller("\n".join([*self.typed, command]))
         if command.startswith(LASTING):
             self.typed.append(command)
@@ -91,12 +91,12 @@ class Session:
 @pytest.fixture(scope="module")
 def session() -> Session:
     """Return the operator's session, the same for all tests."""
-    return Session()
+    """Return the operator's session, which all tests share."""
 
 
 @contextmanager
 def meter(ca: Path, key: str, seconds: int) -> Iterator[None]:
-    """Send reads and orders through the VIP meanwhile; none may fail."""
+    """Send reads and orders through the VIP during the block; none may fail."""
     argv = [sys.executable, "-m", "tools.meter", f"--target={VIP}:443", f"--name={NAME}", f"--ca={ca}"]
     argv += [f"--duration={seconds}", "--rate=30", "--max-failed=0"]
     environment = os.environ | {"TRADEFLEET_API_KEY": key}
@@ -115,7 +115,7 @@ def recap(output: str) -> dict[str, str]:
 
 
 def test_controller(session: Session, tmp_path: Path) -> None:
-    """The clone of the present sources, uncommitted changes included, and a virtualenv with the newest core."""
+    """The clone contains the present sources with uncommitted changes, and the virtualenv the newest core."""
     git = ["git", "-C", str(PROJECT)]
     changes = subprocess.run([*git, "stash", "create"], check=True, capture_output=True, text=True).stdout.strip()
     bare = tmp_path / "tradefleet.git"
@@ -130,20 +130,20 @@ def test_controller(session: Session, tmp_path: Path) -> None:
 
 
 def test_core(session: Session) -> None:
-    """What of the repository's own hangs on Ansible works with this Python and the newest core."""
+    """The parts of the repository that depend on Ansible work with this Python and the newest core."""
     names = ("unit/test_begin", "unit/test_vault", "repo/test_limits", "repo/test_supply")
     session.type("pytest -q " + " ".join(f"tests/{name}.py" for name in names))
 
 
 @pytest.mark.thorough
 def test_lint_and_units(session: Session) -> None:
-    """So does all of it."""
+    """All of the repository does."""
     session.type("make lint")
     session.type("pytest -q tests/unit tests/repo tests/templates -m 'not thorough'")
 
 
 def test_inventory(session: Session) -> None:
-    """The shipped one with this network's addresses in it, and a trader; every other value is the shipped one."""
+    """It is the shipped inventory with the addresses of this network and a trader; no other value is changed."""
     session.type(f"python3 -c {shlex.quote(MOVE)}")
     session.type(f"echo {shlex.quote(TRADER)} >> {INVENTORY}/group_vars/all/fleet.yml")
     for host in HOSTS.values():
@@ -152,12 +152,12 @@ def test_inventory(session: Session) -> None:
 
 
 def test_secrets(session: Session) -> None:
-    """A vault of its own, which only its password opens."""
+    """The vault is new, and only its password decrypts it."""
     assert "vault_demo_api_key" in session.follow("Secrets")
 
 
 def test_first_run(session: Session, tmp_path: Path) -> None:
-    """With the stock strategy, approval and soak: the cutover loses no request."""
+    """It uses the stock strategy, approval and soak; the cutover loses no request."""
     ca = tmp_path / "ca.crt"
     output = ""
     for command in commands("The first run", **{"deploy.yml": CONFIRM, "cutover.yml": CONFIRM, "curl": RESOLVE}):
@@ -175,7 +175,7 @@ def test_first_run(session: Session, tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_second_run(session: Session) -> None:
-    """It changes nothing with the stock strategy either; the fleet's tests run it with the lab's own."""
+    """It changes nothing with the stock strategy either; the fleet's tests use the lab's own."""
     again = session.type("ansible-playbook -i inventories/production playbooks/site.yml")
     assert {
         host: found for host, found in recap(again).items() if "changed=0 " not in found or "failed=0 " not in found

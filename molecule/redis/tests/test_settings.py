@@ -16,8 +16,8 @@ def test_limits_that_the_host_cannot_hold_are_refused() -> None:
     refused = converge("-e", "redis_cache_maxmemory=4096GB", "--limit", HOSTS[ADDRESSES[0]], *ROLES, check=False)
     said = " ".join(refused.stdout.split())
     assert refused.returncode != 0
-    assert "Check | Refuse limits that the host cannot hold" in said
-    assert "redis_cache_maxmemory (4096GB) make" in said
+    assert "Check | Fail if the limits exceed the host's memory" in said
+    assert "redis_cache_maxmemory (4096GB) require" in said
     assert "Lower them in the inventory's group_vars" in said
     assert "changed=0" in said
     assert settings(ADDRESSES[0], "maxmemory", service="cache")["maxmemory"] == str(128 * 1024**2)
@@ -25,7 +25,9 @@ def test_limits_that_the_host_cannot_hold_are_refused() -> None:
 
 def test_check_mode_tells_the_truth() -> None:
     """Another limit would be set, nothing else, and is not."""
-    assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {"redis : Settings | Set what differs in state"}
+    assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {
+        "redis : Settings | Set the settings of state that differ"
+    }
     assert settings(ADDRESSES[0], "maxmemory")["maxmemory"] == str(256 * 1024**2)
 
 
