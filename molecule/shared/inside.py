@@ -18,8 +18,8 @@ CAP_SYS_RESOURCE = 24
 @cache
 def _container(name: str) -> tuple[str, Path]:
     argv = ["podman", "inspect", "--format", "{{.Id}} {{.PidFile}}", name]
-    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.split()
-    return said[0], Path(said[1])
+    output = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    return output[0], Path(output[1])
 
 
 def into(name: str) -> list[str]:
@@ -56,11 +56,11 @@ def oom_score_adjust(host: str, unit: str) -> int:
     A container without CAP_SYS_RESOURCE may not lower the value of its processes, and systemd then ignores the setting.
     The process has 0 or a value that it added itself, and the unit's setting is what counts.
     """
-    said = on(host, f"systemctl show --property=MainPID,OOMScoreAdjust {unit}; grep CapEff /proc/1/status")
-    setting, process = (re.search(rf"{name}=(-?\d+)", said) for name in ("OOMScoreAdjust", "MainPID"))
-    capabilities = re.search(r"CapEff:\s*(\w+)", said)
+    output = on(host, f"systemctl show --property=MainPID,OOMScoreAdjust {unit}; grep CapEff /proc/1/status")
+    setting, process = (re.search(rf"{name}=(-?\d+)", output) for name in ("OOMScoreAdjust", "MainPID"))
+    capabilities = re.search(r"CapEff:\s*(\w+)", output)
     if not (setting and process and capabilities):
-        raise AssertionError(said)
+        raise AssertionError(output)
     found = int(on(host, f"cat /proc/{process[1]}/oom_score_adj"))
     may_be_lowered = int(capabilities[1], base=16) >> CAP_SYS_RESOURCE & 1
     return found if may_be_lowered else found + int(setting[1])

@@ -98,9 +98,12 @@ def primary(asked: str, service: str = "state") -> str:
 
 def healthy(service: str = "state") -> bool:
     """Return whether all Sentinels name the same primary, and all other hosts follow it."""
-    told = {primary(address, service) for address in ADDRESSES}
+    primaries = {primary(address, service) for address in ADDRESSES}
     roles = sorted(role(address, service) for address in ADDRESSES)
-    return len(told) == 1 and roles == [["primary"], *[["replica", *told, "connected"]] * (len(ADDRESSES) - 1)]
+    return len(primaries) == 1 and roles == [
+        ["primary"],
+        *[["replica", *primaries, "connected"]] * (len(ADDRESSES) - 1),
+    ]
 
 
 def processes(service: str = "state") -> dict[str, str]:

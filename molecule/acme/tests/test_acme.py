@@ -21,7 +21,7 @@ ORDER = f"/etc/letsencrypt/renewal/{NAME}.conf"
 CHALLENGE = "/.well-known/acme-challenge/"
 
 
-def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait until a condition holds."""
     ends_at = time.monotonic() + seconds
     while not condition():
@@ -85,7 +85,7 @@ def timer_disabled_for_tests() -> None:
         f"mkdir -p {drop_in} && printf '[Timer]\\nOnCalendar=\\nOnCalendar=2099-01-01\\n' > {drop_in}/far.conf"
     )
     ISSUER.check_output("systemctl daemon-reload && systemctl restart acme-renew.timer")
-    becomes(
+    eventually(
         lambda: ISSUER.run("systemctl is-active acme-renew").stdout.strip() == "inactive", 60, "no renewal is under way"
     )
 
@@ -110,7 +110,7 @@ def test_renewal_through_either_load_balancer_reaches_both(name: str) -> None:
     with due():
         ISSUER.check_output("systemctl start acme-renew")
     # A former worker of nginx may still answer for a moment.
-    becomes(lambda: both_serve(issued()), 5, "both serve it")
+    eventually(lambda: both_serve(issued()), 5, "both serve it")
     assert issued() not in before.values()
     assert {each for each in EDGES if asked(each) > asked_before[each]} == {name}
 
@@ -123,7 +123,7 @@ def test_unknown_challenge_is_not_found() -> None:
     for listens in (False, True):
         if listens:
             ISSUER.check_output(listener + "--directory /run/empty 8402")
-            becomes(lambda: ISSUER.run("curl -fsS http://10.203.0.183:8402/x").rc == 0, 10, "somebody listens")
+            eventually(lambda: ISSUER.run("curl -fsS http://10.203.0.183:8402/x").rc == 0, 10, "somebody listens")
         try:
             for name in EDGES:
                 assert curl(name, token) == ["404", "", "no such challenge"]
@@ -143,13 +143,13 @@ def test_unreachable_load_balancer_is_reported_and_receives_the_certificate_late
         with due():
             assert ISSUER.run("systemctl start acme-renew").rc != 0
         assert ISSUER.run("systemctl is-failed --quiet acme-renew").rc == 0
-        said = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
-        assert "10.203.0.182 did not accept the certificate" in said
-        becomes(lambda: served() == {"acme1": issued(), "acme2": before["acme2"]}, 5, "one serves it")
+        output = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
+        assert "10.203.0.182 did not accept the certificate" in output
+        eventually(lambda: served() == {"acme1": issued(), "acme2": before["acme2"]}, 5, "one serves it")
     finally:
         on("acme2", "systemctl start acme-receive.socket")
     ISSUER.check_output("systemctl start acme-renew")
-    becomes(lambda: both_serve(issued()), 5, "both serve it")
+    eventually(lambda: both_serve(issued()), 5, "both serve it")
 
 
 def test_delivery_from_another_host_is_rejected() -> None:
@@ -158,15 +158,15 @@ def test_delivery_from_another_host_is_rejected() -> None:
     talk = f"(echo '{{}}'; sleep 1) | timeout 5 openssl s_client -quiet {tls} -connect 10.203.0.181:8403 2>&1"
     assert "refused" not in on("acme2", talk, check=False)
     log = "journalctl --unit 'acme-receive@*' --output cat"
-    becomes(lambda: "10.203.0.182 is not acme_issuer" in on("acme1", log), 5, "the stranger is in the log")
+    eventually(lambda: "10.203.0.182 is not acme_issuer" in on("acme1", log), 5, "the stranger is in the log")
     assert on("acme1", "systemctl list-units --failed --no-legend 'acme-receive*'") == ""
 
 
 def test_load_balancer_serves_and_receives_after_a_reboot() -> None:
     """It serves the same certificate, and accepts a delivery."""
     on("acme2", "systemctl reboot", check=False)
-    becomes(lambda: not both_serve(issued()), 20, "acme2 goes down")
-    becomes(lambda: both_serve(issued()), 30, "both serve the certificate")
+    eventually(lambda: not both_serve(issued()), 20, "acme2 goes down")
+    eventually(lambda: both_serve(issued()), 30, "both serve the certificate")
     assert on("acme2", "systemctl is-active acme-receive.socket").strip() == "active"
     assert ISSUER.run("timeout 5 bash -c 'exec 3<>/dev/tcp/10.203.0.182/8403'").rc == 0
 
@@ -185,20 +185,20 @@ def test_run_after_renewals_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("acme_email=", "set acme_directory to the server's directory"),
         ("acme_directory=http://plain/", "https://"),
         ("acme_names=*.a.test", "HTTP-01"),
     ],
 )
-def test_incomplete_or_invalid_settings_are_rejected(setting: str, said: str) -> None:
+def test_incomplete_or_invalid_settings_are_rejected(setting: str, message: str) -> None:
     """The role fails before any change."""
     name, _, value = setting.partition("=")
     extra = json.dumps({name: [value] if name == "acme_names" else value})
     refused = converge("--limit", "acme1", "--tags", "acme", "-e", extra, check=False)
     assert refused.returncode != 0
-    assert said in " ".join(refused.stdout.split())
+    assert message in " ".join(refused.stdout.split())
     assert "Check | Fail if" in refused.stdout
 
 
@@ -212,9 +212,9 @@ def test_failed_renewal_is_reported_and_changes_nothing() -> None:
     finally:
         ISSUER.check_output("systemctl start pebble")
     assert served() == before == dict.fromkeys(EDGES, issued())
-    said = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
-    assert "certbot failed" in said
-    assert "This host must reach https://10.203.0.183:14000/dir" in said
+    output = ISSUER.check_output("journalctl --sync; journalctl --unit acme-renew --lines 20 --output cat")
+    assert "certbot failed" in output
+    assert "This host must reach https://10.203.0.183:14000/dir" in output
     assert ISSUER.run("systemctl is-failed --quiet acme-renew").rc == 0
     assert ISSUER.check_output("systemctl is-active acme-renew.timer") == "active"
     assert ISSUER.run("systemctl is-active certbot.timer").stdout.strip() == "inactive"
@@ -228,7 +228,7 @@ def test_empty_directory_removes_everything() -> None:
     off = {"acme_directory": "", "acme_email": "", "nginx_tls_delivered_dir": "", "nginx_challenge_server": ""}
     converge("--tags", "acme,nginx", "-e", json.dumps(off))
     own = {name: sum_of(on(name, "cat /etc/ssl/tradefleet/host.crt")) for name in EDGES}
-    becomes(lambda: served() == own, 5, "the fleet's own certificate is served")
+    eventually(lambda: served() == own, 5, "the fleet's own certificate is served")
     assert on("acme1", "ss -Htln sport = :8403") == ""
     assert ISSUER.run("systemctl is-active acme-renew.timer").rc != 0
     assert curl("acme1", CHALLENGE + "x")[0] == "301"

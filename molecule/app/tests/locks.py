@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from testinfra.host import Host
 
 
-def sql(host: Host, query: str) -> str:
+def run_sql(host: Host, query: str) -> str:
     """Run a query as superuser on the primary, and return its output."""
     return str(host.check_output(f'runuser -u postgres -- psql -AtX -d tradefleet -c "{query}"'))
 
@@ -28,8 +28,8 @@ def locked(host: Host, table: str, seconds: int) -> Iterator[None]:
     found = f"relation = '{table}'::regclass AND mode = 'AccessExclusiveLock' AND granted"
     granted = f"SELECT count(*) FROM pg_locks WHERE {found}"
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(sql, host, lock)
-        wait(lambda: sql(host, granted) == "1", seconds)
+        held = pool.submit(run_sql, host, lock)
+        wait(lambda: run_sql(host, granted) == "1", seconds)
         yield
         held.result()
 
@@ -37,4 +37,4 @@ def locked(host: Host, table: str, seconds: int) -> Iterator[None]:
 def waits(host: Host, user: str) -> bool:
     """Return whether a session of this user waits for a lock."""
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}' AND wait_event_type = 'Lock'"
-    return sql(host, waiting) == "1"
+    return run_sql(host, waiting) == "1"

@@ -38,12 +38,12 @@ def test_check_mode_reports_changes_without_making_them(host: Host, tmp_path: Pa
     """Another release would be staged and started, but nothing changes."""
     before = pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")
     (tmp_path / "tradefleet-0.0.9.tar.gz").touch()
-    told = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
+    changed = would_change("-e", "app_release=0.0.9", "-e", f"app_release_dir={tmp_path}", "--limit", "app1")
     assert {
         "app : Stage | Create the release's folder",
         "app : Activate | Link the release",
         "app : Activate | Start the release",
-    } <= told
+    } <= changed
     assert (pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")) == before
 
 

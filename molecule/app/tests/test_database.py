@@ -23,8 +23,8 @@ def place(host: Host) -> str:
 
 def read(host: Host) -> tuple[str, str]:
     """Read the newest order; return the source of the response, and its body."""
-    said = host.check_output(f"{CURL} -w '\n%header{{tradefleet-read}}' {KEY} '{URL}/v1/orders?limit=1'")
-    body, source = said.rsplit("\n", 1)
+    output = host.check_output(f"{CURL} -w '\n%header{{tradefleet-read}}' {KEY} '{URL}/v1/orders?limit=1'")
+    body, source = output.rsplit("\n", 1)
     return source, body
 
 
@@ -36,10 +36,10 @@ def at_replica(host: Host, sql: str) -> str:
 def redis(host: Host, service: str, command: str, first: str = "true") -> list[str]:
     """Run a command as operator on one of the two Redis instances, right after another command; return the lines."""
     tls = f"--tls --cacert /etc/ssl/tradefleet/ca.crt -h 10.203.0.108 -p {PORTS[service]} --no-auth-warning"
-    said: str = host.check_output(
+    output: str = host.check_output(
         f"{first}; REDISCLI_AUTH=molecule-operator redis-cli {tls} --user operator -e {command}"
     )
-    return said.splitlines()
+    return output.splitlines()
 
 
 def settle(host: Host) -> None:

@@ -50,7 +50,7 @@ def frozen_cache(host: Host) -> None:
     host.check_output("systemctl kill -s STOP redis-server@cache")
 
 
-@pytest.mark.parametrize("before", [lambda _: None, frozen_cache], ids=["cache answers", "cache is frozen meanwhile"])
+@pytest.mark.parametrize("before", [lambda _: None, frozen_cache], ids=["cache answers", "cache is frozen"])
 def test_revoked_key_is_rejected_within_a_second_on_every_host(
     host: Host, key: str, before: Callable[[Host], None]
 ) -> None:

@@ -144,8 +144,8 @@ def test_readiness_does_not_wait_for_the_outbox(app: Flask, engine: Engine) -> N
 
     def ready() -> tuple[int, str, float | None]:
         answer = app.test_client().get("/readyz")
-        said = answer.get_json()
-        return answer.status_code, said["status"], said["outbox_seconds"]
+        document = answer.get_json()
+        return answer.status_code, document["status"], document["outbox_seconds"]
 
     wait(lambda: ready() == (200, "ready", 0), 20)
     with engine.begin() as connection:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import testinfra
-from locks import locked, sql, wait, waits
+from locks import locked, run_sql, wait, waits
 from scenario import SCENARIO, play
 from testinfra.host import Host
 
@@ -33,7 +33,7 @@ def place(host: Host, count: int) -> str:
 def effects(host: Host, run: str) -> dict[str, str]:
     """Return how many of these orders led to how many activities: {"0": "3", "1": "17"}."""
     seen = "SELECT order_id, count(*) AS times FROM activity GROUP BY order_id"
-    found = sql(
+    found = run_sql(
         host,
         f"SELECT coalesce(times, 0), count(*) FROM orders LEFT JOIN ({seen}) AS seen ON seen.order_id = orders.id "
         f"WHERE idempotency_key LIKE '{run}-%' GROUP BY 1",
@@ -70,7 +70,7 @@ def test_an_order_leads_to_an_activity(host: Host) -> None:
     """One host accepts the order, and the worker of the other creates the activity; the trader can read it."""
     run = place(host, 1)
     wait(lambda: effects(host, run) == {"1": "1"}, 5)
-    (order,) = sql(host, f"SELECT id FROM orders WHERE idempotency_key = '{run}-1'").splitlines()
+    (order,) = run_sql(host, f"SELECT id FROM orders WHERE idempotency_key = '{run}-1'").splitlines()
     (item,) = json.loads(host.check_output(f"{CURL} {KEY} '{URL}/v1/activity?limit=1'"))["items"]
     assert (item["kind"], item["order_id"]) == ("order.accepted", order)
 
@@ -86,7 +86,7 @@ def test_only_the_configured_host_processes_events(host: Host) -> None:
     assert json.loads(host.check_output(f"{CURL} {URL}/readyz"))["outbox_seconds"] >= 1
     LIVE.check_output(f"systemctl start {UNIT}")
     wait(lambda: effects(host, run) == {"1": "3"}, 5)
-    assert sql(host, "SELECT count(*) FROM outbox") == "0"
+    assert run_sql(host, "SELECT count(*) FROM outbox") == "0"
 
 
 def test_killed_worker_loses_and_duplicates_nothing(host: Host) -> None:
@@ -96,7 +96,7 @@ def test_killed_worker_loses_and_duplicates_nothing(host: Host) -> None:
         LIVE.check_output(f"kill -9 {before}")
     wait(lambda: effects(host, run) == {"1": "20"})
     assert shown(LIVE, "MainPID") not in ("0", before)
-    assert sql(host, "SELECT count(*) FROM outbox") == "0"
+    assert run_sql(host, "SELECT count(*) FROM outbox") == "0"
 
 
 def test_stopped_worker_finishes_its_batch(host: Host) -> None:
@@ -141,16 +141,16 @@ def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
 
     event = str(uuid.uuid4())
     ids = json.dumps({"order_id": event, "trader_id": event}).replace('"', '\\"')
-    sql(host, f"INSERT INTO outbox VALUES ('{event}', 'order.accepted', '{{}}', now())")
+    run_sql(host, f"INSERT INTO outbox VALUES ('{event}', 'order.accepted', '{{}}', now())")
     wait(lambda: failed() == 1)
     run = place(host, 1)
     wait(lambda: effects(host, run) == {"1": "1"})
     assert event in play(SCENARIO / "events.yml", "--check").stdout
     assert failed() == 1
     # As new as if it had just been written: an older one is found within a minute.
-    sql(host, f"UPDATE failed_events SET payload = '{ids}', created_at = now() + interval '1 min'")
+    run_sql(host, f"UPDATE failed_events SET payload = '{ids}', created_at = now() + interval '1 min'")
     assert "changed=1 " in play(SCENARIO / "events.yml").stdout
-    wait(lambda: sql(host, f"SELECT count(*) FROM activity WHERE id = '{event}'") == "1", 90)
+    wait(lambda: run_sql(host, f"SELECT count(*) FROM activity WHERE id = '{event}'") == "1", 90)
     assert failed() == 0
     assert "changed=0 " in play(SCENARIO / "events.yml").stdout
 

@@ -87,8 +87,8 @@ def agent_login(environment: dict[str, str], command: str) -> subprocess.Complet
 
 def test_sessions_have_a_locale_that_the_host_has(agent: dict[str, str]) -> None:
     """This holds whatever the laptop sends: a Perl program would print a warning otherwise."""
-    said = agent_login(agent, "perl -e 'print 1'; echo $LANG $LC_ALL")
-    assert (said.stdout, said.stderr) == ("1C.UTF-8 C.UTF-8\n", "")
+    session = agent_login(agent, "perl -e 'print 1'; echo $LANG $LC_ALL")
+    assert (session.stdout, session.stderr) == ("1C.UTF-8 C.UTF-8\n", "")
 
 
 def test_configuration_that_locks_ansible_out_is_undone(agent: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +143,11 @@ def test_settings_that_another_file_overrides_stop_the_role() -> None:
     """The message names the setting, and how to find it."""
     HOST.check_output("echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/01-provider.conf")
     try:
-        said = " ".join(scenario.converge("--limit", "base2", check=False).stdout.split())
-        assert "sshd on base2 does not apply permitrootlogin no from /etc/ssh/sshd_config.d/10-tradefleet.conf" in said
-        assert "`grep -rni permitrootlogin /etc/ssh`" in said
+        output = " ".join(scenario.converge("--limit", "base2", check=False).stdout.split())
+        assert (
+            "sshd on base2 does not apply permitrootlogin no from /etc/ssh/sshd_config.d/10-tradefleet.conf" in output
+        )
+        assert "`grep -rni permitrootlogin /etc/ssh`" in output
     finally:
         HOST.check_output("rm /etc/ssh/sshd_config.d/01-provider.conf")
 

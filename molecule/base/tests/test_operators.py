@@ -134,7 +134,7 @@ def test_accounts_that_are_not_operators_are_refused() -> None:
     others: list[dict[str, object]] = [{"name": name, "keys": [], "state": state} for name, state in wrong.items()]
     refused = operators(*others, check=False)
     assert refused.returncode == 2
-    said = " ".join(refused.stdout.split())
+    output = " ".join(refused.stdout.split())
     for name in wrong:
-        assert f"base_operators names {name}, and base1 has that account" in said
+        assert f"base_operators names {name}, and base1 has that account" in output
     assert on("base1", "cat /etc/passwd /etc/shadow") == before

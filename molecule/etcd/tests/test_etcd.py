@@ -136,9 +136,9 @@ def test_patroni_user_has_access_only_to_its_own_keys(host: Host) -> None:
 
 def test_all_members_require_passwords(host: Host) -> None:
     """They also have the same users and permissions."""
-    told = [etcdctl(host, "auth status", f"https://{address}:2379").stdout for address in ADDRESSES.values()]
-    assert told[0].startswith("Authentication Status: true\n")
-    assert len(set(told)) == 1
+    statuses = [etcdctl(host, "auth status", f"https://{address}:2379").stdout for address in ADDRESSES.values()]
+    assert statuses[0].startswith("Authentication Status: true\n")
+    assert len(set(statuses)) == 1
 
 
 def test_only_root_reads_passwords(host: Host) -> None:

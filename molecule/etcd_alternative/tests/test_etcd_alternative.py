@@ -27,7 +27,7 @@ def client(user: str, password: str, command: str) -> CommandResult:
     return ALT1.run(f"{login} etcdctl {certificate} --endpoints=https://{ADDRESSES['alt1']}:2379 {command}")
 
 
-def said_by(done: subprocess.CompletedProcess[str]) -> str:
+def output(done: subprocess.CompletedProcess[str]) -> str:
     """Return the output of a playbook as one line, without the colors that molecule requests."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).split())
 
@@ -89,7 +89,7 @@ def test_two_hosts_with_one_name_are_rejected() -> None:
     """The role fails before anything is installed on the second."""
     done = converge("-e", json.dumps({"scenario_hosts": "alt2", "etcd_name": "alt1"}), check=False)
     assert done.returncode == 2
-    assert "Two hosts with the same etcd_name" in said_by(done)
+    assert "Two hosts with the same etcd_name" in output(done)
     assert not ALT2.package("etcd-server").is_installed
 
 
@@ -114,24 +114,24 @@ def test_new_hosts_join_one_at_a_time() -> None:
     assert ALT1.check_output("systemctl show etcd --property=ActiveEnterTimestampMonotonic") == since
     assert not ALT2.file("/etc/default/etcd-initial").exists
     # The one change is the list of members in alt1's etcdctl-root.
-    changed = dict(re.findall(r"(alt\d) : ok=\d+ changed=(\d+)", said_by(again)))
+    changed = dict(re.findall(r"(alt\d) : ok=\d+ changed=(\d+)", output(again)))
     assert changed == {"alt1": "1", "alt2": "0", "alt3": "0"}
 
 
 def test_certificates_without_the_name_stop_the_run_before_a_change() -> None:
     """A member with the setting would reject its own or another member's certificate. The role pki repairs that."""
-    own = said_by(run_again("alt2", check=False, pki_extra_names=[]))
+    own = output(run_again("alt2", check=False, pki_extra_names=[]))
     assert (
         "/etc/ssl/tradefleet/host.crt is not a valid certificate for members.scenario.test (etcd_peer_tls_name)" in own
     )
-    others = said_by(run_again("alt1", check=False, etcd_heartbeat_milliseconds=200))
+    others = output(run_again("alt1", check=False, etcd_heartbeat_milliseconds=200))
     assert f"The members at {ADDRESSES['alt2']} have certificates without members.scenario.test" in others
     assert "ETCD_HEARTBEAT_INTERVAL=250" in ALT1.file("/etc/default/etcd").content_string
     run_again("alt2")
     assert etcdctl(ALT1, "endpoint health --cluster").rc == 0
 
 
-def leads() -> str:
+def leader() -> str:
     """Return the name of the leader. During a move two members may claim it, or one may not respond."""
     deadline = time.monotonic() + 10
     while True:
@@ -147,23 +147,23 @@ def leads() -> str:
 
 def test_member_moves_the_leadership_while_the_condition_holds() -> None:
     """It does so within ten seconds each time; otherwise it keeps the leadership. The journal contains nothing else."""
-    name = leads()
+    name = leader()
     host = testinfra.get_host(f"podman://tf-{name}")
     host.check_output("systemctl start etcd-yield.service")
-    assert leads() == name
+    assert leader() == name
     host.check_output("touch /run/leads-elsewhere")
     deadline = time.monotonic() + 25
-    while (other := leads()) == name:
+    while (other := leader()) == name:
         assert time.monotonic() < deadline
         time.sleep(0.5)
     members = json.loads(etcdctl(ALT1, "member list --write-out=json").stdout)["members"]
     identity = next(f"{member['ID']:x}" for member in members if member["name"] == name)
     assert etcdctl(ALT1, f"move-leader {identity}", other).rc == 0
     host.check_output("systemctl start etcd-yield.service")
-    assert leads() != name
-    told = host.check_output("journalctl --unit=etcd-yield.service --output=cat").splitlines()
-    assert 1 <= len(told) <= 2
-    assert all("leads etcd now, because this host should not." in line for line in told)
+    assert leader() != name
+    lines = host.check_output("journalctl --unit=etcd-yield.service --output=cat").splitlines()
+    assert 1 <= len(lines) <= 2
+    assert all("leads etcd now, because this host should not." in line for line in lines)
     host.check_output("rm /run/leads-elsewhere")
 
 
@@ -171,14 +171,14 @@ def test_member_without_data_is_replaced() -> None:
     """The role fails and names the playbook; the playbook rejects a healthy member, and replaces a broken one."""
     ALT2.check_output("systemctl stop etcd && rm -rf /var/lib/etcd/cluster")
     refused = run_again("alt2", check=False)
-    assert "playbooks/replace_etcd_member.yml -e member=alt2" in said_by(refused)
+    assert "playbooks/replace_etcd_member.yml -e member=alt2" in output(refused)
 
     well = replace("alt1")
-    assert "alt1 is a healthy member of etcd, and need not be replaced" in said_by(well)
+    assert "alt1 is a healthy member of etcd, and need not be replaced" in output(well)
     ALT3.check_output("systemctl stop etcd")
     few = replace("alt2")
     assert few.returncode == 2
-    assert "The others must be a majority without alt2" in said_by(few)
+    assert "The others must be a majority without alt2" in output(few)
     ALT3.check_output("systemctl start etcd")
 
     done = replace("alt2")
@@ -196,13 +196,13 @@ def test_role_reports_unknown_members_and_refuses_a_lockout() -> None:
         time.sleep(1)
     assert etcdctl(ALT1, "auth disable").rc == 0
     done = run_again("alt1", check=False)
-    said = said_by(done)
+    text = output(done)
     assert done.returncode == 2
-    assert "(https://10.203.0.139:2380), which is not in etcd_members" in said
-    assert "playbooks/enable_etcd_auth.yml" in said
+    assert "(https://10.203.0.139:2380), which is not in etcd_members" in text
+    assert "playbooks/enable_etcd_auth.yml" in text
     assert "Authentication Status: false" in etcdctl(ALT1, "auth status").stdout
     (ghost,) = [line for line in etcdctl(ALT1, "member list").stdout.splitlines() if "10.203.0.139" in line]
-    assert f"etcdctl-root member remove {ghost.split(',')[0]}" in said
+    assert f"etcdctl-root member remove {ghost.split(',')[0]}" in text
 
     assert etcdctl(ALT1, f"member remove {ghost.split(',')[0]}").rc == 0
     assert etcdctl(ALT1, "del --prefix ''").rc == 0

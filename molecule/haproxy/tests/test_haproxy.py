@@ -39,20 +39,20 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) as ses
 """
 
 
-def who(port: int, sessions: int = 12) -> set[str]:
+def hosts_behind(port: int, sessions: int = 12) -> set[str]:
     """Return the hosts that answer on a loopback port, or how the connection fails, over several sessions."""
     command = [*into("tf-hap1"), "python3", "-c", SESSIONS, str(port), str(sessions)]
     return set(subprocess.check_output(command, text=True, timeout=120).split())
 
 
-def becomes(port: int, expected: set[str], seconds: float = 8) -> None:
+def wait_for_hosts(port: int, expected: set[str], seconds: float = 8) -> None:
     """Wait until a port leads to these hosts."""
     ends_at = time.monotonic() + seconds
-    while (found := who(port)) != expected:
+    while (found := hosts_behind(port)) != expected:
         assert time.monotonic() < ends_at, f"port {port} leads to {found}, not to {expected}"
 
 
-def say(**roles: str) -> None:
+def set_roles(**roles: str) -> None:
     """Set the roles that Patroni reports, in this order."""
     for name, role in roles.items():
         on(name, f"echo '{role}' > /run/role")
@@ -92,15 +92,15 @@ def restored() -> Iterator[None]:
     try:
         yield
     finally:
-        say(**ROLES)
-        becomes(PRIMARY, {"hdb1"}, 15)
-        becomes(REPLICA, {"hdb2", "hdb3"}, 15)
+        set_roles(**ROLES)
+        wait_for_hosts(PRIMARY, {"hdb1"}, 15)
+        wait_for_hosts(REPLICA, {"hdb2", "hdb3"}, 15)
 
 
 def test_each_port_leads_to_the_reported_role() -> None:
     """Writes go to the primary only, and reads to both replicas, one of which is just within the limit."""
-    assert who(PRIMARY) == {"hdb1"}
-    assert who(REPLICA) == {"hdb2", "hdb3"}
+    assert hosts_behind(PRIMARY) == {"hdb1"}
+    assert hosts_behind(REPLICA) == {"hdb2", "hdb3"}
 
 
 def test_new_primary_is_used_and_sessions_of_the_former_one_end() -> None:
@@ -108,32 +108,32 @@ def test_new_primary_is_used_and_sessions_of_the_former_one_end() -> None:
     with restored(), session(PRIMARY) as former:
         assert former.host == "hdb1"
         changed_at = time.time()
-        say(hdb1="replica 0", hdb2="primary")
+        set_roles(hdb1="replica 0", hdb2="primary")
         assert former.ended_at(10) - changed_at < 4
-        becomes(PRIMARY, {"hdb2"})
-        becomes(REPLICA, {"hdb1", "hdb3"})
+        wait_for_hosts(PRIMARY, {"hdb2"})
+        wait_for_hosts(REPLICA, {"hdb1", "hdb3"})
 
 
 def test_without_a_primary_sessions_are_closed() -> None:
     """No replica takes its place."""
     with restored():
-        say(hdb1="replica 0")
-        becomes(PRIMARY, {"closed"})
+        set_roles(hdb1="replica 0")
+        wait_for_hosts(PRIMARY, {"closed"})
         began = time.monotonic()
-        assert who(PRIMARY, 10) == {"closed"}
+        assert hosts_behind(PRIMARY, 10) == {"closed"}
         assert time.monotonic() - began < 3
 
 
 def test_lagging_replica_is_not_used_and_the_primary_is_the_last_resort() -> None:
     """The primary serves reads only while no replica is within the limit."""
     with restored(), session(REPLICA) as former:
-        say(hdb3="replica 1001")
-        becomes(REPLICA, {"hdb2"})
-        say(hdb2="replica 1001")
-        becomes(REPLICA, {"hdb1"})
+        set_roles(hdb3="replica 1001")
+        wait_for_hosts(REPLICA, {"hdb2"})
+        set_roles(hdb2="replica 1001")
+        wait_for_hosts(REPLICA, {"hdb1"})
         former.ended_at(10)
-        say(hdb3="replica 1000")
-        becomes(REPLICA, {"hdb3"})
+        set_roles(hdb3="replica 1000")
+        wait_for_hosts(REPLICA, {"hdb3"})
 
 
 @pytest.mark.parametrize("kind", ["authority", "name"])
@@ -151,7 +151,7 @@ def test_host_with_an_invalid_certificate_is_down(kind: str) -> None:
     with restored():
         on("hdb1", "echo /etc/ssl/other > /run/certificate")
         try:
-            becomes(PRIMARY, {"closed"})
+            wait_for_hosts(PRIMARY, {"closed"})
             on("hap1", "journalctl --sync")
             reason = on("hap1", "journalctl -o cat -u haproxy -t haproxy | grep 'primary/hdb1 is DOWN' | tail -1")
             assert "SSL" in reason
@@ -166,10 +166,10 @@ def test_frozen_host_is_not_used() -> None:
         frozen_at = time.time()
         try:
             assert former.ended_at(15) - frozen_at < 8
-            assert who(PRIMARY) == {"closed"}
+            assert hosts_behind(PRIMARY) == {"closed"}
         finally:
             subprocess.run(["podman", "unpause", "tf-hdb1"], check=True)
-    becomes(PRIMARY, {"hdb1"})
+    wait_for_hosts(PRIMARY, {"hdb1"})
 
 
 def test_replica_without_pooler_is_skipped() -> None:
@@ -180,10 +180,10 @@ def test_replica_without_pooler_is_skipped() -> None:
     on("hdb2", f"cp /usr/local/bin/database.py /root/ && {reject} && systemctl restart database")
     try:
         time.sleep(3)
-        assert who(REPLICA) == {"hdb3"}
+        assert hosts_behind(REPLICA) == {"hdb3"}
     finally:
         on("hdb2", "cp /root/database.py /usr/local/bin/ && systemctl restart database")
-    becomes(REPLICA, {"hdb2", "hdb3"})
+    wait_for_hosts(REPLICA, {"hdb2", "hdb3"})
 
 
 def test_only_the_host_itself_connects(host: Host) -> None:
@@ -223,12 +223,12 @@ def test_sessions_survive_a_reload_for_a_limited_time(host: Host) -> None:
             converge("--limit", "proxies", "-e", "haproxy_replica_lag_bytes=500")
             assert host.check_output("systemctl show -p MainPID --value haproxy") == main
             assert former.is_alive()
-            becomes(REPLICA, {"hdb2"})
+            wait_for_hosts(REPLICA, {"hdb2"})
             assert former.is_alive()
             former.ended_at(40)
     finally:
         converge("--limit", "proxies")
-    becomes(REPLICA, {"hdb2", "hdb3"})
+    wait_for_hosts(REPLICA, {"hdb2", "hdb3"})
 
 
 def test_invalid_configuration_is_not_installed(host: Host) -> None:
@@ -238,7 +238,7 @@ def test_invalid_configuration_is_not_installed(host: Host) -> None:
     assert refused.returncode != 0
     assert "failed to validate" in refused.stdout
     assert host.file("/etc/haproxy/haproxy.cfg").sha256sum == before
-    assert who(PRIMARY) == {"hdb1"}
+    assert hosts_behind(PRIMARY) == {"hdb1"}
 
 
 def test_lost_reload_and_lost_restart_are_repeated(host: Host) -> None:
@@ -260,7 +260,7 @@ def test_lost_reload_and_lost_restart_are_repeated(host: Host) -> None:
 def test_killed_process_is_restarted(host: Host) -> None:
     """systemd restarts it."""
     host.check_output("pkill -9 -o haproxy")
-    becomes(PRIMARY, {"hdb1"}, 10)
+    wait_for_hosts(PRIMARY, {"hdb1"}, 10)
 
 
 def test_kernel_kills_other_processes_first() -> None:

@@ -36,14 +36,14 @@ def together(port: int, sessions: int) -> list[str]:
     return sorted(PROXY.check_output(f"python3 -c %s {port} {sessions}", TOGETHER).split())
 
 
-def becomes(port: int, expected: str) -> None:
+def wait_for_host(port: int, expected: str) -> None:
     """Wait until a port leads to only one host."""
     ends_at = time.monotonic() + 15
     while (found := set(together(port, 4))) != {expected}:
         assert time.monotonic() < ends_at, f"port {port} leads to {found}, not to {expected}"
 
 
-def say(name: str, role: str) -> None:
+def set_role(name: str, role: str) -> None:
     """Set the role that Patroni reports."""
     subprocess.run(["podman", "exec", f"tf-{name}", "sh", "-c", f"echo '{role}' > /run/role"], check=True)
 
@@ -56,24 +56,24 @@ def test_it_listens_only_on_these_ports() -> None:
 
 def test_both_ports_lead_to_the_configured_database_port() -> None:
     """The CA is in another place. The only replica in the list lags too far behind for this host."""
-    becomes(PRIMARY, "hdb1:7432")
-    becomes(REPLICA, "hdb1:7432")
+    wait_for_host(PRIMARY, "hdb1:7432")
+    wait_for_host(REPLICA, "hdb1:7432")
 
 
 def test_replica_within_the_limit_is_used() -> None:
     """The limit is exact; the other replica would be within it, but is not in the list."""
-    say("hdb3", "replica 500")
+    set_role("hdb3", "replica 500")
     try:
-        becomes(REPLICA, "hdb3:7432")
+        wait_for_host(REPLICA, "hdb3:7432")
     finally:
-        say("hdb3", "replica 999")
-    becomes(REPLICA, "hdb1:7432")
+        set_role("hdb3", "replica 999")
+    wait_for_host(REPLICA, "hdb1:7432")
 
 
 def test_sessions_beyond_the_limit_wait() -> None:
     """Six are served; the seventh is served when one of them has ended."""
     assert together(PRIMARY, 7) == ["hdb1:7432"] * 6 + ["waits"]
-    becomes(PRIMARY, "hdb1:7432")
+    wait_for_host(PRIMARY, "hdb1:7432")
 
 
 def test_new_process_checks_first_and_idle_sessions_end() -> None:

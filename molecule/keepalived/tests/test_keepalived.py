@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from inside import on
 from scenario import converge
-from vip import HOSTS, VIP, answers, becomes, client, other, owner, owners, podman, whole
+from vip import HOSTS, VIP, answers, client, eventually, other, owner, owners, podman, whole
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_vip_moves_when_its_host_freezes_and_returns_to_one_owner(former: str) -
     """A frozen host's kernel still answers ARP for the VIP, and after waking up it still has the address."""
     if owner() != former:
         on(owner(), "systemctl restart keepalived")
-    becomes(lambda: owners() == [former], 5, "the host has it")
+    eventually(lambda: owners() == [former], 5, "the host has it")
     whole()
     try:
         with client() as gap:
@@ -80,17 +80,15 @@ def test_vip_moves_when_its_host_freezes_and_returns_to_one_owner(former: str) -
         assert resolved_again.seconds <= 2
     finally:
         podman("unpause", f"tf-{former}")
-    becomes(lambda: len(owners()) == 1, 5, "one host has the address")
-    print(
-        f"gap {gap.seconds:.2f} s, {resolved_again.seconds:.2f} s for a client without ARP entry, then on {owner()} (was {former})"
-    )
+    eventually(lambda: len(owners()) == 1, 5, "one host has the address")
+    print(f"gap {gap.seconds:.2f} s, {resolved_again.seconds:.2f} s without ARP entry, now on {owner()} (was {former})")
 
 
 def test_each_host_returns_to_service_after_a_reboot() -> None:
     """No intervention is needed."""
     for name in HOSTS:
         on(name, "systemctl reboot", check=False)
-        becomes(partial(_is_down, name), 20, f"{name} goes down")
+        eventually(partial(_is_down, name), 20, f"{name} goes down")
         whole()
 
 
@@ -104,10 +102,10 @@ def test_without_nginx_no_host_has_the_vip() -> None:
     try:
         for name in HOSTS:
             on(name, "systemctl stop nginx")
-        becomes(lambda: owners() == [], 5, "nobody has the address")
+        eventually(lambda: owners() == [], 5, "nobody has the address")
     finally:
         on(first, "systemctl start nginx")
-        becomes(lambda: owners() == [first], 5, f"{first} has the address")
+        eventually(lambda: owners() == [first], 5, f"{first} has the address")
         for name in HOSTS:
             on(name, "systemctl start nginx")
 
@@ -128,7 +126,7 @@ def test_stranger_cannot_take_the_vip() -> None:
     on("ka3", f"systemd-run --quiet --collect --unit rogue keepalived --dont-fork --use-file /root/rogue.conf {files}")
     try:
         with client() as gap:
-            becomes(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the stranger has begun")
+            eventually(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the stranger has begun")
             # keepalived would reject its packets, but each one would delay its own, and the other host would take over.
             time.sleep(4)
         assert owner() == former
@@ -156,22 +154,22 @@ def test_changed_setting_is_loaded_without_moving_the_vip() -> None:
 
 def _known(name: str) -> str:
     """Return the state that the running keepalived dumps."""
-    told = "/proc/$(systemctl show -p MainPID --value keepalived)/root/tmp/keepalived*.data"
-    on(name, f"rm -f {told}; systemctl kill --signal=USR1 keepalived")
-    becomes(lambda: "Advert interval" in on(name, f"cat {told}", check=False), 5, "keepalived tells")
-    return on(name, f"cat {told}")
+    dump = "/proc/$(systemctl show -p MainPID --value keepalived)/root/tmp/keepalived*.data"
+    on(name, f"rm -f {dump}; systemctl kill --signal=USR1 keepalived")
+    eventually(lambda: "Advert interval" in on(name, f"cat {dump}", check=False), 5, "keepalived has dumped its state")
+    return on(name, f"cat {dump}")
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"keepalived_vip": '"10.203.0.171"'}, "must contain two or more different addresses"),
         ({"keepalived_hosts": '["10.203.0.171"]'}, "must contain two or more different addresses"),
     ],
 )
-def test_hosts_that_cannot_agree_are_rejected(settings: dict[str, str], said: str) -> None:
+def test_hosts_that_cannot_agree_are_rejected(settings: dict[str, str], message: str) -> None:
     """The role fails before any change."""
     extra = [part for name, value in settings.items() for part in ("-e", f'{{"{name}": {value}}}')]
     refused = converge("--limit", "ka1", "--tags", "keepalived", *extra, check=False)
     assert refused.returncode != 0
-    assert said in refused.stdout
+    assert message in refused.stdout

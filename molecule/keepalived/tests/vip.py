@@ -37,7 +37,7 @@ def other() -> str:
     return next(name for name in HOSTS if name != owner())
 
 
-def becomes(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Wait until a condition holds."""
     ends_at = time.monotonic() + seconds
     while not condition():
@@ -86,11 +86,11 @@ def client(address: str = VIP) -> Iterator[Gap]:
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        becomes(lambda: gap.answered > 20, 10, "the address answers")
+        eventually(lambda: gap.answered > 20, 10, "the address answers")
         yield gap
         time.sleep(4)  # longer than any gap that is allowed
         before = gap.answered
-        becomes(lambda: gap.answered > before + 20, 20, "the address answers again")
+        eventually(lambda: gap.answered > before + 20, 20, "the address answers again")
     finally:
         over.set()
         thread.join()
@@ -98,10 +98,12 @@ def client(address: str = VIP) -> Iterator[Gap]:
 
 def whole() -> None:
     """Wait until both hosts serve, one of them has the VIP, and the other could take it."""
-    becomes(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
+    eventually(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
     units = "systemctl is-active nginx keepalived"
-    becomes(lambda: all(on(name, units, check=False).split() == ["active"] * 2 for name in HOSTS), 30, "all units run")
+    eventually(
+        lambda: all(on(name, units, check=False).split() == ["active"] * 2 for name in HOSTS), 30, "all units run"
+    )
     # A host that has just started has not checked nginx yet, and does not take the VIP.
     part = "journalctl --unit=keepalived --invocation=0 --output=cat --grep='Entering (BACKUP|MASTER) STATE'"
-    becomes(lambda: all(on(name, part, check=False) for name in HOSTS), 30, "both take part")
-    becomes(lambda: len(owners()) == 1 and answers(VIP), 30, "one host has the address")
+    eventually(lambda: all(on(name, part, check=False) for name in HOSTS), 30, "both take part")
+    eventually(lambda: len(owners()) == 1 and answers(VIP), 30, "one host has the address")

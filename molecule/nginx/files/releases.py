@@ -1,6 +1,6 @@
-"""Makes releases that have nothing but static files: one that changes with the release, and one that does not.
+"""Build releases that contain only static files: one that changes with the release, and one that does not.
 
-Its arguments are a folder and the versions.
+The arguments are a folder and the versions.
 """
 
 import hashlib

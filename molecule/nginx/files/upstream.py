@@ -1,10 +1,10 @@
-"""Stand-in for the application: it tells who answers.
+"""Stand-in for the application that reports which host answers.
 
-/die closes the connection; whatever ends with «/slow», «/work», «long» or «pause» takes time.
-While the file /run/draining is there it refuses everything but /requests, as a host that is being taken out does; /down
-is a 503 for another reason.
+/die closes the connection; any path that ends with `/slow`, `/work`, `long` or `pause` takes time. While the file
+/run/draining exists it refuses everything but /requests, as a draining host does; /down is a 503 for another
+reason.
 
-Its arguments are its colour, its port and the folder with its certificate.
+The arguments are its color, its port and the folder with its certificate.
 """
 
 import ssl
@@ -16,7 +16,7 @@ from typing import ClassVar
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with the colour, the number of requests so far and the headers that arrived."""
+    """Responds with the color, the number of requests so far and the received headers."""
 
     protocol_version = "HTTP/1.1"
     # Headers and body are two writes; the second would wait 40 ms for the first one's acknowledgement.
@@ -25,9 +25,9 @@ class Handler(BaseHTTPRequestHandler):
     sent = b""
 
     def do_GET(self) -> None:
-        """Answer, or fail as told."""
+        """Respond, or fail on request."""
         if self.command == "GET":
-            # A body that stayed unread would be taken for the next request.
+            # An unread body would be parsed as the next request.
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path != "/requests" and Path("/run/draining").exists():
             self.requests.append(self.path + " refused")
@@ -47,8 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             if self.path.endswith(end):
                 time.sleep(seconds)
         seen = self.path == "/requests"
-        said = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode(errors="replace")]
-        body = "\n".join(self.requests if seen else said).encode()
+        received = [*(f"{name}: {value}" for name, value in self.headers.items()), self.sent.decode(errors="replace")]
+        body = "\n".join(self.requests if seen else received).encode()
         self.send_response(200)
         self.send_header("X-Color", sys.argv[1])
         self.send_header("X-Address", self.connection.getsockname()[0])
@@ -57,12 +57,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_POST(self) -> None:
-        """Read the body, then answer as for a read."""
+        """Read the body, then respond as for a read."""
         self.sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.do_GET()
 
     def refuse(self, headers: dict[str, str], body: bytes) -> None:
-        """Answer 503."""
+        """Respond with 503."""
         self.send_response(503)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

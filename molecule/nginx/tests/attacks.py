@@ -1,6 +1,6 @@
-"""What attackers send, by the classes that the Core Rule Set looks for, and what honest clients of the API send.
+"""Requests of attackers, by the classes of the Core Rule Set, and requests of legitimate clients of the API.
 
-Where `{}` stands in a target, the test puts a path.
+The test replaces `{}` in a target by a path.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it goes over the wire; `headers` replace those of an ordinary client."""
+    """A request as sent over the wire; `headers` replace those of an ordinary client."""
 
     method: str
     target: str
@@ -174,7 +174,7 @@ def _order(**fields: str) -> Request:
     )
 
 
-# What the API's documentation and its tests have clients send, good orders and bad ones: the application judges them.
+# Requests from the API's documentation and its tests, with valid and invalid orders, which the application must judge.
 HONEST = [
     Request("GET", "/"),
     Request("GET", "/healthz"),

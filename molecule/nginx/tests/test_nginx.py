@@ -1,4 +1,4 @@
-"""Does the edge speak TLS as told, choose the colour per request, and repeat only what may be repeated?"""
+"""Does the edge use TLS as configured, choose the color for each request, and retry only what may be retried?"""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ UPSTREAMS = ("up1", "up2", "up3")
 
 
 def test_only_the_protocols_of_this_scenario() -> None:
-    """TLS 1.3 yes, TLS 1.2 no; the certificate is verified by name and CA."""
+    """TLS 1.3 is accepted, TLS 1.2 is not; the certificate is verified by name and CA."""
     assert curl("--tlsv1.3").returncode == 0
     assert curl("--tls-max", "1.2").returncode == 35
     other = subprocess.run(
@@ -26,18 +26,18 @@ def test_only_the_protocols_of_this_scenario() -> None:
     assert other.returncode == 60
 
 
-def test_check_mode_tells_the_truth(host: Host) -> None:
-    """With another share and setting: the switch and a reload, and nothing of that is done."""
+def test_check_mode_reports_changes_without_making_them(host: Host) -> None:
+    """Another share and setting would switch and reload, but nothing changes."""
     look = "ls -l /etc/nginx /etc/nginx/traffic-sets; pgrep -f 'nginx: (master|worker) process' | sort"
     before = host.check_output(look)
-    told = would_change("--limit", "edges", "-e", "nginx_canary_percent=20", "-e", "nginx_client_body_max=3m")
+    changed = would_change("--limit", "edges", "-e", "nginx_canary_percent=20", "-e", "nginx_client_body_max=3m")
     assert {
         "nginx : Traffic | Create the flag files, the live color last",
         "nginx : Traffic | Activate the set of flags",
         "nginx : Configure | Configure nginx",
         "nginx : Service | Query the running configuration",
         "nginx : Reload the running nginx",
-    } <= told
+    } <= changed
     assert host.check_output(look) == before
 
 
@@ -50,16 +50,16 @@ def test_plain_http_is_redirected() -> None:
     assert "location: https://scenario.test/v1/orders?limit=1" in head.lower()
 
 
-def test_the_application_learns_who_asks() -> None:
-    """The client's address cannot be forged, and each request has an id."""
+def test_application_receives_address_and_request_id() -> None:
+    """The client's address cannot be forged, and each request has an ID."""
     seen = curl("-H", "X-Forwarded-For: 1.2.3.4", "-H", "X-Request-Id: forged").stdout.lower()
     assert "x-forwarded-for: 10.203.0.1\n" in seen
     assert "x-request-id: " in seen
     assert "forged" not in seen
 
 
-def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None:
-    """Fifty flips while eight clients ask; the workers stay the same processes."""
+def test_flip_under_load_loses_nothing_and_does_not_reload(host: Host) -> None:
+    """Fifty flips happen while eight clients send requests; the workers stay the same processes."""
     workers = host.check_output("pgrep -f 'nginx: (master|worker) process' | sort")
     stop = time.monotonic() + 10
 
@@ -79,8 +79,8 @@ def test_a_flip_under_load_loses_nothing_and_reloads_nothing(host: Host) -> None
     assert color() == "blue"
 
 
-def test_requests_in_flight_finish_where_they_began(host: Host) -> None:
-    """Four seconds of work, by both methods and protocols: they are answered by the colour that has them."""
+def test_requests_in_flight_finish_on_their_color(host: Host) -> None:
+    """Requests of four seconds, by both methods and protocols, are answered by the color that received them."""
     ways = [("-X", method, version) for method in ("GET", "POST") for version in ("--http1.1", "--http2")] * 2
     with ThreadPoolExecutor(len(ways)) as pool:
         running = [pool.submit(curl, *way, path="/work") for way in ways]
@@ -95,8 +95,8 @@ def test_requests_in_flight_finish_where_they_began(host: Host) -> None:
             flip(host, "blue")
 
 
-def test_without_a_flag_nobody_serves(host: Host) -> None:
-    """No colour means 503, told as a problem document."""
+def test_without_a_flag_the_edge_answers_503(host: Host) -> None:
+    """Without a color the response is a problem document."""
     host.check_output("mkdir -p /etc/nginx/traffic-sets/none && ln -sfn traffic-sets/none /etc/nginx/traffic")
     try:
         answer = curl().stdout
@@ -105,8 +105,8 @@ def test_without_a_flag_nobody_serves(host: Host) -> None:
     assert json.loads(answer.rsplit("\n", 1)[0])["status"] == 503
 
 
-def test_a_read_goes_to_the_next_host_and_a_write_does_not() -> None:
-    """A connection that ends unanswered: a GET is tried on both hosts, a POST on one."""
+def test_read_is_retried_on_the_next_host_and_write_is_not() -> None:
+    """If a connection ends without a response, a GET is tried on both hosts, a POST on one."""
 
     def tries(method: str, path: str) -> int:
         before = sum(requests(upstream).count(path) for upstream in UPSTREAMS)
@@ -114,29 +114,29 @@ def test_a_read_goes_to_the_next_host_and_a_write_does_not() -> None:
         return sum(requests(upstream).count(path) for upstream in UPSTREAMS) - before
 
     assert tries("GET", "/die") == 2
-    time.sleep(2.1)  # fail_timeout of this scenario is 1 s, and nginx' clock has whole ones
+    time.sleep(2.1)  # fail_timeout of this scenario is 1 s, and the clock of nginx has whole seconds
     assert tries("POST", "/die") == 1
     time.sleep(2.1)
 
 
-def test_a_host_that_is_down_is_not_noticed() -> None:
-    """Reads and writes go to the other host: what was never sent may be sent elsewhere."""
+def test_failed_host_is_not_noticed() -> None:
+    """Reads and writes go to the other host: a request that was never sent may be sent elsewhere."""
     subprocess.run(["podman", "exec", "tf-up1", "systemctl", "stop", "upstream"], check=True)
     try:
         answers = {curl("-X", method).stdout.split("\n")[-1] for method in ("GET", "POST") * 6}
     finally:
         subprocess.run(["podman", "exec", "tf-up1", "systemctl", "start", "upstream"], check=True)
-        time.sleep(2.1)  # it counts as failed for a second, and nginx' clock has whole ones
+        time.sleep(2.1)  # it counts as failed for a second, and the clock of nginx has whole seconds
     assert answers == {"200 blue"}
 
 
 def counts(path: str) -> Counter[str]:
-    """Return how often the live colour was asked for a path, and how often it refused."""
+    """Return how often the live color received a path, and how often it refused it."""
     return Counter(line for name in ("up1", "up2") for line in requests(name) if line.split()[0] == path)
 
 
-def test_a_host_that_is_taken_out_is_not_noticed() -> None:
-    """Reads and writes go to the other host, each with its body, and each is done once."""
+def test_draining_host_is_not_noticed() -> None:
+    """Reads and writes go to the other host, each with its body, and each is executed once."""
     with draining("up1"), session() as client:
         for number in range(40):
             method, body = ("POST", f"body of {number}") if number % 2 else ("GET", None)
@@ -149,23 +149,23 @@ def test_a_host_that_is_taken_out_is_not_noticed() -> None:
     assert Counter(line for line in done if not line.endswith(" refused")) == {
         f"/elsewhere-{number}?x=%20y": 1 for number in range(40)
     }
-    # At once in service again: it is asked by both methods.
+    # Immediately back in service: it receives requests of both methods.
     assert {curl("-X", method, "--write-out", "%header{x-address}").stdout[-12:] for method in ("GET", "POST") * 6} == {
         "10.203.0.105",
         "10.203.0.106",
     }
 
 
-def test_a_write_that_was_passed_on_is_sent_once_all_the_same() -> None:
-    """One host refuses, and the other dies at work: that is not repeated."""
+def test_write_that_was_refused_once_is_not_repeated_after_a_failure() -> None:
+    """One host refuses, and the other fails during the request, which is then not repeated."""
     with draining("up1"):
         before = counts("/die")["/die"]
         assert curl("-X", "POST", path="/die").stdout.split()[-1] == "502"
         assert counts("/die")["/die"] - before == 1
 
 
-def test_where_everybody_refuses_the_last_answer_is_the_clients() -> None:
-    """With the time to come back; a request does not go round in circles."""
+def test_last_refusal_is_returned_if_all_hosts_refuse() -> None:
+    """It contains the time to retry; a request does not loop."""
     with draining("up1", "up2"), session() as client:
         for method in ("GET", "POST"):
             answer = client.ask("/nobody", method)
@@ -173,8 +173,8 @@ def test_where_everybody_refuses_the_last_answer_is_the_clients() -> None:
             time.sleep(2.1)
 
 
-def test_another_503_is_the_clients_and_takes_nobody_out() -> None:
-    """Once for each request, and both hosts go on serving."""
+def test_other_503_is_returned_and_marks_no_host_as_failed() -> None:
+    """Each request is sent once, and both hosts keep serving."""
     with session() as client:
         for number in range(12):
             answer = client.ask("/down", ("GET", "POST")[number % 2])
@@ -183,8 +183,8 @@ def test_another_503_is_the_clients_and_takes_nobody_out() -> None:
     assert counts("/down") == {"/down": 12}
 
 
-def test_nobody_gets_there_from_outside() -> None:
-    """The places for what was refused have no path."""
+def test_named_locations_are_not_reachable_from_outside() -> None:
+    """The locations for refused requests have no path."""
     assert curl(path="/@write_elsewhere").stdout.split()[-2:] == ["200", "blue"]
 
 
@@ -196,35 +196,35 @@ def test_nobody_gets_there_from_outside() -> None:
         (("-X", "POST"), "/slow", 504),
     ],
 )
-def test_the_edges_own_answers_are_problem_documents(arguments: tuple[str, ...], path: str, status: int) -> None:
-    """Too large, malformed, too late: RFC 9457, with the request's id."""
+def test_errors_of_the_edge_are_problem_documents(arguments: tuple[str, ...], path: str, status: int) -> None:
+    """Requests that are too large, malformed or too late: RFC 9457, with the request's ID."""
     body, last = curl(*arguments, path=path).stdout.rsplit("\n", 1)
     assert last.split()[0] == str(status)
     assert json.loads(body)["status"] == status
 
 
-def test_an_upstream_without_the_right_name_is_not_trusted(host: Host) -> None:
-    """The edge verifies the application's certificate: with another name expected it answers 502."""
+def test_upstream_with_another_name_is_not_trusted(host: Host) -> None:
+    """The edge verifies the application's certificate: if another name is expected it answers 502."""
     host.check_output("cp /etc/nginx/nginx.conf /root/")
     host.check_output("sed -i 's/proxy_ssl_name .*/proxy_ssl_name wrong.test;/' /etc/nginx/nginx.conf")
     host.check_output("systemctl reload nginx")
     try:
-        becomes("502")
+        wait_for_answer("502")
     finally:
         host.check_output("cp /root/nginx.conf /etc/nginx/nginx.conf && systemctl reload nginx")
-    becomes("200 blue")
+    wait_for_answer("200 blue")
 
 
-def becomes(wanted: str) -> None:
-    """Wait until the new workers answer, each time with this status and colour."""
+def wait_for_answer(wanted: str) -> None:
+    """Wait until the new workers answer consistently with this status and color."""
     deadline = time.monotonic() + 10
     while {curl().stdout.rpartition("\n")[2].strip() for _ in range(3)} != {wanted}:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def test_a_configuration_that_fails_its_test_is_not_installed(host: Host) -> None:
-    """nginx -t refuses it, the running configuration and the file stay."""
+def test_invalid_configuration_is_not_installed(host: Host) -> None:
+    """nginx -t rejects it; the running configuration and the file stay unchanged."""
     before = host.file("/etc/nginx/nginx.conf").sha256sum
     refused = converge("-e", "nginx_client_body_max=nonsense", "--limit", "edges", check=False)
     assert refused.returncode != 0
@@ -232,8 +232,8 @@ def test_a_configuration_that_fails_its_test_is_not_installed(host: Host) -> Non
     assert color() == "blue"
 
 
-def test_a_lost_reload_is_made_up_for(host: Host) -> None:
-    """A run killed between writing and reloading: the next one finds that nginx runs something else."""
+def test_lost_reload_is_repeated(host: Host) -> None:
+    """A run was killed between writing and reloading: the next one detects that nginx runs something else."""
     host.check_output(
         "sed -i 's/return 200 \"/return 200 \"stale/' /etc/nginx/nginx.conf && systemctl reload nginx && sleep 1"
     )

@@ -1,4 +1,4 @@
-"""Does every variable have its effect: an edge with none of the defaults, asked from outside?"""
+"""Does every variable take effect on an edge with no default values, tested from outside?"""
 
 import re
 import socket
@@ -21,20 +21,20 @@ HTTPS, HTTP, STATUS, UPSTREAM = 8444, 8081, 9145, 9443
 
 @pytest.fixture(scope="module")
 def workers() -> int:
-    """Return how many workers nginx has here."""
+    """Return the number of nginx workers on this host."""
     return int(EDGE.check_output("pgrep --count --full '^nginx: worker process'"))
 
 
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with the only certificate that is trusted here: the one that this scenario gave to the edge."""
+    """Return a file with the only trusted certificate here: the one that this scenario installed on the edge."""
     file = tmp_path_factory.mktemp("ca") / "ca.crt"
     file.write_text(EDGE.file("/etc/ssl/other/host.crt").content_string)
     return file
 
 
 def curl(ca: Path, *arguments: str, path: str = "/") -> subprocess.CompletedProcess[str]:
-    """Ask the edge from outside; the last line of the output is status, colour and the application's address."""
+    """Send a request from outside; the last line of the output is status, color and the application's address."""
     command = ["curl", "-sS", "--max-time", "15", "--cacert", str(ca)]
     command += ["--resolve", f"trade.other.test:{HTTPS}:{ADDRESS}"]
     command += ["--write-out", "\n%{http_code} %header{x-color} %header{x-address}", *arguments]
@@ -44,13 +44,13 @@ def curl(ca: Path, *arguments: str, path: str = "/") -> subprocess.CompletedProc
 
 
 def answer(ca: Path, *arguments: str, path: str = "/") -> list[str]:
-    """Return status, colour and address."""
+    """Return status, color and address."""
     return curl(ca, *arguments, path=path).stdout.rpartition("\n")[2].split()
 
 
 @contextmanager
 def serving(color: str) -> Iterator[None]:
-    """Let another colour serve, as a cutover does; afterwards the former one."""
+    """Make another color live, as a cutover does, and restore the former one afterwards."""
     flip = "ln -s traffic-sets/{} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic"
     EDGE.check_output(flip.format(color))
     try:
@@ -59,59 +59,59 @@ def serving(color: str) -> Iterator[None]:
         EDGE.check_output(flip.format("red"))
 
 
-def test_it_listens_on_these_ports_alone() -> None:
-    """The status on loopback; none of the default ports."""
+def test_it_listens_only_on_these_ports() -> None:
+    """The status port is on loopback; none of the default ports is used."""
     listening = set(EDGE.check_output("ss -Hlntp | awk '/nginx/ {print $4}'").split())
     assert listening == {f"0.0.0.0:{HTTPS}", f"0.0.0.0:{HTTP}", f"127.0.0.1:{STATUS}"}
     assert re.fullmatch("[0-9a-f]{64}", EDGE.check_output(f"curl -sS http://127.0.0.1:{STATUS}/configuration"))
 
 
 def test_plain_http_is_redirected_to_this_port() -> None:
-    """To the name and the port at which the edge speaks TLS."""
+    """The redirect contains the name and the TLS port of the edge."""
     where = ["--resolve", f"trade.other.test:{HTTP}:{ADDRESS}", f"http://trade.other.test:{HTTP}/v1/orders?limit=1"]
     head = subprocess.check_output(["curl", "-sSI", *where], text=True)
     assert f"location: https://trade.other.test:{HTTPS}/v1/orders?limit=1\n" in head.lower().replace("\r", "")
 
 
 def test_only_the_protocol_of_this_edge(ca: Path) -> None:
-    """TLS 1.2 yes, TLS 1.3 no; its certificate is another CA's."""
+    """TLS 1.2 is accepted, TLS 1.3 is not; the certificate is from another CA."""
     assert answer(ca, "--tls-max", "1.2")[0] == "200"
     assert curl(ca, "--tlsv1.3").returncode == 35
 
 
-def test_the_application_is_found_and_trusted(ca: Path) -> None:
-    """On its port, by its name and CA: both hosts of this colour answer, to the edge's name and port."""
+def test_application_is_reached_and_trusted(ca: Path) -> None:
+    """Both hosts of this color answer on the configured port with the configured name and CA."""
     assert {tuple(answer(ca)) for _ in range(8)} == {("200", "red", "127.0.0.1"), ("200", "red", "127.0.0.2")}
     assert f"Host: trade.other.test:{HTTPS}\n" in curl(ca).stdout
 
 
-def test_a_colour_without_hosts_answers_nobody(ca: Path) -> None:
-    """Though it is the live one."""
+def test_color_without_hosts_answers_502(ca: Path) -> None:
+    """This holds even if it is the live color."""
     with serving("void"):
         assert answer(ca) == ["502"]
 
 
-def test_a_host_that_does_not_accept_is_waited_for_as_long_as_told(ca: Path) -> None:
-    """Longer than by default; the kernel itself would give up later, which is a 502."""
+def test_connect_timeout_is_applied(ca: Path) -> None:
+    """It is longer than the default; the kernel's own timeout is later and would cause a 502."""
     with serving("grey"):
         began = time.monotonic()
         assert answer(ca) == ["504"]
         assert time.monotonic() - began > 1.9
 
 
-def test_a_host_that_is_too_slow_is_left_for_as_long_as_told(ca: Path) -> None:
-    """Its answer would have come within the default time; two seconds with the other host, and then both again."""
+def test_slow_host_is_skipped_for_the_configured_time(ca: Path) -> None:
+    """It would answer within the default timeout; for two seconds the other host is used, and then both again."""
     assert answer(ca, "-X", "POST", path="/slow") == ["504"]
     failed = time.monotonic()
     first = answer(ca)[2]
     while answer(ca)[2] == first:
         assert time.monotonic() - failed < 4.5
-        time.sleep(0.1)  # more than sixty a second are too many
+        time.sleep(0.1)  # the limit is sixty requests per second
     assert time.monotonic() - failed > 1
 
 
-def test_one_idle_connection_is_kept_by_each_worker(ca: Path, workers: int) -> None:
-    """Of many that were open at the same time."""
+def test_each_worker_keeps_one_idle_connection(ca: Path, workers: int) -> None:
+    """Many were open at the same time."""
     count = f"ss -Htn state established dport = :{UPSTREAM} | wc -l"
     with ThreadPoolExecutor(4 * workers) as pool:
         running = [pool.submit(answer, ca, path="/pause") for _ in range(4 * workers)]
@@ -120,26 +120,26 @@ def test_one_idle_connection_is_kept_by_each_worker(ca: Path, workers: int) -> N
     assert 1 <= int(EDGE.check_output(count)) <= workers
 
 
-def test_a_body_may_be_as_large_as_told(ca: Path, tmp_path: Path) -> None:
-    """Two megabytes pass, four do not."""
+def test_body_limit_is_applied(ca: Path, tmp_path: Path) -> None:
+    """Two megabytes are accepted, four are not."""
     body = tmp_path / "body"
     for megabytes, status in ((2, "200"), (4, "413")):
         body.write_bytes(b"x" * megabytes * 1024**2)
         assert answer(ca, "--data-binary", f"@{body}")[0] == status
 
 
-def test_an_address_may_ask_so_often_and_no_more(ca: Path) -> None:
-    """A burst of 120, then sixty a second, whoever it says that it is."""
+def test_rate_of_an_address_is_limited(ca: Path) -> None:
+    """A burst of 120, then sixty per second, regardless of the API key."""
     with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
-        time.sleep(2.1)  # what the tests before have used is given back
+        time.sleep(2.1)  # so that the requests of earlier tests no longer count
         statuses = Counter(client.ask("/", Authorization=f"Bearer {number}").status for number in range(600))
     time.sleep(2.1)
     assert set(statuses) == {200, 429}
     assert 120 <= statuses[200] < 480
 
 
-def test_large_requests_come_less_often(ca: Path) -> None:
-    """A twentieth of sixty a second, bursts of six: a body of more than a kB, or a query; others do not notice."""
+def test_rate_of_large_requests_is_limited(ca: Path) -> None:
+    """A twentieth of sixty per second, with bursts of six, for a large body or query; other requests are unaffected."""
     for path, body in (("/", "x" * 1500), ("/?q=" + "x" * 1500, None)):
         time.sleep(2.1)
         with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
@@ -150,8 +150,8 @@ def test_large_requests_come_less_often(ca: Path) -> None:
     time.sleep(2.1)
 
 
-def test_an_address_may_have_so_many_requests_open_and_no_more(ca: Path) -> None:
-    """Twelve at once."""
+def test_concurrent_requests_of_an_address_are_limited(ca: Path) -> None:
+    """The limit is twelve."""
     with ThreadPoolExecutor(20) as pool:
         statuses = Counter(one[0] for one in pool.map(lambda _: answer(ca, path="/work"), range(20)))
     time.sleep(1.1)
@@ -159,8 +159,8 @@ def test_an_address_may_have_so_many_requests_open_and_no_more(ca: Path) -> None
     assert 12 <= statuses["200"] < 20
 
 
-def test_paths_with_rules_of_their_own_are_the_inventorys(ca: Path) -> None:
-    """Nobody sends webhooks here; the usual path is one like any other; logins are somewhere else."""
+def test_webhook_and_login_paths_are_configurable(ca: Path) -> None:
+    """No source may send webhooks here; the default path is an ordinary one; logins have another path."""
     assert answer(ca, path="/hooks/broker") == ["403"]
     assert answer(ca, path="/v1/webhooks/broker")[0] == "200"
     assert {answer(ca, path="/v1/sessions")[0] for _ in range(25)} == {"200"}
@@ -169,8 +169,8 @@ def test_paths_with_rules_of_their_own_are_the_inventorys(ca: Path) -> None:
     time.sleep(1.1)
 
 
-def test_answers_are_kept_on_these_paths_for_as_long_as_told(ca: Path) -> None:
-    """Longer than by default; on the usual path nothing is kept."""
+def test_cached_paths_and_times_are_configurable(ca: Path) -> None:
+    """Responses are cached for longer than by default; the default path is not cached."""
     for path, asked in (("/kept", 1), ("/v1/instruments", 2)):
         assert answer(ca, path=path)[0] == "200"
         time.sleep(1.2)
@@ -178,15 +178,15 @@ def test_answers_are_kept_on_these_paths_for_as_long_as_told(ca: Path) -> None:
         assert EDGE.check_output(f"curl -sk https://127.0.0.1:{UPSTREAM}/requests").split().count(path) == asked
 
 
-def test_nothing_is_taken_for_an_attack_where_nobody_looks(ca: Path) -> None:
+def test_attacks_pass_if_the_waf_is_off(ca: Path) -> None:
     """The module is not even loaded."""
     assert answer(ca, path="/?q=%3Cscript%3Ealert(1)%3C/script%3E")[0] == "200"
     assert "modsecurity" not in EDGE.check_output("cat /proc/$(cat /run/nginx.pid)/maps")
     assert "content-security-policy: default-src 'none'" in curl(ca, "-I").stdout.lower()
 
 
-def test_no_more_connections_than_told(workers: int) -> None:
-    """The workers close the oldest idle ones for those that come."""
+def test_number_of_connections_is_limited(workers: int) -> None:
+    """The workers close the oldest idle connections to accept new ones."""
     with ExitStack() as opened:
         sessions = [opened.enter_context(socket.create_connection((ADDRESS, HTTP), 5)) for _ in range(100 * workers)]
         deadline = time.monotonic() + 5
@@ -197,7 +197,7 @@ def test_no_more_connections_than_told(workers: int) -> None:
 
 
 def is_open(session: socket.socket) -> bool:
-    """Tell whether the other side has left it open."""
+    """Return whether the other side has kept the connection open."""
     session.setblocking(False)
     try:
         session.recv(1)

@@ -1,4 +1,4 @@
-"""Is what attackers send refused, and what honest clients send let through?"""
+"""Are requests of attackers rejected, and those of legitimate clients accepted?"""
 
 import socket
 import ssl
@@ -9,7 +9,7 @@ from testinfra.host import Host
 
 
 def send(request: Request, path: str = "/") -> tuple[int, str]:
-    """Send a request over a connection of its own; return the status and the request's id."""
+    """Send a request over its own connection; return the status and the request ID."""
     headers = {"Host": "scenario.test", "User-Agent": "trader/1.0", "Accept": "application/json", "Connection": "close"}
     if request.body:
         headers["Content-Length"] = str(len(request.body.encode()))
@@ -30,8 +30,8 @@ def send(request: Request, path: str = "/") -> tuple[int, str]:
     return int(head.split()[1]), named[0]
 
 
-def test_attacks_of_each_class_are_refused() -> None:
-    """At paranoia level 1, nineteen in twenty of all, and most of each class; nginx itself refuses some."""
+def test_attacks_of_each_class_are_rejected() -> None:
+    """At paranoia level 1: nineteen in twenty in total, and most of each class; nginx itself rejects some."""
     missed = {
         name: [request for request in requests if send(request)[0] not in {400, 403, 405}]
         for name, requests in ATTACKS.items()
@@ -45,8 +45,8 @@ def test_attacks_of_each_class_are_refused() -> None:
     assert all(len(missed[name]) <= len(requests) / 2 for name, requests in ATTACKS.items()), missed
 
 
-def test_attacks_are_let_through_and_told_where_the_edge_only_watches(host: Host) -> None:
-    """Whatever the firewall would have refused has an entry with the id of its request."""
+def test_attacks_are_logged_and_accepted_in_detection_mode(host: Host) -> None:
+    """Whatever the firewall would have rejected has a log entry with the ID of its request."""
     watched = []
     for request in (request for requests in ATTACKS.values() for request in requests):
         if send(request)[0] == 403:
@@ -58,8 +58,8 @@ def test_attacks_are_let_through_and_told_where_the_edge_only_watches(host: Host
     assert [request for request_id, request in watched if request_id not in log] == []
 
 
-def test_no_honest_request_is_refused(host: Host) -> None:
-    """Not even seen: no rule speaks of any of them."""
+def test_no_legitimate_request_is_rejected(host: Host) -> None:
+    """No rule logs any of them, either."""
     answers = [(request, *send(request)) for request in HONEST]
     assert [request for request, status, _ in answers if status in {400, 403}] == []
     spoken_of = (

@@ -1,4 +1,4 @@
-"""What may one request cost in time of a core and in bytes of logs, whatever it contains and whatever the answer is?"""
+"""How much CPU time and how many log bytes can one request cost, whatever it contains and however it is answered?"""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 import testinfra
-from edge import EDGE, session, told
+from edge import EDGE, matched_rules, session
 from expensive import JSON, Limits, Request, honest, shapes
 from inside import into
 from testinfra.host import Host
@@ -20,16 +20,16 @@ from traps import traps
 
 LIMITS = Limits()
 MILLISECONDS, BYTES = 20, 64 * 1024
-SEEN = "/seen"  # the edge only watches here
+SEEN = "/seen"  # the edge only detects here
 
 
 class Costs:
-    """What nginx of a host has used so far, asked often: one shell in the host answers all questions."""
+    """The resource use of a host's nginx, queried often: one shell in the host answers all queries."""
 
     def __init__(self, host: str) -> None:
         """Find the workers."""
         found = testinfra.get_host(f"podman://tf-{host}").check_output("pgrep -f '^nginx: worker process$'").split()
-        # The first field is the time on a core in nanoseconds; utime and stime in `stat` count hundredths of a second.
+        # The first field is the CPU time in nanoseconds; utime and stime in `stat` count only hundredths of a second.
         ask = " ".join(f"/proc/{worker}/schedstat" for worker in found)
         loop = f"while read _; do cat {ask}; stat -c %s /var/log/nginx/waf.log /var/log/nginx/error.log; echo; done"
         argv = [*into(f"tf-{host}"), "sh", "-c", loop]
@@ -37,7 +37,7 @@ class Costs:
         self._workers = len(found)
 
     def __enter__(self) -> Self:
-        """Return this."""
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,7 +45,7 @@ class Costs:
         self._shell.communicate(timeout=10)
 
     def now(self) -> tuple[float, int]:
-        """Return the milliseconds of a core and the bytes of logs."""
+        """Return the milliseconds of CPU time and the bytes of logs."""
         assert self._shell.stdin
         assert self._shell.stdout
         self._shell.stdin.write("\n")
@@ -55,7 +55,7 @@ class Costs:
 
 
 class Client:
-    """A connection that is opened again when the edge closes it."""
+    """A connection that is reopened when the edge closes it."""
 
     def __init__(self) -> None:
         """Connect at the first request."""
@@ -64,7 +64,7 @@ class Client:
         self._opened: ssl.SSLSocket | None = None
 
     def send(self, request: Request) -> int:
-        """Send a request, read the whole answer and return its status."""
+        """Send a request, read the whole response and return its status."""
         wire = request.wire("scenario.test")
         for last in (False, True):
             try:
@@ -86,7 +86,7 @@ class Client:
             plain = socket.create_connection((EDGE, 443), 10)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._opened = self._context.wrap_socket(plain, server_hostname="scenario.test")
-        # Some are answered before they are read; what is left of them is not sent.
+        # Some requests are answered before they are read; the rest of them is not sent.
         failed: OSError | None = None
         try:
             self._opened.sendall(wire)
@@ -108,7 +108,7 @@ class Client:
 
 @contextmanager
 def measuring() -> Iterator[tuple[Client, Costs]]:
-    """Give a client and the costs of the edge that it talks to."""
+    """Yield a client and the costs of its edge."""
     client = Client()
     with Costs("edge1") as costs:
         try:
@@ -118,9 +118,9 @@ def measuring() -> Iterator[tuple[Client, Costs]]:
 
 
 def price(client: Client, costs: Costs, request: Request) -> tuple[int, float, int]:
-    """Return the answer to a request, its milliseconds of a core, and its bytes of logs: the least of three times.
+    """Return the status of a request, its milliseconds of CPU time and its bytes of logs: the least of three attempts.
 
-    Once is enough where that is well below the limit; the first request of a connection has the handshake as well.
+    One attempt is enough well below the limit; the first request of a connection includes the handshake.
     """
     found = []
     for _ in range(3):
@@ -134,12 +134,12 @@ def price(client: Client, costs: Costs, request: Request) -> tuple[int, float, i
 
 
 def watched(request: Request) -> Request:
-    """Return the same request where the edge only watches."""
+    """Return the same request for a path where the edge only detects."""
     return replace(request, kind=f"{request.kind}, watched", target=SEEN + request.target)
 
 
-def test_no_request_costs_more_than_it_may() -> None:
-    """Traps are sent where the edge only watches: it stops at nothing there, and so they cost more."""
+def test_no_request_exceeds_the_cost_limit() -> None:
+    """Traps are sent to a path where the edge only detects: nothing stops the inspection, so they cost more."""
     plain = [request for request in shapes(LIMITS) if len(request.target) < LIMITS.header - 100]
     everything = chain(shapes(LIMITS), map(watched, plain), map(watched, traps(LIMITS)))
     with measuring() as (client, costs):
@@ -150,23 +150,23 @@ def test_no_request_costs_more_than_it_may() -> None:
     kind, status, most, _ = prices[0]
     written = max(prices, key=lambda found: found[3])
     print(
-        f"An order costs {order:.1f} ms of a core; of {len(prices)} requests made to cost much, the dearest {most:.1f} "
-        f"ms ({kind}, answered {status}); the one with most in logs {written[3]} bytes ({written[0]})"
+        f"An order costs {order:.1f} ms of a core; of {len(prices)} costly requests, the most expensive {most:.1f} "
+        f"ms ({kind}, answered {status}); the most log bytes {written[3]} bytes ({written[0]})"
     )
     assert len(prices) > 900
     assert [found for found in prices if found[2] > MILLISECONDS] == []
     assert [found for found in prices if found[3] > BYTES] == []
-    # Whatever is wrong with a request is the client's fault.
+    # Any defect of a request is the client's fault.
     assert {found[1] for found in prices if found[1] >= 500} == set()
 
 
-def test_a_request_that_is_over_the_limit_is_not_inspected() -> None:
-    """It costs less than an order does: no body is read, no rule asked."""
+def test_request_beyond_the_rate_limit_is_not_inspected() -> None:
+    """It costs less than an order: no body is read, and no rule runs."""
     body = {"a": "||" * (LIMITS.body // 2 - 100)}
     request = Request("beyond", target="/v1/webhooks/costly", headers=JSON, body=json.dumps(body).encode())
     with measuring() as (client, costs):
         inspected = price(client, costs, replace(request, target="/v1/orders"))
-        # A burst of ten, then five a second.
+        # A burst of ten, then five per second.
         for _ in range(15):
             client.send(request)
         beyond = sorted(price(client, costs, request) for _ in range(20))
@@ -197,8 +197,8 @@ def _nested(depth: int) -> str:
     ],
     ids=["values", "depth", "parameters", "cookies", "headers"],
 )
-def test_a_request_that_has_more_than_is_inspected_is_refused(inside: dict[str, str], outside: dict[str, str]) -> None:
-    """With 400, at a bound that is more than three times what the API needs."""
+def test_request_beyond_the_inspection_limits_is_rejected(inside: dict[str, str], outside: dict[str, str]) -> None:
+    """The status is 400, and the limits are more than three times what the API needs."""
     statuses = []
     for given in (inside, outside):
         sent = {"path": "/", "method": "POST" if "body" in given else "GET", "Content_Type": "application/json"} | given
@@ -207,8 +207,8 @@ def test_a_request_that_has_more_than_is_inspected_is_refused(inside: dict[str, 
     assert statuses == [200, 400]
 
 
-def test_a_request_that_is_larger_than_is_inspected_is_refused() -> None:
-    """Body, target and header, each with its own answer."""
+def test_oversized_request_is_rejected() -> None:
+    """Body, target and header each have their own status."""
 
     def status(path: str = "/", **given: str) -> int:
         with session() as client:
@@ -239,8 +239,8 @@ def test_a_request_that_is_larger_than_is_inspected_is_refused() -> None:
         b"\x16\x03\x01",
     ],
 )
-def test_a_malformed_request_line_is_the_clients_fault(line: bytes) -> None:
-    """400 with a problem document, and no color of the platform has anything to do with it."""
+def test_malformed_request_line_is_answered_with_400(line: bytes) -> None:
+    """The response is a problem document, and no color is involved."""
     status, answer = _raw(line + b"\r\nHost: scenario.test\r\nConnection: close\r\n\r\n")
     assert status == 400
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
@@ -254,16 +254,16 @@ def test_a_malformed_request_line_is_the_clients_fault(line: bytes) -> None:
         (b"GET / HTTP/9.1", 505),
     ],
 )
-def test_what_nginx_refuses_before_it_knows_the_path_is_a_problem_document(head: bytes, expected: int) -> None:
-    """With the status that HTTP has for it."""
+def test_rejection_before_the_path_is_known_is_a_problem_document(head: bytes, expected: int) -> None:
+    """It has the status that HTTP defines for it."""
     status, answer = _raw(head + b"\r\nHost: scenario.test\r\nConnection: close\r\n\r\n")
     assert status == expected
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == expected
 
 
 @pytest.mark.parametrize("target", ["nothing", "/a%zz", "*", "/../../"])
-def test_a_malformed_target_is_the_clients_fault_over_http_2(target: str) -> None:
-    """As over HTTP/1.1."""
+def test_malformed_target_is_answered_with_400_over_http_2(target: str) -> None:
+    """This is the same as over HTTP/1.1."""
     done = subprocess.run(
         ["nghttp", "--no-verify-peer", "--header=:path: " + target, "--verbose", f"https://{EDGE}/"],
         capture_output=True,
@@ -288,8 +288,8 @@ def _raw(request: bytes) -> tuple[int, bytes]:
     return int(answer.split()[1]), answer
 
 
-def test_a_log_that_grows_is_rotated_within_a_minute(host: Host) -> None:
-    """By its size, whatever the hour, and nginx goes on in a new file."""
+def test_growing_log_is_rotated_within_a_minute(host: Host) -> None:
+    """Its size triggers the rotation at any hour, and nginx continues in a new file."""
     timer = host.check_output("systemctl show --property=TimersCalendar,ActiveState logrotate.timer")
     assert "OnCalendar=*-*-* *:*:00" in timer
     assert "ActiveState=active" in timer
@@ -299,5 +299,5 @@ def test_a_log_that_grows_is_rotated_within_a_minute(host: Host) -> None:
     with session() as client:
         refused = client.ask("/?q=%3Cscript%3Ealert(1)%3C/script%3E")
     assert refused.status == 403
-    assert "949110" in told(host, refused.headers["x-request-id"])
+    assert "949110" in matched_rules(host, refused.headers["x-request-id"])
     assert host.file("/var/log/nginx/waf.log").size < 1 << 20

@@ -1,4 +1,4 @@
-"""What the edge answers without asking: static files of several releases, and for a moment what is the same for all."""
+"""What the edge serves without the application: static files of several releases, and cached public responses."""
 
 import hashlib
 import time
@@ -14,25 +14,25 @@ FOLDER = "/var/lib/tradefleet-edge"
 
 @pytest.fixture
 def client() -> Iterator[Session]:
-    """Give a connection."""
+    """Yield a connection."""
     with session() as opened:
         yield opened
 
 
 def asked(path: str) -> int:
-    """Return how often an application host has answered a path."""
+    """Return how often an application host has received a path."""
     return Counter(line for name in ("up1", "up2", "up3") for line in requests(name))[path]
 
 
 def names(host: Host, release: str) -> list[str]:
-    """Return what a release brought, but for what is compressed."""
+    """Return the files of a release, without the compressed ones."""
     return [
         name for name in host.file(f"{FOLDER}/releases/{release}").content_string.split() if not name.endswith(".gz")
     ]
 
 
-def test_the_files_of_each_release_are_there_for_ever(client: Session, host: Host) -> None:
-    """Of the former one, too; unchanged, typed, without a cookie."""
+def test_files_of_each_release_are_served_as_immutable(client: Session, host: Host) -> None:
+    """The files of the former release are included; they have their type and no cookie."""
     both = {*names(host, "1.0.0"), *names(host, "1.1.0")}
     assert len(both) == 3
     for name in both:
@@ -46,8 +46,8 @@ def test_the_files_of_each_release_are_there_for_ever(client: Session, host: Hos
         assert client.ask(f"/static/{name}", If_None_Match=answer.headers["etag"]).status == 304
 
 
-def test_each_file_is_sent_as_it_was_compressed_ahead(client: Session, host: Host) -> None:
-    """By brotli for who takes it, otherwise by gzip; what is inside is the file."""
+def test_files_are_sent_compressed_in_advance(client: Session, host: Host) -> None:
+    """Clients get brotli if they accept it, otherwise gzip; the content is the file."""
     (name,) = [name for name in names(host, "1.1.0") if name.endswith(".css")]
     sizes = []
     for accepted, sent in (("gzip, deflate, br", "br"), ("gzip", "gzip"), ("identity", None)):
@@ -62,8 +62,8 @@ def test_each_file_is_sent_as_it_was_compressed_ahead(client: Session, host: Hos
         assert host.check_output(f"{command} | sha256sum").startswith(name.split(".")[1])
 
 
-def test_what_is_not_there_is_told_and_not_kept(client: Session, host: Host) -> None:
-    """As a problem document; nobody writes there, and no application host hears of it."""
+def test_missing_file_is_a_problem_document_and_not_cached(client: Session, host: Host) -> None:
+    """Writes are rejected, and no application host receives the request."""
     missing = client.ask("/static/site.000000000000.css")
     assert (missing.status, missing.problem()["title"]) == (404, "Not Found")
     assert "cache-control" not in missing.headers
@@ -72,8 +72,8 @@ def test_what_is_not_there_is_told_and_not_kept(client: Session, host: Host) -> 
     assert asked("/static/site.000000000000.css") == asked(there) == 0
 
 
-def test_many_readers_are_one_for_the_application(client: Session) -> None:
-    """Each with a cookie of its own. A key leads nobody past the cache, and does not reach the application there."""
+def test_many_readers_cause_one_request_to_the_application(client: Session) -> None:
+    """Each has its own cookie. A key does not bypass the cache, and is not forwarded for these paths."""
     answers = [client.ask("/public-many") for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
     assert len({answer.headers["set-cookie"] for answer in answers}) == 20
@@ -87,8 +87,8 @@ def test_many_readers_are_one_for_the_application(client: Session) -> None:
     assert asked("/elsewhere-public") == 3
 
 
-def test_after_a_cutover_nothing_of_the_former_colour_is_answered(client: Session, host: Host) -> None:
-    """At the next request."""
+def test_after_a_cutover_no_cached_response_of_the_former_color_is_used(client: Session, host: Host) -> None:
+    """This takes effect with the next request."""
     assert client.ask("/public-cutover").headers["x-color"] == "blue"
     try:
         flip(host, "green")
@@ -98,10 +98,10 @@ def test_after_a_cutover_nothing_of_the_former_colour_is_answered(client: Sessio
     assert client.ask("/public-cutover").headers["x-color"] == "blue"
 
 
-def test_an_old_answer_is_given_at_once_and_the_next_is_new(client: Session) -> None:
-    """Who asks first does not wait for the application; who comes then gets what it said meanwhile."""
+def test_stale_response_is_returned_at_once_and_the_next_is_fresh(client: Session) -> None:
+    """The first client does not wait for the application; the next one gets the new response."""
     first = client.ask("/public-long")
-    time.sleep(2.1)  # nginx' clock has whole seconds
+    time.sleep(2.1)  # the clock of nginx has whole seconds
     began = time.monotonic()
     old = client.ask("/public-long")
     assert time.monotonic() - began < 1.5
@@ -109,11 +109,11 @@ def test_an_old_answer_is_given_at_once_and_the_next_is_new(client: Session) -> 
     time.sleep(2.3)
     new = client.ask("/public-long")
     assert new.body != old.body
-    assert old.headers["x-request-id"] in new.body  # the request that was answered with an old one had it asked for
+    assert old.headers["x-request-id"] in new.body  # the request that got a stale response triggered the update
 
 
-def test_old_answers_are_better_than_none_and_refusals_are_not_kept(client: Session) -> None:
-    """While every host refuses; what was not asked before is refused, and answered as soon as a host is back."""
+def test_stale_responses_are_used_on_failure_and_refusals_are_not_cached(client: Session) -> None:
+    """All hosts refuse; an uncached path is refused, and answered as soon as a host is back."""
     assert client.ask("/public-stale").status == 200
     with draining("up1", "up2"):
         time.sleep(1.1)

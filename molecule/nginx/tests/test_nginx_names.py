@@ -1,4 +1,4 @@
-"""What a client cannot decide: the platform's name, the application's headers, its own limit, the keys of the cache."""
+"""What a client cannot change: the platform's name, the application's headers, its own limit, the cache keys."""
 
 import json
 import re
@@ -21,13 +21,13 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, QUERY"
 
 @pytest.fixture
 def client() -> Iterator[Session]:
-    """Give a connection."""
+    """Yield a connection."""
     with session() as opened:
         yield opened
 
 
 def raw(*lines: str, sni: str | None = NAME, tls: bool = True) -> tuple[int, dict[str, str], str]:
-    """Send these lines as they are; return status, headers and body."""
+    """Send these lines unchanged; return status, headers and body."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     plain = socket.create_connection((EDGE, 443 if tls else 80), 10)
@@ -54,13 +54,13 @@ def raw(*lines: str, sni: str | None = NAME, tls: bool = True) -> tuple[int, dic
         (("GET / HTTP/1.1", f"Host: www.{NAME}"), False),
         (("GET / HTTP/1.1", f"Host: {EDGE}"), False),
         (("GET / HTTP/1.0",), False),
-        # The target wins over the header (RFC 9112, 3.2.2).
+        # The target overrides the header (RFC 9112, 3.2.2).
         (("GET https://evil.test/ HTTP/1.1", f"Host: {NAME}"), False),
         ((f"GET https://{NAME}/ HTTP/1.1", "Host: evil.test"), True),
     ],
 )
-def test_only_the_platforms_name_is_served(lines: tuple[str, ...], is_served: bool, tls: bool) -> None:
-    """Any other is answered 421 by the edge itself, and nothing of it appears in the answer."""
+def test_only_the_name_of_the_platform_is_served(lines: tuple[str, ...], is_served: bool, tls: bool) -> None:
+    """The edge itself answers any other name with 421, and the response does not contain it."""
     status, headers, body = raw(*lines, tls=tls)
     if not is_served:
         assert (status, json.loads(body)["status"]) == (421, 421)
@@ -76,12 +76,12 @@ def test_only_the_platforms_name_is_served(lines: tuple[str, ...], is_served: bo
 @pytest.mark.parametrize(
     ("sni", "name", "status"), [("evil.test", NAME, 200), (None, NAME, 200), (NAME, "evil.test", 421)]
 )
-def test_the_name_of_the_handshake_does_not_decide(sni: str | None, name: str, status: int) -> None:
-    """The request's own name does."""
+def test_name_of_the_handshake_is_irrelevant(sni: str | None, name: str, status: int) -> None:
+    """Only the request's own name counts."""
     assert raw("GET / HTTP/1.1", f"Host: {name}", sni=sni)[0] == status
 
 
-def test_http2_names_the_platform_too() -> None:
+def test_http2_requires_the_name_of_the_platform() -> None:
     """Its :authority is the name, with or without a port."""
     for name, status in ((NAME, "200"), (f"{NAME}:443", "200"), ("evil.test", "421")):
         answer = curl("--http2", "-H", f"Host: {name}", "--write-out", "\n%{http_version} %{http_code}")
@@ -127,12 +127,12 @@ OWN = {"host", "traceparent", "x-forwarded-for", "x-forwarded-proto", "x-request
 
 
 @pytest.mark.parametrize("path", ["/", "/public-headers", "/v1/sessions", "/v1/webhooks/x", "/readyz"])
-def test_the_application_receives_the_headers_of_a_list_and_no_other(client: Session, path: str) -> None:
-    """Whatever a client calls them; those that the edge sets are the edge's."""
+def test_application_receives_only_listed_headers(client: Session, path: str) -> None:
+    """Other headers of a client are dropped; headers that the edge sets have the edge's value."""
     answer = client.ask(path, **{name.replace("-", "_"): value for name, value in (FORGED | ALLOWED).items()})
     assert answer.status == 200
     received = dict(line.split(": ", 1) for line in answer.body.splitlines() if ": " in line)
-    # What is cached for everybody does not depend on one client.
+    # A response that is cached for everyone does not depend on one client.
     allowed = {} if path == "/public-headers" else ALLOWED
     assert {name.lower() for name in received} == OWN | {name.lower() for name in allowed}
     assert {name: value for name, value in received.items() if name in ALLOWED} == allowed
@@ -141,8 +141,8 @@ def test_the_application_receives_the_headers_of_a_list_and_no_other(client: Ses
     assert "evil" not in answer.body
 
 
-def test_a_mirrored_read_carries_the_same_headers(host: Host) -> None:
-    """And the mark that it is one, which clients cannot set."""
+def test_mirrored_read_has_the_same_headers(host: Host) -> None:
+    """It also has the mark of a mirrored request, which clients cannot set."""
     text = host.file("/etc/nginx/nginx.conf").content_string
     (mirrored,) = re.findall(r"location = /edge-shadow \{(.*?)\n        \}", text, re.DOTALL)
     (usual,) = re.findall(r"proxy_http_version 1.1;(.*?)proxy_hide_header", text, re.DOTALL)
@@ -151,28 +151,28 @@ def test_a_mirrored_read_carries_the_same_headers(host: Host) -> None:
     assert headers[1] <= headers[0]
 
 
-def test_nginx_reports_that_it_is_alive_on_this_host_alone(client: Session) -> None:
-    """To keepalived, at the port of clients and over TLS; from outside there is no such path at the edge."""
+def test_liveness_is_reported_only_on_the_host_itself(client: Session) -> None:
+    """keepalived requests it at the clients' port over TLS; from outside the edge has no such path."""
     assert on("edge1", "curl -fsk https://127.0.0.1/edge-alive") == "alive\n"
     assert on("edge1", f"curl -sk -o /dev/null -w '%{{http_code}}' https://{EDGE}/edge-alive") == "421"
     assert raw("GET /edge-alive HTTP/1.1", "Host: 127.0.0.1")[0] == 421
     outside = client.ask("/edge-alive")
-    assert outside.headers["x-color"] == "blue"  # the application's answer, limited and logged as any other
+    assert outside.headers["x-color"] == "blue"  # the application's response, limited and logged like any other
     assert outside.body != "alive\n"
-    # By name the platform answers on loopback too.
+    # The platform also answers by its name on loopback.
     by_name = f"curl -sk -o /dev/null -w '%{{http_code}}' --resolve {NAME}:443:127.0.0.1 https://{NAME}/"
     assert on("edge1", by_name) == "200"
 
 
-def test_the_edges_own_places_are_not_reachable_from_outside(client: Session) -> None:
-    """For errors, for the page of a closed platform, and for mirrored reads."""
+def test_internal_locations_are_not_reachable_from_outside(client: Session) -> None:
+    """They are for errors, for the maintenance page, and for mirrored reads."""
     for place in ("/edge-problem", "/edge-page", "/edge-shadow"):
         answer = client.ask(place)
         assert (answer.status, "x-color" in answer.headers) == (404, False)
 
 
-def test_the_status_of_nginx_is_on_loopback_alone() -> None:
-    """Its configuration and its connections; neither is reachable through the ports of clients."""
+def test_status_of_nginx_is_only_on_loopback() -> None:
+    """Configuration and connections are not reachable through the ports for clients."""
     for path in ("/configuration", "/connections"):
         assert on("edge1", f"curl -fs http://127.0.0.1:8080{path}")
         assert on("edge1", f"curl -s --max-time 2 http://{EDGE}:8080{path}", check=False) == ""
@@ -183,8 +183,8 @@ def test_the_status_of_nginx_is_on_loopback_alone() -> None:
 SPELLINGS = ("Bearer {}", "bearer {}", "BEARER {}", "Bearer  {}", "bEaReR   {}", "Bearer {} ", "  Bearer {}\t")
 
 
-def test_a_key_has_one_limit_however_it_is_spelled(client: Session) -> None:
-    """A burst of 20, then 10 a second, for all spellings together; the application receives one of them."""
+def test_key_has_one_limit_for_all_spellings(client: Session) -> None:
+    """A burst of 20, then 10 per second, for all spellings together; the application receives one spelling."""
     answers = [client.ask("/", Authorization=SPELLINGS[n % len(SPELLINGS)].format("spelled")) for n in range(80)]
     statuses = Counter(answer.status for answer in answers)
     assert set(statuses) == {200, 429}
@@ -210,20 +210,20 @@ def test_a_key_has_one_limit_however_it_is_spelled(client: Session) -> None:
         f"Bearer {'k' * 257}",
     ],
 )
-def test_what_is_no_key_does_not_reach_the_application(client: Session, odd: str) -> None:
-    """It would have no limit of its own there, and be none anyway."""
+def test_invalid_key_does_not_reach_the_application(client: Session, odd: str) -> None:
+    """It would bypass the limit of keys, and is not valid anyway."""
     answer = client.ask("/", Authorization=odd)
     assert answer.status == 200
     assert "authorization" not in answer.body.lower()
 
 
 def asked(part: str) -> Counter[str]:
-    """Return how often the application was asked for each target that has this part."""
+    """Return how often the application received each target that contains this part."""
     return Counter(line for name in UPSTREAMS for line in requests(name) if part in line)
 
 
-def test_a_cached_path_has_one_answer_however_it_is_asked_for(client: Session) -> None:
-    """By any query and any spelling of the path; the application is asked for the path itself."""
+def test_cached_path_has_one_response_for_all_spellings(client: Session) -> None:
+    """This applies to any query and any spelling of the path; the application receives the path itself."""
     spellings = ["//public-names", "/./public-names", "/%70ublic-names"]
     paths = [*(f"/public-names?{number}" for number in range(20)), *spellings * 3]
     before = asked("ublic-names")
@@ -235,7 +235,7 @@ def test_a_cached_path_has_one_answer_however_it_is_asked_for(client: Session) -
 
 
 def problem(answer: Answer) -> dict[str, Any]:
-    """Return a problem document, which has each member that the application's have."""
+    """Return a problem document, which has the same members as those of the application."""
     found = answer.problem()
     assert {name: type(value) for name, value in found.items()} == {
         "type": str, "title": str, "status": int, "detail": str, "instance": str, "request_id": str,
@@ -258,14 +258,14 @@ def problem(answer: Answer) -> dict[str, Any]:
         ("GET", "/die", {}, 502),
     ],
 )
-def test_the_edges_problem_documents_are_the_applications(
+def test_problem_documents_of_the_edge_match_those_of_the_application(
     method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """With `detail` and `instance`, and `Allow` where a method is refused."""
+    """They contain `detail` and `instance`, and `Allow` if a method is rejected."""
     with session() as client:
         answer = client.ask(path, method, **headers)
     assert answer.status == status
-    if status == 414 or "X_Long" in headers:  # nginx had no target yet, or none that it would keep
+    if status == 414 or "X_Long" in headers:  # nginx had no target yet, or discarded it
         answer.problem()
     else:
         assert problem(answer)["instance"] == path.partition("?")[0]
@@ -273,8 +273,8 @@ def test_the_edges_problem_documents_are_the_applications(
     assert answer.headers.get("allow") == expected
 
 
-def test_a_file_in_part_or_on_condition_is_refused_with_a_problem_document(client: Session, host: Host) -> None:
-    """A range that it does not have, a state that it is not in."""
+def test_unsatisfiable_range_or_condition_is_a_problem_document(client: Session, host: Host) -> None:
+    """The file lacks the requested range, or does not fulfil the condition."""
     (name, *_) = host.check_output("cd /var/lib/tradefleet-edge/static && ls *.css").split()
     for headers, status in (({"Range": "bytes=999999-"}, 416), ({"If_Match": '"x"'}, 412)):
         answer = client.ask(f"/static/{name}", **headers)
@@ -286,7 +286,7 @@ def test_a_file_in_part_or_on_condition_is_refused_with_a_problem_document(clien
     "target", ['/static/"', '/static/",x="', "/static/\\", "/static/<b>", "/static/\xe9", "/static/{}"]
 )
 def test_no_target_breaks_a_problem_document(target: str) -> None:
-    """What is no URI is not repeated."""
+    """An invalid URI is not repeated in the document."""
     status, _, body = raw(f"GET {target} HTTP/1.1", f"Host: {NAME}")
     assert status in {400, 403, 404}
     assert "instance" not in json.loads(body)
@@ -308,14 +308,14 @@ def test_no_target_breaks_a_problem_document(target: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("sni", "tls"), [(NAME, True), (None, True), (None, False)], ids=["name", "no-name", "http"])
-def test_a_malformed_request_line_is_the_clients_fault(line: str, status: int, sni: str | None, tls: bool) -> None:
-    """Never answered 500, though nginx has no path for it; whichever server of the edge meets it."""
+def test_malformed_request_line_is_never_answered_with_500(line: str, status: int, sni: str | None, tls: bool) -> None:
+    """This holds for every server of the edge, although nginx has no path for the request."""
     answer = raw(line, f"Host: {NAME}", sni=sni, tls=tls)
     assert (answer[0], json.loads(answer[2])["status"]) == (status, status)
 
 
-def test_plain_http_at_the_port_of_https_is_told_so() -> None:
-    """With a problem document as well."""
+def test_plain_http_at_the_https_port_is_a_problem_document() -> None:
+    """The status is 400."""
     answer = subprocess.run(
         ["curl", "-sS", "-w", "\n%{http_code}", "-H", f"Host: {NAME}", f"http://{EDGE}:443/x"],
         capture_output=True, text=True, check=True,

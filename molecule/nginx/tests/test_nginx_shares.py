@@ -1,4 +1,4 @@
-"""A share of the clients for the other colour, and a copy of some reads: as many as told, always the same clients."""
+"""A share of clients for the other color, and a mirrored share of reads: the configured size, with stable clients."""
 
 import re
 import time
@@ -12,13 +12,13 @@ from edge import Session, flip, requests, session
 from scenario import converge
 from testinfra.host import Host
 
-# Two points are more than four standard deviations of so many draws.
+# Two points are more than four standard deviations for this many draws.
 CLIENTS = 4000
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shares() -> Iterator[None]:
-    """Let the role make the set of flags: a tenth of the clients, half of the reads."""
+    """Let the role create the set of flags: a tenth of the clients, half of the reads."""
     converge("--limit", "edges", "-e", "nginx_canary_percent=10", "-e", "nginx_shadow_percent=50")
     try:
         yield
@@ -27,12 +27,12 @@ def shares() -> Iterator[None]:
 
 
 def color(client: Session, **headers: str) -> str:
-    """Return the colour that answers."""
+    """Return the color that answers."""
     return client.ask("/", **headers).headers["x-color"]
 
 
-def test_a_tenth_of_the_clients_is_served_by_the_other_colour() -> None:
-    """By their API keys; each of them always by the same."""
+def test_other_color_serves_a_tenth_of_the_clients() -> None:
+    """The API key decides, and always for the same color."""
     with session() as client:
         first = [color(client, Authorization=f"Bearer {number}") for number in range(CLIENTS)]
         again = [color(client, Authorization=f"Bearer {number}") for number in range(0, CLIENTS, 10)]
@@ -42,10 +42,10 @@ def test_a_tenth_of_the_clients_is_served_by_the_other_colour() -> None:
     assert 8 <= share <= 12
 
 
-def test_a_client_is_in_the_same_share_at_each_load_balancer(tmp_path: Path) -> None:
-    """By cookie or key, and though the second one has another configuration.
+def test_client_is_in_the_same_share_at_each_load_balancer(tmp_path: Path) -> None:
+    """The cookie or key decides, even if the second load balancer has another configuration.
 
-    There the other colour has no hosts, so its clients are answered 502.
+    Its other color has no hosts, so these clients get a 502.
     """
     other = testinfra.get_host("podman://tf-edge2")
     flags = " ".join(["red", *(f"void-{bucket:02d}" for bucket in range(10))])
@@ -59,13 +59,13 @@ def test_a_client_is_in_the_same_share_at_each_load_balancer(tmp_path: Path) -> 
         with session() as first, session("10.203.0.162", "trade.other.test", 8444, str(ca)) as second:
             for headers in named:
                 assert (color(first, **headers) == "green") == (second.ask("/", **headers).status == 502), headers
-                time.sleep(0.02)  # fewer than the second one takes from an address
+                time.sleep(0.02)  # below the rate limit of the second one
     finally:
         other.check_output(f"ln -sfn traffic-sets/red /etc/nginx/traffic && rm -r {folder}")
 
 
-def test_a_browser_stays_by_its_cookie() -> None:
-    """Which it gets with its first answer, and which does not change after that."""
+def test_browser_keeps_its_color_by_a_cookie() -> None:
+    """It gets the cookie with its first response, and the cookie does not change afterwards."""
     served: Counter[str] = Counter()
     with session() as client:
         for _ in range(CLIENTS):
@@ -81,8 +81,8 @@ def test_a_browser_stays_by_its_cookie() -> None:
     assert 8 <= share <= 12
 
 
-def test_half_of_the_reads_are_copied_and_no_write_is() -> None:
-    """The copy says that it is one; the client gets the live colour's answer."""
+def test_half_of_the_reads_and_no_write_is_mirrored() -> None:
+    """A mirrored request is marked; the client gets the live color's response."""
     with session() as client:
         for number in range(100):
             headers = {"Authorization": f"Bearer {number}"}
@@ -93,8 +93,8 @@ def test_half_of_the_reads_are_copied_and_no_write_is() -> None:
     assert all(path.startswith("/read-") for path in copied)
 
 
-def test_who_is_among_the_first_stays_when_more_follow() -> None:
-    """From a tenth to the half: nobody goes back."""
+def test_clients_of_a_share_stay_when_it_grows() -> None:
+    """From a tenth to a half no client moves back."""
 
     def green() -> set[int]:
         with session() as client:
@@ -108,8 +108,8 @@ def test_who_is_among_the_first_stays_when_more_follow() -> None:
     assert 160 <= len(half) <= 240
 
 
-def test_the_clients_that_verify_a_share_have_the_first_and_the_last_bucket(host: Host) -> None:
-    """As playbooks/tasks/canary_verify.yml takes for granted: one alone is in 1 %, and one alone is not in 99 %."""
+def test_clients_that_verify_a_share_have_the_first_and_the_last_bucket(host: Host) -> None:
+    """playbooks/tasks/canary_verify.yml relies on that: one client is in 1 %, and the other is not in 99 %."""
     for name, flags in (("first", "green-00"), ("all-but-last", "$(seq --format green-%02.0f 0 98)")):
         folder = f"/etc/nginx/traffic-sets/{name}"
         host.check_output(f"mkdir {folder} && cd {folder} && touch blue {flags}")
@@ -119,10 +119,10 @@ def test_the_clients_that_verify_a_share_have_the_first_and_the_last_bucket(host
             assert color(client, Cookie="tradefleet_client=verify-87") == "blue"
 
 
-def test_without_a_share_nobody_gets_there(host: Host) -> None:
-    """At the next request; nor does a log say anything of the copies that are not made."""
+def test_without_a_share_the_other_color_gets_no_requests(host: Host) -> None:
+    """This takes effect with the next request, and nothing is logged for reads that are not mirrored."""
     flip(host, "blue")
-    time.sleep(1.1)  # lines are written once a second
+    time.sleep(1.1)  # lines are flushed once a second
     before = host.file("/var/log/nginx/shadow.log").content_string
     with session() as client:
         assert {color(client, Authorization=f"Bearer {number}") for number in range(200)} == {"blue"}

@@ -49,10 +49,10 @@ def test_two_operators_at_once() -> None:
         finally:
             OPS.check_output("rm -f /run/drive")
         first.communicate(timeout=90)
-    said = " ".join(refused.stdout.split())
+    output = " ".join(refused.stdout.split())
     assert refused.returncode != 0
-    assert "alex@desk has held the lock for 0 min" in said
-    assert "drive green 1.2.3" in said
+    assert "alex@desk has held the lock for 0 min" in output
+    assert "drive green 1.2.3" in output
     assert "TASK [Wait until the file is gone]" not in refused.stdout
     assert first.returncode == 0
     assert journal()[0].startswith("alex@desk  drive  blue 1.2.2  green 1.2.3  ok")
@@ -77,10 +77,10 @@ def test_lock_of_a_crashed_controller_is_broken() -> None:
     assert drive("kim@laptop").returncode != 0
     silent = play(PROJECT / "playbooks/unlock.yml", check=False)
     assert "Say why" in silent.stdout
-    said = play(
+    output = play(
         PROJECT / "playbooks/unlock.yml", "-e", "reason='the desk burnt down'", "-e", "fleet_operator=kim@laptop"
     ).stdout
-    assert "Broken: alex@desk cutover green 1.2.3" in " ".join(said.split())
+    assert "Broken: alex@desk cutover green 1.2.3" in " ".join(output.split())
     taken, unlocked = journal(last=2)
     assert taken.startswith("alex@desk   cutover  -     green 1.2.3")
     assert "broken off" in taken
@@ -115,9 +115,9 @@ def test_edited_journal_is_reported() -> None:
 
 def test_journal_is_append_only_if_the_file_system_supports_it(host: Host) -> None:
     """A sealed journal rejects edits even by root; if it cannot be sealed, the role reports that and continues."""
-    said = host.check_output(f"{PROGRAM} seal")
-    if said.startswith("Not append-only"):
-        pytest.skip(said)
-    assert said == "Append-only."
+    output = host.check_output(f"{PROGRAM} seal")
+    if output.startswith("Not append-only"):
+        pytest.skip(output)
+    assert output == "Append-only."
     assert host.run(f"truncate --size=0 {FOLDER}/journal.jsonl").rc != 0
     assert host.run(f"rm {FOLDER}/journal.jsonl").rc != 0

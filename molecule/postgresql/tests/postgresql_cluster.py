@@ -1,4 +1,4 @@
-"""How the tests reach the cluster: SQL through psql on a member, Patroni over the network."""
+"""Access to the cluster: SQL through psql on a member, Patroni over the network."""
 
 import base64
 import functools
@@ -16,7 +16,7 @@ from testinfra.host import Host
 
 ADDRESSES = {"pg1": "10.203.0.114", "pg2": "10.203.0.115", "pg3": "10.203.0.116"}
 PASSWORDS = {
-    "app": "31415926535897",  # digits only: a string all the same
+    "app": "31415926535897",  # only digits, but still a string
     "desk": "molecule-desk",
     "other_owner": "molecule-other",
     "pgbouncer": 'molecule-pooler "quoted"',
@@ -35,7 +35,7 @@ def member(name: str) -> Host:
 
 
 def psql(host: Host, role: str, sql: str, /, **settings: str) -> CommandResult:
-    """Run SQL as a role, over the network, on whichever member takes writes unless the settings say otherwise."""
+    """Run SQL as a role over the network, by default on the member that accepts writes."""
     connection = {
         "host": ",".join(ADDRESSES.values()),
         "dbname": "trading",
@@ -51,7 +51,7 @@ def psql(host: Host, role: str, sql: str, /, **settings: str) -> CommandResult:
 
 
 def quote(value: str) -> str:
-    """Return a value as libpq's connection strings want it."""
+    """Return a value quoted for a connection string of libpq."""
     return value.replace("\\", "\\\\").replace("'", "\\'")
 
 
@@ -63,14 +63,14 @@ def local(host: Host, sql: str, database: str = "postgres") -> str:
 
 @functools.cache
 def authority() -> ssl.SSLContext:
-    """Return what trusts the fleet's CA and nothing else."""
+    """Return a context that trusts only the fleet's CA."""
     return ssl.create_default_context(cadata=member("pg1").file("/etc/ssl/tradefleet/ca.crt").content_string)
 
 
 def rest(
     address: str, path: str, method: str = "GET", body: object = None, password: str | None = None
 ) -> tuple[int, Any]:
-    """Ask a member's Patroni; return status and document."""
+    """Send a request to a member's Patroni; return status and document."""
     headers = {"Content-Type": "application/json"}
     if password is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(f"patroni:{password}".encode()).decode()
@@ -82,18 +82,18 @@ def rest(
 
 
 def roles(address: str) -> dict[str, str]:
-    """Return what each member is, those aside that neither lead nor stream."""
+    """Return the role of each member that leads or streams."""
     members = rest(address, "/cluster")[1]["members"]
     return {each["name"]: each["role"] for each in members if each["state"] in ("running", "streaming")}
 
 
 def leader(address: str) -> str:
-    """Return the name of the leader as this member's Patroni knows it."""
+    """Return the name of the leader according to this member's Patroni."""
     return next(name for name, role in roles(address).items() if role == "leader")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> float:
-    """Wait for a condition, which may fail to be asked meanwhile; return how long that took."""
+    """Wait for a condition, ignoring network errors; return how long that took."""
     start = time.monotonic()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Does the cluster outlive its primary's host without losing a row that it acknowledged?"""
+"""Does the cluster survive the loss of its primary's host without losing an acknowledged row?"""
 
 import itertools
 import os
@@ -7,7 +7,7 @@ import time
 
 from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, psql, rest, roles, wait_until
 
-# One new connection for each row: what libpq says of a commit is all that the client knows.
+# One new connection for each row: the client knows only what libpq reports about a commit.
 WRITER = """
 rm -f /tmp/stop
 row=0
@@ -20,13 +20,13 @@ done
 
 
 def podman(*arguments: str) -> None:
-    """Do something to a host from outside."""
+    """Run a podman command on a host from outside."""
     environment = {**os.environ, "CONTAINERS_CONF": f"{os.environ['MOLECULE_PROJECT_DIRECTORY']}/.lab/containers.conf"}
     subprocess.run(["podman", *arguments], check=True, capture_output=True, env=environment)
 
 
 def start_writer(name: str) -> subprocess.Popen[bytes]:
-    """Start writing from a member, to whoever is primary."""
+    """Start writing from a member to the current primary."""
     environment = {
         "PGHOST": ",".join(ADDRESSES.values()),
         "PGUSER": "app",
@@ -43,18 +43,18 @@ def start_writer(name: str) -> subprocess.Popen[bytes]:
 
 
 def acknowledged(name: str) -> dict[int, float]:
-    """Return the rows whose commit the writer was told of, and when."""
+    """Return the rows whose commit was acknowledged to the writer, and when."""
     lines = member(name).check_output("cat /tmp/acknowledged").splitlines()
     return {int(row): float(when) for row, when in (line.split() for line in lines)}
 
 
 def rows(name: str) -> set[int]:
-    """Return the rows that a member has."""
+    """Return the rows of a member."""
     return {int(row) for row in local(member(name), "SELECT id FROM ledger", "trading").split()}
 
 
-def test_the_primarys_host_dies_and_comes_back() -> None:
-    """A new leader within 30 s (plan fast), every acknowledged row kept, the old one back as a replica by itself."""
+def test_host_of_the_primary_fails_and_returns() -> None:
+    """A new leader within 30 s (plan fast), no acknowledged row lost, and the former leader returns as a replica."""
     old = leader(ADDRESSES["pg1"])
     observer = next(name for name in ADDRESSES if name != old)
     assert psql(member(observer), "trading_owner", "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (id int)").rc == 0
@@ -79,7 +79,7 @@ def test_the_primarys_host_dies_and_comes_back() -> None:
     assert outage <= 30
 
     podman("start", f"tf-{old}")
-    # Asked of itself: to the others it is what it last told etcd, for as long as a lease lasts.
+    # The member itself is queried: the others return its last report to etcd, for as long as a lease lasts.
     wait_until(lambda: rest(ADDRESSES[old], "/patroni")[1].get("replication_state") == "streaming", 60)
     wait_until(lambda: sorted(roles(ADDRESSES[observer]).values()) == ["leader", "replica", "sync_standby"], 60)
     assert roles(ADDRESSES[observer])[old] != "leader"

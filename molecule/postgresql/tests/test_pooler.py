@@ -1,4 +1,4 @@
-"""PgBouncer: who gets in, what is shared, and that nothing on the way is in plain text."""
+"""PgBouncer: access, sharing of connections, and encryption on the whole path."""
 
 import subprocess
 
@@ -11,13 +11,13 @@ SOME = ADDRESSES["pg1"]
 
 
 def pooled(sql: str, /, role: str = "desk", **settings: str) -> CommandResult:
-    """Run SQL through the pooler of the leader, unless the settings say otherwise."""
+    """Run SQL through the pooler of the leader, unless the settings name another host."""
     connection = {"host": ADDRESSES[leader(SOME)], "port": "6432", "target_session_attrs": "any", **settings}
     return psql(member(next(name for name in ADDRESSES if name != leader(SOME))), role, sql, **connection)
 
 
-def test_a_role_writes_through_the_pooler_with_its_own_settings() -> None:
-    """On the leader, over TLS on both sides; its statements are bounded as they are without a pooler."""
+def test_role_writes_through_the_pooler_with_its_own_settings() -> None:
+    """It writes on the leader, over TLS on both sides; its statement timeout is the same as without a pooler."""
     answer = pooled("SELECT current_user, pg_is_in_recovery(), current_setting('statement_timeout')")
     assert answer.stdout == "desk|f|3s\n"
     both = (
@@ -26,8 +26,8 @@ def test_a_role_writes_through_the_pooler_with_its_own_settings() -> None:
     assert set(local(member(leader(SOME)), both).splitlines()) == {"t|TLSv1.3"}
 
 
-def test_a_replicas_pooler_reads() -> None:
-    """Each pooler leads to the PostgreSQL of its own host."""
+def test_pooler_of_a_replica_reads() -> None:
+    """Each pooler connects to the PostgreSQL of its own host."""
     replica = next(name for name in ADDRESSES if name != leader(SOME))
     assert pooled("SELECT pg_is_in_recovery()", host=ADDRESSES[replica]).stdout == "t\n"
 
@@ -48,15 +48,15 @@ def test_a_replicas_pooler_reads() -> None:
         ("pgbouncer", {"dbname": "postgres"}, "no authentication method is found"),
     ],
 )
-def test_others_are_refused(role: str, settings: dict[str, str], message: str) -> None:
-    """Without TLS, by a wrong CA, name, password or role, past the pooler, or to its console."""
+def test_other_connections_are_rejected(role: str, settings: dict[str, str], message: str) -> None:
+    """Without TLS, with a wrong CA, name, password or role, without the pooler, or to its console."""
     refused = pooled("SELECT 1", role=role, **settings)
     assert refused.rc == 2
     assert message in refused.stderr
 
 
-def test_the_pooler_believes_no_server_with_another_name() -> None:
-    """One like it is led to 127.0.0.1, where the same PostgreSQL listens and which its certificate does not carry."""
+def test_pooler_rejects_a_server_with_another_name() -> None:
+    """A copy of it connects to 127.0.0.1, where the same PostgreSQL listens, but which is not in the certificate."""
     host = member(leader(SOME))
     changes = "s/^trading = host=[^ ]*/trading = host=127.0.0.1/; s/^listen_port = .*/listen_port = 6433/"
     changes += "; s/^unix_socket_dir = .*/unix_socket_dir =/; s/^query_wait_timeout = .*/query_wait_timeout = 1/"
@@ -72,8 +72,8 @@ def test_the_pooler_believes_no_server_with_another_name() -> None:
         host.check_output("systemctl stop trial; rm /tmp/trial.ini")
 
 
-def test_the_pooler_learns_verifiers_of_pooled_roles_only() -> None:
-    """Its role is asked for the others in vain, and may read no table of roles."""
+def test_pooler_reads_verifiers_of_pooled_roles_only() -> None:
+    """Its role gets no verifiers of other roles, and may not read the table of roles."""
     ask = "SELECT count(*) FROM unnest(ARRAY{}) name, pooler.credentials(name)"
     primary = member(leader(SOME))
     as_pooler = "SET ROLE pgbouncer; "
@@ -85,7 +85,7 @@ def test_the_pooler_learns_verifiers_of_pooled_roles_only() -> None:
 
 
 def test_forty_clients_share_five_connections_and_their_prepared_statements() -> None:
-    """As many as the role may have; the next client is turned away, and no transaction failed."""
+    """The role has as many clients as it may; the next client is rejected, and no transaction failed."""
     address = ADDRESSES[leader(SOME)]
     environment = {
         "PGPASSWORD": PASSWORDS["desk"],
@@ -108,8 +108,8 @@ def test_forty_clients_share_five_connections_and_their_prepared_statements() ->
     assert "max_user_client_connections" in refused.stderr
 
 
-def test_the_pooler_runs_confined_and_keeps_its_password(host: Host) -> None:
-    """It comes back by itself, may do nothing as root, and others cannot read its files."""
+def test_pooler_is_sandboxed_and_its_password_protected(host: Host) -> None:
+    """It is restarted automatically, has no capabilities, and other users cannot read its files."""
     unit = host.check_output("systemctl show pgbouncer --property=User,Restart,NoNewPrivileges,CapabilityBoundingSet")
     assert set(unit.splitlines()) == {
         "User=postgres",

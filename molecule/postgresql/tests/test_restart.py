@@ -1,4 +1,4 @@
-"""Does a setting that only a restart brings about reach every member while rows keep coming in?"""
+"""Does a setting that needs a restart reach every member while rows are written?"""
 
 import itertools
 
@@ -6,12 +6,12 @@ from postgresql_cluster import ADDRESSES, leader, local, member, psql, roles, wa
 from scenario import converge, would_change
 from test_failover import acknowledged, rows, start_writer
 
-# One that must shrink on the leader before it does on replicas, and one in each member's own file.
+# One setting must be lowered on the leader before it is on replicas, and one is in each member's own file.
 CHANGED = ("--tags", "postgresql", "-e", '{"postgresql_max_connections": 50, "postgresql_shared_buffers": "80MB"}')
 
 
-def test_check_mode_tells_the_truth() -> None:
-    """With other settings, etcd's and each member's own would change, and nothing of that is done."""
+def test_check_mode_reports_changes_without_making_them() -> None:
+    """The settings in etcd and in each member's own file would change, but nothing does."""
     look = "sha256sum /etc/patroni/config.yml; patronictl -c /etc/patroni/config.yml show-config"
     before = {name: member(name).check_output(look) for name in ADDRESSES}
     assert {
@@ -21,8 +21,8 @@ def test_check_mode_tells_the_truth() -> None:
     assert {name: member(name).check_output(look) for name in ADDRESSES} == before
 
 
-def test_a_changed_setting_is_rolled_through_the_cluster() -> None:
-    """The leader has handed over, nobody waits for a restart, no row is lost, and a further run changes nothing."""
+def test_changed_setting_is_rolled_through_the_cluster() -> None:
+    """The leader has switched over, no restart is pending, no row is lost, and another run changes nothing."""
     old = leader(ADDRESSES["pg1"])
     assert psql(member(old), "trading_owner", "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (id int)").rc == 0
     member(old).check_output("truncate --size=0 /tmp/acknowledged")

@@ -1,4 +1,4 @@
-"""Do the operator's playbooks do what they say, and refuse what would not go well?"""
+"""Do the operator's playbooks work, and do they refuse unsafe requests?"""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, rest, roles, wait_until
 from scenario import verb
 
-# What the wiring of the fleet says otherwise.
+# Values that the wiring of the fleet would set differently.
 POOLER = ("-e", json.dumps({"pgbouncer_databases": ["trading"], "pgbouncer_roles": [{"name": "desk"}]}))
 SOME = ADDRESSES["pg1"]
 
@@ -21,7 +21,7 @@ def playbook(name: str, *arguments: str, check: bool = True) -> subprocess.Compl
 
 
 def refusal(name: str, *arguments: str) -> str:
-    """Run a playbook, see that it fails and that the lead stays where it is, and return what it says."""
+    """Run a playbook, assert that it fails without changing a role, and return its output."""
     before = roles(SOME)
     done = playbook(name, *arguments, check=False)
     assert done.returncode == 2, done.stdout[-4000:]
@@ -30,7 +30,7 @@ def refusal(name: str, *arguments: str) -> str:
 
 
 def replica(role: str) -> str:
-    """Return the replica that has this role."""
+    """Return the replica with this role."""
     return next(name for name, each in roles(SOME).items() if each == role)
 
 
@@ -50,33 +50,33 @@ def open_transaction() -> Iterator[None]:
             running.kill()
 
 
-def test_what_would_not_go_well_is_refused(tmp_path: Path) -> None:
-    """The leader is neither copied anew nor retired, and hands over to nobody who lacks an acknowledged commit."""
+def test_unsafe_requests_are_refused(tmp_path: Path) -> None:
+    """The leader is not reinitialized or retired, and a replica that lacks an acknowledged commit is not promoted."""
     old, behind = leader(SOME), replica("replica")
     assert f"{old} leads: its data are the ones that count" in refusal("reinit_replica", "-e", f"member={old}")
     assert f"«{behind}» is not the synchronous replica" in refusal("switchover", "-e", f"switchover_to={behind}")
     (tmp_path / "retired.yml").write_text(json.dumps({"postgres_retired": {"hosts": {old: {}}}}))
-    # Without what is always run: the arguments of other roles are not all here.
+    # Without the tasks that always run, because not all arguments of other roles are set here.
     only = ("--limit", old, "--tags", "postgresql", "--skip-tags", "always")
     retired = refusal("provision", "-i", str(tmp_path / "retired.yml"), *only)
     assert f"{old} leads: put it back into group postgres" in retired
 
 
-def test_a_transaction_that_goes_on_is_named_and_not_ended() -> None:
-    """Neither an upgrade nor a switchover takes its connection away; the pooler goes on at once."""
+def test_long_transaction_is_reported_and_not_ended() -> None:
+    """Neither an upgrade nor a switchover closes its connection; the pooler resumes at once."""
     old = leader(SOME)
     with open_transaction():
-        told = refusal("upgrade_postgresql", "-e", "upgrade_patience_seconds=1")
-        assert "Transactions have run for more than 1 s" in told
-        assert "(desk," in told
-        told = refusal("switchover")
-        assert f"{old} leads on, and its pooler goes on: transactions do not come to an end" in told
-        assert "(desk," in told
+        output = refusal("upgrade_postgresql", "-e", "upgrade_patience_seconds=1")
+        assert "Transactions have run for more than 1 s" in output
+        assert "(desk," in output
+        output = refusal("switchover")
+        assert f"{old} leads on, and its pooler goes on: transactions do not come to an end" in output
+        assert "(desk," in output
         assert paused(old) == set()
 
 
 def paused(name: str) -> set[str]:
-    """Return the databases that wait in a member's pooler, and the timers that would let them go on."""
+    """Return the paused databases of a member's pooler, and the timers that would resume them."""
     shown = member(name).check_output("pgbouncer-cli --tuples-only --no-align --command 'SHOW DATABASES'").splitlines()
     waiting = {row.split("|")[0] for row in shown if row.split("|")[-2] == "1"}
     return waiting | set(
@@ -85,8 +85,8 @@ def paused(name: str) -> set[str]:
 
 
 @pytest.mark.thorough
-def test_a_switchover_goes_on_where_another_was_cut_off() -> None:
-    """The synchronous replica leads, and nothing is left of either run."""
+def test_switchover_completes_after_an_interrupted_one() -> None:
+    """The synchronous standby leads, and nothing is left of either run."""
     old, new = leader(SOME), replica("sync_standby")
     member(old).check_output("systemd-run --quiet --collect --unit=pgbouncer-resume --on-active=20s true")
     member(old).check_output("pgbouncer-cli --command 'PAUSE trading'")
@@ -96,8 +96,8 @@ def test_a_switchover_goes_on_where_another_was_cut_off() -> None:
     assert paused(old) == set()
 
 
-def test_a_replica_is_copied_anew() -> None:
-    """Its former data are gone, and it follows."""
+def test_replica_is_reinitialized() -> None:
+    """Its former data is gone, and it follows."""
     name = replica("replica")
     folder = "/var/lib/postgresql/17/tradefleet"
     member(name).check_output(f"touch {folder}/former")

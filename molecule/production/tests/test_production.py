@@ -90,8 +90,8 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    """Return the operator's session, the same for all tests."""
     """Return the operator's session, which all tests share."""
+    return Session()
 
 
 @contextmanager

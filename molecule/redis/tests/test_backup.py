@@ -1,4 +1,4 @@
-"""Is a backup whole, and does it come back?"""
+"""Is a backup complete, and can it be restored?"""
 
 import re
 
@@ -14,21 +14,21 @@ def backups(address: str) -> list[str]:
     return on(address, "sh", "-c", f"ls -A {FOLDER}").split()
 
 
-def assert_sentinel_judges(address: str) -> None:
-    """A restore has it wait; that is over."""
-    said = on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", "state")
-    assert '"down-after-milliseconds":"3000"' in said
+def assert_sentinel_monitors(address: str) -> None:
+    """Assert that the pause of a restore is over."""
+    output = on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", "state")
+    assert '"down-after-milliseconds":"3000"' in output
 
 
-def test_the_timer_waits_for_the_next_hour() -> None:
-    """On each host, and again after a boot."""
+def test_timer_is_active_and_enabled() -> None:
+    """This holds on each host, and after a reboot."""
     for address in ADDRESSES:
         assert on(address, "systemctl", "is-enabled", "redis-backup.timer") == "enabled"
         assert on(address, "systemctl", "show", "redis-backup.timer", "--property=NextElapseUSecRealtime", "--value")
 
 
-def test_each_replica_takes_a_backup_and_keeps_the_last() -> None:
-    """The primary leaves it to them; 48 stay; nothing half-written lies there."""
+def test_each_replica_takes_backups_and_keeps_the_latest() -> None:
+    """The primary takes none; 48 are kept, and none is incomplete."""
     leads = primary(ADDRESSES[0])
     follows = next(address for address in ADDRESSES if address != leads)
     on(follows, "sh", "-c", f"cd {FOLDER} && for n in $(seq 50); do touch state-20200101T0000$((n + 100))Z.rdb; done")
@@ -43,8 +43,8 @@ def test_each_replica_takes_a_backup_and_keeps_the_last() -> None:
     on(follows, "sh", "-c", f"rm {FOLDER}/state-2020*")
 
 
-def test_a_backup_that_fails_says_so_and_leaves_nothing() -> None:
-    """The unit fails; here because the server does not know the user."""
+def test_failed_backup_is_reported_and_leaves_nothing() -> None:
+    """The unit fails, here because the server rejects the user."""
     follows = next(address for address in ADDRESSES if address != primary(ADDRESSES[0]))
     before = backups(follows)
     ask(follows, "ACL", "SETUSER", "backup", "off")
@@ -57,7 +57,7 @@ def test_a_backup_that_fails_says_so_and_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         (["backup=/var/backups/redis/x.rdb"], "This replaces everything in «state»"),
         (["backup=/var/backups/redis/x.rdb", "overwrite=cache"], "This replaces everything in «state»"),
@@ -66,18 +66,18 @@ def test_a_backup_that_fails_says_so_and_leaves_nothing() -> None:
     ],
     ids=["no order", "another service", "no file", "no backup"],
 )
-def test_a_restore_refuses_what_it_cannot_mean(extra: list[str], said: str) -> None:
-    """Before the first change."""
-    # One host is enough to refuse, and quicker.
+def test_restore_refuses_invalid_requests(extra: list[str], message: str) -> None:
+    """The playbook fails before the first change."""
+    # One host is enough and faster.
     words = (word for each in extra for word in ("-e", each))
     refused = verb("redis_restore", "--limit", f"localhost,{HOSTS[ADDRESSES[0]]}", *words, check=False)
     assert refused.returncode != 0
-    assert said in " ".join(refused.stdout.split())
+    assert message in " ".join(refused.stdout.split())
     assert not re.search("changed=[1-9]", refused.stdout)
 
 
-def test_a_backup_that_does_not_load_gives_way_to_the_former_data() -> None:
-    """A key that is there twice: redis-check-rdb finds nothing wrong with it, Redis does."""
+def test_backup_that_does_not_load_is_replaced_by_the_former_data() -> None:
+    """It contains a key twice: redis-check-rdb accepts that, Redis does not."""
     leads = primary(ADDRESSES[0])
     spread("tradefleet:test:kept", "former")
     key = r"\0\001a\001b"
@@ -91,12 +91,12 @@ def test_a_backup_that_does_not_load_gives_way_to_the_former_data() -> None:
     wait(20, healthy)
     for address in ADDRESSES:
         assert as_app(address, address, "GET", "tradefleet:test:kept") == "former"
-        assert_sentinel_judges(address)
+        assert_sentinel_monitors(address)
     on(leads, "rm", f"{FOLDER}/twice.rdb")
 
 
-def test_a_backup_comes_back_on_all_hosts() -> None:
-    """What was written since is gone but kept aside, the primary is the same, Sentinel judges as before."""
+def test_backup_is_restored_on_all_hosts() -> None:
+    """Later writes are gone but kept aside, the primary stays the same, and Sentinel monitors as before."""
     leads = primary(ADDRESSES[0])
     follows = next(address for address in ADDRESSES if address != leads)
     spread("tradefleet:test:restore", "then")
@@ -111,9 +111,9 @@ def test_a_backup_comes_back_on_all_hosts() -> None:
     for address in ADDRESSES:
         assert as_app(address, address, "GET", "tradefleet:test:restore") == "then"
         assert as_app(address, address, "GET", "tradefleet:test:later") == ""
-        assert_sentinel_judges(address)
+        assert_sentinel_monitors(address)
     assert on(leads, "sh", "-c", "ls -d /var/lib/redis/state/appendonlydir.*")
-    # And it outlives a restart.
+    # The data also survives a restart.
     on(leads, "systemctl", "kill", "--signal=KILL", "redis-server@state")
     wait(20, lambda: as_app(leads, primary(leads), "GET", "tradefleet:test:restore") == "then")
     wait(30, healthy)

@@ -1,4 +1,4 @@
-"""Each hop refuses what it must: plain text, another CA, another name, no user, the wrong user, too many rights."""
+"""Each hop rejects plain text, another CA, another name, a missing or wrong user, and too many permissions."""
 
 import itertools
 import json
@@ -14,13 +14,13 @@ APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "mole
 
 
 def line(door: str, user: str, *command: str, password: str = "", address: str = ADDRESSES[1]) -> tuple[str, ...]:
-    """Return the command line with which a user, with its own password if no other is given, asks at a door."""
+    """Return the command line of a user at a door, with the user's own password by default."""
     password = password or (APP[door] if user == "app" else f"molecule-{user}")
     return client_line(address, *command, port=DOORS[door], user=user, password=password)
 
 
 def nameless(*options: str) -> dict[tuple[str, str], Answer]:
-    """Return what each door of each host answers to a client that gives no name."""
+    """Return the response of each door of each host to a client without a user name."""
     return together(
         ADDRESSES[0],
         {
@@ -31,22 +31,22 @@ def nameless(*options: str) -> dict[tuple[str, str], Answer]:
 
 
 def let_in(answers: dict[Case, Answer], refusal: str) -> dict[Case, Answer]:
-    """Return those that were not refused in these words."""
+    """Return the cases that were not rejected with this message."""
     assert answers
     return {
         case: answer for case, answer in answers.items() if answer.status == 0 or not re.search(refusal, answer.stderr)
     }
 
 
-def test_plain_text_is_refused() -> None:
-    """No port answers a client that does not speak TLS, not even with an error."""
+def test_plain_text_is_rejected() -> None:
+    """No port answers a client that does not use TLS, not even with an error."""
     answers = nameless()
     assert let_in(answers, "I/O error|Server closed the connection|reset") == {}
     assert {answer.stdout for answer in answers.values()} == {""}
 
 
-def test_nobody_gets_in_without_a_user() -> None:
-    """The default user is off: a connection without a name may not even ping, nor is any password its."""
+def test_a_user_is_required() -> None:
+    """The default user is off: a connection without a user may not even ping, and no password is valid for it."""
     assert let_in(nameless(*TLS[:3]), "NOAUTH") == {}
     default = {
         (address, door): line(door, "default", "PING", password=APP[door], address=address)
@@ -55,15 +55,15 @@ def test_nobody_gets_in_without_a_user() -> None:
     assert let_in(together(ADDRESSES[0], default), "WRONGPASS") == {}
 
 
-def test_another_authority_is_not_trusted() -> None:
-    """The certificate is signed by the fleet's CA and by no public one."""
+def test_public_cas_do_not_verify_the_certificate() -> None:
+    """The fleet's CA issued the certificate, and no public one did."""
     public = ("--tls", "--cacert", "/etc/ssl/certs/ca-certificates.crt")
     assert let_in(nameless(*public), "certificate verify failed") == {}
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_an_older_tls_is_refused(door: str) -> None:
-    """TLS 1.3 alone: every client here speaks it."""
+def test_older_tls_is_rejected(door: str) -> None:
+    """TLS 1.3 is the only version: every client here supports it."""
     context = ssl.create_default_context(cafile=CA)
     assert greet(context, door, ADDRESSES[0]) == "TLSv1.3"
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -72,7 +72,7 @@ def test_an_older_tls_is_refused(door: str) -> None:
 
 
 def greet(context: ssl.SSLContext, door: str, name: str) -> str | None:
-    """Open a session at a door of the first host, as if the name were its, and return the version of TLS."""
+    """Open a session at a door of the first host, expecting this name, and return the TLS version."""
     with (
         socket.create_connection((ADDRESSES[0], DOORS[door]), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname=name) as session,
@@ -82,7 +82,7 @@ def greet(context: ssl.SSLContext, door: str, name: str) -> str | None:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_another_name_is_not_trusted(door: str) -> None:
-    """A client that compares names, as the application does, takes the host for no other."""
+    """A client that verifies names, like the application, does not accept the host under another name."""
     context = ssl.create_default_context(cafile=CA)
     greet(context, door, ADDRESSES[0])
     for name in (ADDRESSES[1], "redis.example"):
@@ -90,16 +90,16 @@ def test_another_name_is_not_trusted(door: str) -> None:
             greet(context, door, name)
 
 
-def test_one_doors_password_opens_no_other() -> None:
-    """The application has three."""
+def test_password_of_one_door_is_rejected_at_the_others() -> None:
+    """The application has three passwords."""
     pairs = {(door, own): line(door, "app", *KNOCK[door], password=APP[own]) for door in DOORS for own in DOORS}
     answers = together(ADDRESSES[0], pairs)
     assert {door: answers.pop((door, door)).status for door in DOORS} == dict.fromkeys(DOORS, 0)
     assert let_in(answers, "WRONGPASS") == {}
 
 
-def test_application_may_do_nothing_beyond_its_keys() -> None:
-    """GET and SET below its prefix are all that it needs; administration and everybody else's keys are refused."""
+def test_application_has_access_only_to_its_keys() -> None:
+    """It needs only GET and SET below its prefix; administration and other keys are rejected."""
     commands = [
         ("GET", "other:key"),
         ("SET", "other:key", "x"),
@@ -124,7 +124,7 @@ def test_application_may_do_nothing_beyond_its_keys() -> None:
 
 
 def test_each_user_has_one_purpose() -> None:
-    """Who replicates, watches or backs up does nothing else."""
+    """A user for replication, monitoring or backups has no other permissions."""
     cases = [
         ("state", "backup", "GET", "tradefleet:x"),
         ("state", "backup", "SET", "tradefleet:x", "1"),
@@ -137,8 +137,8 @@ def test_each_user_has_one_purpose() -> None:
     assert let_in(together(ADDRESSES[0], {case: line(*case) for case in cases}), "NOPERM") == {}
 
 
-def test_sentinels_clients_ask_and_order_nothing() -> None:
-    """The application finds the primary of either service, and may not move it; nor may the other Sentinels."""
+def test_clients_of_sentinel_can_only_query() -> None:
+    """The application finds the primary of either service, but may not move it, and neither may other Sentinels."""
     find = ("--json", "SENTINEL", "MASTERS")
     orders = [("SENTINEL", "FAILOVER", service) for service in PORTS]
     cases = {
@@ -152,7 +152,7 @@ def test_sentinels_clients_ask_and_order_nothing() -> None:
     assert let_in(answers, "NOPERM") == {}
 
 
-# Servers that somebody starts to follow the others: what is wrong with their options, and what they log then.
+# Rogue servers that try to follow the others: the defect in their options, and what they then log.
 ROGUES: dict[str, tuple[dict[str, str], str]] = {
     "plain text": ({"--tls-replication": "no"}, ""),
     "another authority": (
@@ -168,8 +168,8 @@ SYNCED = "MASTER <-> REPLICA sync: Finished with success"
 
 @pytest.fixture(scope="module")
 def rogues() -> dict[str, Answer]:
-    """Run them side by side for a moment, and «none» with nothing wrong; «followers»: what the server saw."""
-    # A replica: Sentinel hears of whoever follows the primary, and would remember.
+    """Run them in parallel for a moment, also "none" without a defect; "followers" is what the server reports."""
+    # A replica is followed, because Sentinel would record any follower of the primary.
     followed = next(address for address in ADDRESSES if role(address) != ["primary"])
     lines: dict[str, tuple[str, ...]] = {
         "followers": ("sh", "-c", f"sleep 3; redis-cli-state -h {followed} INFO replication")
@@ -180,7 +180,7 @@ def rogues() -> dict[str, Answer]:
             "--unixsocket": f"/run/rogue{number}.sock",
             "--dir": "/run",
             "--save": "",
-            # Whoever starts with what it was sent before asks for the rest alone.
+            # A server that starts with earlier data requests only the rest.
             "--dbfilename": f"rogue{number}.rdb",
             "--rdb-del-sync-files": "yes",
             "--tls-replication": "yes",
@@ -196,14 +196,14 @@ def rogues() -> dict[str, Answer]:
     return together(ADDRESSES[1], lines)
 
 
-def test_a_replica_syncs_over_tls_with_the_fleets_authority_and_a_password(rogues: dict[str, Answer]) -> None:
-    """With all three it is served, and it alone is counted; the next test takes one away at a time."""
+def test_replica_syncs_over_tls_with_the_ca_and_a_password(rogues: dict[str, Answer]) -> None:
+    """With all three it is served, and only it is counted; the next test removes one at a time."""
     assert SYNCED in rogues["none"].stdout
     assert "connected_slaves:1" in rogues["followers"].stdout.split()
 
 
 @pytest.mark.parametrize("name", ROGUES)
-def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], name: str) -> None:
+def test_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], name: str) -> None:
     """Nothing is synced."""
     log = rogues[name].stdout
     assert "REPLICA sync started" in log
@@ -211,8 +211,8 @@ def test_a_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], n
     assert ROGUES[name][1] in log
 
 
-def test_a_sentinel_shows_its_password_to_nobody_of_another_authority() -> None:
-    """Two that nobody knows, each with a user of its own that Redis does not know either: it hears of one of them."""
+def test_sentinel_sends_its_password_only_to_a_trusted_server() -> None:
+    """Two unknown Sentinels use different users that Redis does not know either: it receives only one of them."""
     asked = ADDRESSES[0]
     authorities = {"trusts": "/etc/ssl/tradefleet/ca.crt", "trusts-not": "/etc/ssl/certs/ca-certificates.crt"}
     lines = {}

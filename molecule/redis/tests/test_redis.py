@@ -1,4 +1,4 @@
-"""Does each instance do what it is for, with the defaults?"""
+"""Does each instance fulfil its purpose with the defaults?"""
 
 import uuid
 
@@ -12,22 +12,22 @@ both = pytest.mark.parametrize("service", ["state", "cache"])
 
 @both
 def test_one_primary_and_two_replicas(service: str) -> None:
-    """Both replicas follow the one primary, their links are up, and every Sentinel knows."""
+    """Both replicas follow the one primary, their links are up, and every Sentinel agrees."""
     assert healthy(service)
 
 
 @both
-def test_a_write_reaches_each_replica(service: str) -> None:
-    """What the primary acknowledged is readable there."""
+def test_write_reaches_each_replica(service: str) -> None:
+    """An acknowledged write can be read on each replica."""
     key, value = "tradefleet:test:write", uuid.uuid4().hex
     leads = primary(ADDRESSES[0], service)
     as_app(leads, leads, "SET", key, value, "EX", "60", service=service)
     for replica in set(ADDRESSES) - {leads}:
-        # mypy cannot tell the types of a lambda's defaults
+        # mypy cannot infer the types of a lambda's defaults.
         wait(5, lambda replica=replica: as_app(replica, replica, "GET", key, service=service) == value)  # type: ignore[misc]
 
 
-def test_state_keeps_and_the_cache_forgets() -> None:
+def test_state_persists_and_the_cache_evicts() -> None:
     """The running servers report it, each with its own limit."""
     names = ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save", "min-replicas-to-write")
     for address in ADDRESSES:
@@ -49,8 +49,8 @@ def test_state_keeps_and_the_cache_forgets() -> None:
         }
 
 
-def test_a_full_cache_evicts_and_full_state_refuses() -> None:
-    """With the policies in force: the limit is lowered to what is in use, and put back."""
+def test_full_cache_evicts_and_full_state_rejects() -> None:
+    """The policies in force apply: the limit is lowered below the used memory, and restored."""
     for service, answer in (("cache", "OK"), ("state", "OOM")):
         leads = primary(ADDRESSES[0], service)
         limit = settings(leads, "maxmemory", service=service)["maxmemory"]
@@ -62,21 +62,21 @@ def test_a_full_cache_evicts_and_full_state_refuses() -> None:
             )
             below = int(used.partition(":")[2]) - 200_000
             ask(leads, "CONFIG", "SET", "maxmemory", str(below), service=service)
-            # «|| true»: an error is one of the two answers.
+            # `|| true` is needed because an error is one of the two expected responses.
             command = f"redis-cli-{service} SET tradefleet:full:last {'x' * 50_000} EX 30 2>&1 || true"
             assert answer in on(leads, "sh", "-c", command)
         finally:
             ask(leads, "CONFIG", "SET", "maxmemory", limit, service=service)
 
 
-def test_the_kernel_ends_the_cache_before_the_state(host: Host) -> None:
-    """Should memory run out; Sentinel and the cache are back at once, without anything lost."""
+def test_kernel_kills_the_cache_before_the_state(host: Host) -> None:
+    """If memory runs out, Sentinel and the cache restart at once without a loss."""
     name = host.check_output("hostname")
     units = ("redis-server@state", "redis-server@cache", "redis-sentinel@state")
     assert [oom_score_adjust(name, unit) for unit in units] == [-900, -500, -500]
 
 
-def test_debians_default_instances_stay_off(host: Host) -> None:
+def test_debians_default_instances_stay_disabled(host: Host) -> None:
     """The package's own plain-text instances run neither now nor after a reboot."""
     assert host.run("systemctl is-active redis-server redis-sentinel").stdout.split() == ["inactive"] * 2
     assert host.run("systemctl is-enabled redis-server redis-sentinel").stdout.split() == ["masked"] * 2

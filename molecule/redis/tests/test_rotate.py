@@ -1,4 +1,4 @@
-"""Is a password changed without a moment in which somebody has the wrong one?"""
+"""Is a password rotated without a moment in which a client has the wrong one?"""
 
 import json
 import os
@@ -16,7 +16,7 @@ from redis_fleet import ADDRESSES, DOORS, PORTS, ask, ask_sentinel, client_line,
 from redis_writer import writing
 from scenario import FLEET, PROJECT, SCENARIO, command, converge, verb
 
-# The doors that each secret of a user opens, by its name in the vault.
+# The doors that accept each secret of a user, by its name in the vault.
 OPENS: dict[str, dict[str, list[str]]] = {
     "admin": {"vault_redis_admin_password": list(PORTS), "vault_sentinel_admin_password": ["sentinel"]},
     "app": {
@@ -33,7 +33,7 @@ OPENS: dict[str, dict[str, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a copy of the scenario's inventory, whose vault changes; afterwards the hosts have the scenario's again."""
+    """Yield a copy of the scenario's inventory, whose vault changes; afterwards restore the hosts."""
     copy = tmp_path_factory.mktemp("rotate") / "inventory"
     shutil.copytree(SCENARIO / "inventory", copy)
     yield copy
@@ -41,7 +41,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def knock(user: str, passwords: dict[str, str]) -> set[str]:
-    """Return how a user is answered that shows these passwords at every door; the application may not PING."""
+    """Return the responses to a user with these passwords at every door; the application may not PING."""
     lines = {
         (address, door): client_line(address, "PING", port=DOORS[door], user=user, password=passwords[name])
         for address in ADDRESSES
@@ -49,12 +49,12 @@ def knock(user: str, passwords: dict[str, str]) -> set[str]:
         for door in doors
     }
     answers = together(ADDRESSES[0], lines).values()
-    said = "PONG|NOPERM|WRONGPASS"
-    return {word for each in answers for word in re.findall(said, each.stdout + each.stderr) or [each.stderr]}
+    pattern = "PONG|NOPERM|WRONGPASS"
+    return {word for each in answers for word in re.findall(pattern, each.stdout + each.stderr) or [each.stderr]}
 
 
 def vault(inventory: Path) -> dict[str, str]:
-    """Return what the vault holds."""
+    """Return the contents of the vault."""
     first, now = (inventory / f"group_vars/all/{name}.yml" for name in ("secrets", "vault"))
     argv = ["ansible-vault", "view", str(now)]
     text = subprocess.run(argv, cwd=PROJECT, check=True, capture_output=True, text=True).stdout if now.exists() else ""
@@ -63,7 +63,7 @@ def vault(inventory: Path) -> dict[str, str]:
 
 
 def run_until(marker: str, argv: list[str]) -> None:
-    """Run a playbook and kill it, with all of its processes, as soon as it prints the marker."""
+    """Run a playbook and kill all of its processes as soon as it prints the marker."""
     with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         seen = []
@@ -76,8 +76,8 @@ def run_until(marker: str, argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize("extra", [[], ["-e", "user=nobody"]], ids=["nobody named", "unknown"])
-def test_a_user_that_there_is_not_is_refused(extra: list[str]) -> None:
-    """With the names that there are."""
+def test_unknown_user_is_rejected(extra: list[str]) -> None:
+    """The message lists the existing users."""
     refused = verb("rotate_redis_password", *extra, check=False)
     assert refused.returncode != 0
     assert "one of admin, app, backup, peer, replica, sentinel" in " ".join(refused.stdout.split())
@@ -88,8 +88,8 @@ def test_a_user_that_there_is_not_is_refused(extra: list[str]) -> None:
     "user",
     ["replica", "sentinel", *(pytest.param(each, marks=pytest.mark.thorough) for each in ("peer", "backup", "admin"))],
 )
-def test_the_fleets_own_users_get_new_passwords(user: str, inventory: Path) -> None:
-    """No write is lost, the former opens no door any more, and every link is up."""
+def test_internal_users_get_new_passwords(user: str, inventory: Path) -> None:
+    """No write is lost, the former password is rejected everywhere, and every link is up."""
     former = vault(inventory)
     with writing() as writer:
         verb("rotate_redis_password", "-e", f"user={user}", inventory=inventory)
@@ -100,14 +100,14 @@ def test_the_fleets_own_users_get_new_passwords(user: str, inventory: Path) -> N
     assert_linked()
 
 
-def test_their_links_come_back_with_the_new_ones() -> None:
-    """Connections that are open stay open, whoever's password changes: they are cut."""
+def test_links_return_with_the_new_passwords() -> None:
+    """Open connections survive a change of password, so they are closed here."""
     for address in ADDRESSES:
         for user in ("replica", "sentinel"):
             for service in PORTS:
                 ask(address, "CLIENT", "KILL", "USER", user, service=service)
         on(address, "sentinel-cli-state", "CLIENT", "KILL", "USER", "peer")
-    # Whoever is not let in again is down after 3 s.
+    # A replica or Sentinel that is rejected is regarded as down after 3 s.
     time.sleep(5)
     assert_linked()
     for address in ADDRESSES:
@@ -115,7 +115,7 @@ def test_their_links_come_back_with_the_new_ones() -> None:
 
 
 def assert_linked() -> None:
-    """Within five seconds: now and then Sentinel connects anew, which takes it a moment."""
+    """Wait up to five seconds, because Sentinel sometimes reconnects, which takes a moment."""
     for _ in range(10):
         if not (wrong := links()):
             return
@@ -124,21 +124,21 @@ def assert_linked() -> None:
 
 
 def links() -> dict[str, str]:
-    """Return what is wrong: replicas without their primary, Sentinels without it or each other."""
+    """Return the defects: replicas without their primary, and Sentinels without it or each other."""
     wrong = {service: "replicas" for service in PORTS if not healthy(service)}
     for address in ADDRESSES:
         for service in PORTS:
             watched = json.loads(on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", service))
             if watched["flags"] != "master":
                 wrong[f"{address} {service}"] = watched["flags"]
-            if not (said := ask_sentinel(address, "CKQUORUM", service)).startswith("OK 3 "):
-                wrong[f"{address} {service} quorum"] = said
+            if not (output := ask_sentinel(address, "CKQUORUM", service)).startswith("OK 3 "):
+                wrong[f"{address} {service} quorum"] = output
     return wrong
 
 
-# The last, since the others write as the application.
-def test_a_rotation_that_is_killed_goes_on_and_nobody_is_refused_meanwhile(inventory: Path) -> None:
-    """Half-way both passwords open every door; afterwards the new one alone, and no write was lost on the way."""
+# The last test, because the others write as the application.
+def test_killed_rotation_continues_and_no_client_is_rejected(inventory: Path) -> None:
+    """Half-way both passwords are accepted everywhere; afterwards only the new one, and no write is lost."""
     former = vault(inventory)
     with writing() as writer:
         playbook = PROJECT / "playbooks/rotate_redis_password.yml"

@@ -1,4 +1,4 @@
-"""Do the Sentinels agree, replace a dead primary in time, and keep what they decided through another run?"""
+"""Do the Sentinels agree, replace a failed primary in time, and keep their decision through another run?"""
 
 import uuid
 
@@ -17,9 +17,9 @@ def test_sentinels_could_replace_the_primary(service: str) -> None:
         assert ask_sentinel(address, "CKQUORUM", service).startswith("OK 3 usable Sentinels")
 
 
-def test_a_dead_host_is_replaced_and_stays_replaced() -> None:
-    """Writes wait for 8 s at the most, none is lost; it comes back as a replica, and the playbook leaves it at that."""
-    # Here and not later: the first run has put both primaries on one host.
+def test_failed_host_is_replaced_and_returns_as_replica() -> None:
+    """Writes wait for at most 8 s and none is lost; the host returns as a replica, and the playbook keeps that."""
+    # This test comes first, because the first run placed both primaries on one host.
     old = primary(ADDRESSES[0])
     survivors = [address for address in ADDRESSES if address != old]
     try:
@@ -44,8 +44,8 @@ def test_a_dead_host_is_replaced_and_stays_replaced() -> None:
     assert [role(leads, service) for service, leads in new.items()] == [["primary"]] * 2
 
 
-def test_a_killed_process_comes_back_before_sentinel_acts() -> None:
-    """Writes wait for 2 s at the most, and what «state» has acknowledged is there; the cache comes back empty."""
+def test_killed_process_restarts_before_sentinel_acts() -> None:
+    """Writes wait for at most 2 s, and acknowledged writes to `state` survive; the cache restarts empty."""
     leads = {service: primary(ADDRESSES[0], service) for service in PORTS}
     with writing("state") as state, writing("cache") as cache:
         for service, address in leads.items():
@@ -58,8 +58,8 @@ def test_a_killed_process_comes_back_before_sentinel_acts() -> None:
     assert state.lost() == []
 
 
-def test_a_planned_switch_loses_no_write() -> None:
-    """By the verb, for both services under load; writes wait, none fails to be there afterwards."""
+def test_planned_switchover_loses_no_write() -> None:
+    """The playbook moves both services under load; writes wait, and none is missing afterwards."""
     before = {service: primary(ADDRESSES[0], service) for service in ("state", "cache")}
     with writing("state") as state, writing("cache") as cache:
         verb("redis_switchover")
@@ -71,26 +71,26 @@ def test_a_planned_switch_loses_no_write() -> None:
         assert writer.gap < 6
 
 
-def test_a_switch_right_after_the_replicas_restart_waits_for_sentinel() -> None:
-    """They follow again before Sentinel has reached them, and one it has not reached it does not promote."""
+def test_switchover_right_after_a_restart_of_the_replicas_waits_for_sentinel() -> None:
+    """They follow before Sentinel has reached them, and Sentinel does not promote a replica that it has not reached."""
     leads = primary(ADDRESSES[0], "cache")
     for address in ADDRESSES:
         if address != leads:
             on(address, "systemctl", "restart", "redis-server@cache")
     wait(10, lambda: "state=online" in ask(leads, "INFO", "replication", service="cache"))
-    said = on(leads, "redis-maintain", "switch", "cache")
-    assert f"cache: {leads} -> " in said
+    output = on(leads, "redis-maintain", "switch", "cache")
+    assert f"cache: {leads} -> " in output
     wait(20, lambda: healthy("cache"))
 
 
-def test_a_switch_that_sentinel_refuses_lets_writes_flow_on() -> None:
-    """Nobody is to be promoted: the pause is taken back at once, and the refusal is told."""
+def test_switchover_that_sentinel_refuses_resumes_writes() -> None:
+    """No replica may be promoted: the pause is undone at once, and the error is reported."""
     leads = primary(ADDRESSES[0])
     try:
         prefer("0", leads)
         with writing() as writer:
-            said = on(leads, "sh", "-c", "redis-maintain switch state 2>&1 || true")
-        assert "NOGOODSLAVE" in said
+            output = on(leads, "sh", "-c", "redis-maintain switch state 2>&1 || true")
+        assert "NOGOODSLAVE" in output
         assert writer.gap < 3
         assert primary(ADDRESSES[0]) == leads
     finally:
@@ -98,9 +98,9 @@ def test_a_switch_that_sentinel_refuses_lets_writes_flow_on() -> None:
 
 
 def prefer(priority: str, leads: str) -> None:
-    """Give each replica a priority, and wait until every Sentinel has heard of it."""
+    """Set a priority for each replica, and wait until every Sentinel has read it."""
     for address in ADDRESSES:
-        # Sentinels look each 10 s.
+        # By default Sentinels query every 10 s.
         ask_sentinel(address, "DEBUG", "INFO-PERIOD", "500")
         if address != leads:
             on(address, "redis-cli-state", "CONFIG", "SET", "replica-priority", priority)

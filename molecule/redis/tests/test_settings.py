@@ -1,4 +1,4 @@
-"""Another run with other values: what changes, what restarts, and what a missing instance becomes."""
+"""Another run with other values: changes, restarts, and a missing instance."""
 
 import json
 
@@ -7,24 +7,24 @@ from redis_fleet import ADDRESSES, HOSTS, ask, ask_sentinel, healthy, on, primar
 from redis_writer import writing
 from scenario import converge, would_change
 
-# Certificates have a scenario of their own.
+# Certificates are covered by another scenario.
 ROLES = ("--tags", "redis,sentinel")
 
 
-def test_limits_that_the_host_cannot_hold_are_refused() -> None:
-    """Before anything is changed, with what to do about it."""
+def test_limits_beyond_the_memory_of_the_host_are_rejected() -> None:
+    """The role fails before any change, with a remedy."""
     refused = converge("-e", "redis_cache_maxmemory=4096GB", "--limit", HOSTS[ADDRESSES[0]], *ROLES, check=False)
-    said = " ".join(refused.stdout.split())
+    output = " ".join(refused.stdout.split())
     assert refused.returncode != 0
-    assert "Check | Fail if the limits exceed the host's memory" in said
-    assert "redis_cache_maxmemory (4096GB) require" in said
-    assert "Lower them in the inventory's group_vars" in said
-    assert "changed=0" in said
+    assert "Check | Fail if the limits exceed the host's memory" in output
+    assert "redis_cache_maxmemory (4096GB) require" in output
+    assert "Lower them in the inventory's group_vars" in output
+    assert "changed=0" in output
     assert settings(ADDRESSES[0], "maxmemory", service="cache")["maxmemory"] == str(128 * 1024**2)
 
 
-def test_check_mode_tells_the_truth() -> None:
-    """Another limit would be set, nothing else, and is not."""
+def test_check_mode_reports_changes_without_making_them() -> None:
+    """Only the limit would be set, and it is not."""
     assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {
         "redis : Settings | Set the settings of state that differ"
     }
@@ -32,20 +32,20 @@ def test_check_mode_tells_the_truth() -> None:
 
 
 @pytest.mark.parametrize("quorum", [1, 4])
-def test_a_quorum_of_a_minority_or_of_nobody_is_refused(quorum: int) -> None:
-    """With the number that would do."""
+def test_unsafe_or_impossible_quorum_is_rejected(quorum: int) -> None:
+    """The message contains a valid number."""
     extra = ("-e", f"sentinel_quorum={quorum}", "--limit", HOSTS[ADDRESSES[0]], "--tags", "sentinel")
     refused = converge(*extra, check=False)
-    said = " ".join(refused.stdout.split())
+    output = " ".join(refused.stdout.split())
     assert refused.returncode != 0
-    assert f"sentinel_quorum is {quorum}, and each of the 3 hosts" in said
-    assert "Set it to 2 in the inventory's group_vars" in said
-    assert "changed=0" in said
+    assert f"sentinel_quorum is {quorum}, and each of the 3 hosts" in output
+    assert "Set it to 2 in the inventory's group_vars" in output
+    assert "changed=0" in output
 
 
 @pytest.mark.thorough
-def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> None:
-    """As before there was a cache: no instance, nothing that Sentinel watches. What somebody changed is repaired."""
+def test_missing_cache_is_installed_without_affecting_state() -> None:
+    """The hosts predate the cache: no instance, and Sentinel does not monitor it. Manual changes are reverted."""
     for address in ADDRESSES:
         ask_sentinel(address, "REMOVE", "cache")
         on(address, "systemctl", "disable", "--quiet", "--now", "redis-server@cache")
@@ -68,8 +68,8 @@ def test_an_installation_without_a_cache_gets_one_and_state_is_left_alone() -> N
     assert "+flushall" not in ask(ADDRESSES[1], "ACL", "LIST")
 
 
-def test_what_needs_a_restart_is_restarted_in_turn_without_losing_a_write() -> None:
-    """Every process is another one, the primary moved as planned, and both services took writes throughout."""
+def test_restart_in_turn_loses_no_write() -> None:
+    """Every process is new, the primary was switched over, and both services accepted writes throughout."""
     leads = {service: primary(ADDRESSES[0], service) for service in ("state", "cache")}
     before = {service: processes(service) for service in leads}
     with writing("state") as state, writing("cache") as cache:
@@ -83,6 +83,6 @@ def test_what_needs_a_restart_is_restarted_in_turn_without_losing_a_write() -> N
         after = processes(service)
         for address in ADDRESSES:
             assert settings(address, "io-threads", service=service) == {"io-threads": "2"}
-            # Redis is another process, Sentinel is not.
+            # Redis was restarted, Sentinel was not.
             assert after[address].split()[0] != before[service][address].split()[0]
             assert after[address].split()[1] == before[service][address].split()[1]

@@ -1,4 +1,4 @@
-"""Do other values than the defaults reach the running servers, and does a failover work with them?"""
+"""Do non-default values reach the running servers, and does a failover work with them?"""
 
 import json
 
@@ -25,7 +25,7 @@ both = pytest.mark.parametrize("service", ["state", "cache"])
 
 @both
 def test_settings_of_this_scenario_are_in_force(service: str) -> None:
-    """Each instance on its own port, with limits of its own."""
+    """Each instance has its own port and limits."""
     expected = {
         "state": {"maxmemory": str(96 * 1024**2), "min-replicas-to-write": "2", "tls-port": "7379"},
         "cache": {"maxmemory": str(48 * 1024**2), "min-replicas-to-write": "0", "tls-port": "7380"},
@@ -35,8 +35,8 @@ def test_settings_of_this_scenario_are_in_force(service: str) -> None:
 
 
 @both
-def test_sentinels_watch_with_these_settings(service: str) -> None:
-    """On the right port."""
+def test_sentinels_monitor_with_these_settings(service: str) -> None:
+    """They monitor the right port."""
     for address in ADDRESSES:
         watched = json.loads(on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", service))
         expected = {
@@ -51,16 +51,16 @@ def test_sentinels_watch_with_these_settings(service: str) -> None:
 
 
 @both
-def test_the_application_has_this_prefix(service: str) -> None:
-    """And no longer the default one."""
+def test_application_has_this_prefix(service: str) -> None:
+    """The default prefix is no longer permitted."""
     leads = primary(ADDRESSES[0], service)
     assert as_app(leads, leads, "SET", "other:key", "1", service=service) == "OK"
     password = PASSWORDS[service]
     assert "NOPERM" in refusal(leads, leads, "GET", "tradefleet:key", port=PORTS[service], password=password)
 
 
-def test_backups_go_to_this_folder_and_two_stay() -> None:
-    """Every day."""
+def test_backups_have_this_folder_and_two_are_kept() -> None:
+    """They are taken every day."""
     follows = next(address for address in ADDRESSES if address != primary(ADDRESSES[0]))
     on(follows, "sh", "-c", "cd /srv/redis-backups && touch state-20200101T000001Z.rdb state-20200101T000002Z.rdb")
     on(follows, "systemctl", "start", "redis-backup")
@@ -72,7 +72,7 @@ def test_backups_go_to_this_folder_and_two_stay() -> None:
     )
 
 
-def test_state_waits_for_its_second_replica_and_the_cache_does_not() -> None:
+def test_state_needs_its_second_replica_and_the_cache_does_not() -> None:
     """With a host gone both fail over; another run changes nothing once it is back."""
     old = primary(ADDRESSES[0])
     one = next(address for address in ADDRESSES if address != old)
@@ -88,7 +88,7 @@ def test_state_waits_for_its_second_replica_and_the_cache_does_not() -> None:
         podman("start", f"tf-{HOSTS[old]}")
     wait(40, lambda: as_app(one, new["state"], "SET", "other:key", "3") == "OK")
     for service in PORTS:
-        # mypy cannot tell the types of a lambda's defaults
+        # mypy cannot infer the types of a lambda's defaults.
         wait(40, lambda service=service: healthy(service))  # type: ignore[misc]
         wait(20, lambda service=service: ask_sentinel(old, "CKQUORUM", service).startswith("OK 3"))  # type: ignore[misc]  # (and here)
     assert converge().stdout.count("changed=0 ") == len(ADDRESSES)
