@@ -316,5 +316,5 @@ def test_only_the_issuer_is_listened_to(fleet: Fleet) -> None:
         assert b"no certificate with its key" in fleet.send(rubbish, ISSUER)
     assert fleet.reloads() == [1, 1]
     assert b"is served now" in fleet.send(good, ISSUER)
-    assert b"was there already" in fleet.send(good, ISSUER)
+    assert b"was installed already" in fleet.send(good, ISSUER)
     assert fleet.reloads() == [2, 1]

@@ -50,7 +50,7 @@ def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
         ("postgresql", {"postgresql_memory_megabytes": 16001}, "postgresql_memory_megabytes is 16001"),
         ("postgresql", {"postgresql_shared_buffers": "6401MB"}, "postgresql_shared_buffers 6401MB"),
         # Whatever this machine has: nothing fits into none of it.
-        ("redis", {"redis_memory_percent": "0"}, "they may take 0 % (redis_memory_percent)"),
+        ("redis", {"redis_memory_percent": "0"}, "only 0 % (redis_memory_percent)"),
     ],
 )
 def test_bad_values_are_refused(role: str, values: dict[str, Any], message: str) -> None:
