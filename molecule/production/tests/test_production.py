@@ -60,8 +60,8 @@ def commands(section: str, **changes: str) -> list[str]:
     [text] = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     found = []
     for line in "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines():
-        command = re.sub(r"\s+# .*", "", line).replace("URL", "/home/alex/tradefleet.git")
-        found.append(command + "".join(f" {more}" for word, more in changes.items() if word in command))
+        if command := re.sub(r"\s+# .*", "", line).replace("URL", "/home/alex/tradefleet.git"):
+            found.append(command + "".join(f" {more}" for word, more in changes.items() if word in command))
     return found
 
 

@@ -54,7 +54,7 @@ def http2(requests: int) -> Iterator[list["subprocess.Popen[str]"]]:
     time.sleep(2)  # nginx writes its log once a second
     for edge in EDGES:
         answered = _answered(edge, began)
-        measured(f"HTTP/2 through {edge}, by colour: {', '.join(answered)}")
+        measured(f"HTTP/2 through {edge}, by color: {', '.join(answered)}")
         assert len(answered) == 2
 
 

@@ -11,25 +11,25 @@ from lab import PROJECT
 
 PAGE = PROJECT / "docs/reliability.md"
 KEPT = PAGE.with_suffix(".json")
-HEAD = """# What clients notice when something dies
+HEAD = """# What clients notice when something fails
 
-Written by `make drill`: each fault is brought about in the lab (ten hosts on one machine of {cores} cores) while the
-meter sends 70 requests a second through both load balancers, three in ten of them new orders
-(tests/fleet/drills/catalog.py says which drill has another load).
+Written by `make drill`: each drill injects one fault into the lab (ten hosts on one machine of {cores} cores) while the
+meter sends 70 requests a second through both load balancers. Three in ten are new orders
+(tests/fleet/drills/catalog.py lists the drills with a different load).
 
-A gap is the longest time without one success, in seconds, with the drill's bound in brackets. A failed request is one
-that got no 2xx answer; no client repeats any meanwhile. Afterwards every order that failed, and two hundred of the
-acknowledged ones, are sent again with the same key: each was acknowledged, those that had been before as the same
-order, and only then were the stored orders counted. Two of eight clients are of a trader who only reads: a replica
-may answer those, and the table says how many it did. A dash stands where the last result of a drill is from before that
-was measured.
+A gap is the longest time without one success, in seconds, with the drill's bound in brackets. A failed request got no
+2xx response; clients do not retry during the drill. Afterward every order that failed, and two hundred of the
+acknowledged ones, are sent again with the same key. Each was acknowledged, the latter as the same order, and only then
+were the stored orders counted. Two of eight clients use a trader who only reads, so replicas may serve them; the table
+counts these reads. A dash means that the last result of a drill predates the measurement.
 
-After each drill PostgreSQL, Redis and the application are healthy by themselves, and `site.yml` changes nothing.
-Throughout, a client on each data host tries to write to its own PostgreSQL: at no time did two of them take writes.
+After each drill PostgreSQL, Redis and the application become healthy without an operator, and `site.yml` changes
+nothing. During each drill a client on each data host tries to write to its own PostgreSQL: at no time did two of them
+accept writes.
 
 """
 COLUMNS = (
-    "what dies (`make drill DRILL=…`)",
+    "fault (`make drill DRILL=…`)",
     "write gap",
     "read gap",
     "requests",
@@ -42,7 +42,7 @@ COLUMNS = (
     "duplicated",
     "healthy after",
 )
-# What the page shows of a result.
+# The figures of a result that the page shows.
 FIGURES = (
     "write_gap",
     "read_gap",
@@ -61,9 +61,9 @@ FIGURES = (
 
 
 def keep(drill: Drill, result: Mapping[str, Any] | None) -> None:
-    """Keep the result of a drill in place of the one before, or none while it runs, and write the page again.
+    """Replace the kept result of a drill, or remove it while the drill runs, and rewrite the page.
 
-    The page has a row for each drill that has a result, and says which drills have none or broke a bound.
+    The page has a row for each drill with a result, and lists the drills that have none or broke a bound.
     """
     kept: dict[str, Any] = json.loads(KEPT.read_text())
     kept.pop(drill.name, None)
@@ -84,8 +84,8 @@ def page(kept: Mapping[str, Any]) -> str:
     return (
         HEAD.format(cores=os.cpu_count())
         + "".join([_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows])
-        + _list("Figures that only one drill has", notes)
-        + _list("Bounds that did not hold", broken)
+        + _list("Figures of single drills", notes)
+        + _list("Broken bounds", broken)
         + _list("Drills without a result", missing)
     )
 
