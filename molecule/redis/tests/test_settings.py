@@ -26,7 +26,7 @@ def test_limits_beyond_the_memory_of_the_host_are_rejected() -> None:
 def test_check_mode_reports_changes_without_making_them() -> None:
     """Only the limit would be set, and it is not."""
     assert would_change("-e", "redis_maxmemory=80MB", *ROLES) == {
-        "redis : Settings | Set the settings of state that differ"
+        "redis : Settings | Set the changed settings of state"
     }
     assert settings(ADDRESSES[0], "maxmemory")["maxmemory"] == str(256 * 1024**2)
 
