@@ -1,4 +1,4 @@
-"""What the tests of all scenarios have in common."""
+"""Shared setup of the tests of all scenarios."""
 
 from testinfra.backend import BACKENDS
 

@@ -46,7 +46,7 @@ def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
     [
         ("etcd", {"etcd_election_milliseconds": "400"}, "must be at least five times etcd_heartbeat_milliseconds"),
         ("etcd", {"etcd_members": {"data1": "127.0.0.1", "data2": "192.0.2.42"}}, "an odd number of members"),
-        ("pgbouncer", {"pgbouncer_server_connections": "91"}, "may take 92 connections"),
+        ("pgbouncer", {"pgbouncer_server_connections": "91"}, "may use 92 connections"),
         ("postgresql", {"postgresql_memory_megabytes": 16001}, "postgresql_memory_megabytes is 16001"),
         ("postgresql", {"postgresql_shared_buffers": "6401MB"}, "postgresql_shared_buffers 6401MB"),
         # Whatever this machine has: nothing fits into none of it.
