@@ -199,7 +199,7 @@ drill: venv ## break the lab under load, fault after fault (DRILL=name: that one
 	@DRILL=$(or $(DRILL),all) pytest tests/fleet/drills
 
 # The longest first (they come last in the alphabet, but for these), or the last one runs alone. The production scenario
-# is left out: site.yml on 14 hosts with the stock strategy takes eleven minutes (docs/testing.md).
+# is left out: 14 hosts with the stock strategy take twelve minutes (docs/testing.md).
 SHORT := acme operations pki base
 ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml))) $(SHORT)
 .PHONY: test-roles
