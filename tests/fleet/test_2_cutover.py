@@ -35,7 +35,7 @@ def found(api: Api, paths: set[str]) -> bool:
 
 def restyled(app: Path) -> None:
     """Change one of the files that the page names."""
-    (app / "static/site.css").write_text("main { margin: 0; }\n")
+    (app / "domains/pages/static/site.css").write_text("main { margin: 0; }\n")
 
 
 def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[..., Path], tmp_path: Path) -> None:
