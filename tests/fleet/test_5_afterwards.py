@@ -135,7 +135,7 @@ def test_every_operation_is_in_the_journal() -> None:
     try:
         refused = play("cutover", check=False)
         assert refused.returncode != 0
-        assert "kim@laptop has held the lock for 0 min" in said(refused)
+        assert "kim@laptop has held the lock by hand for 0 min" in said(refused)
         assert "lock: kim@laptop" in status()
     finally:
         play("unlock", reason="'the switches are in'")
