@@ -37,7 +37,7 @@ def test_a_host_that_returned_nothing_is_unreachable() -> None:
 
 
 def test_status_ends_with_the_lock_and_the_last_operations() -> None:
-    """And warns where there is none, or where the journal was changed."""
+    """It warns if there is no journal, or if the journal was changed."""
 
     def operations(**answer: object) -> str:
         return table("ops1", {"group_names": ["ops"], "status_operations": answer}, lock_host="ops1")

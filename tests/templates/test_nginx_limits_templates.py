@@ -128,7 +128,7 @@ def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
 
 
 def test_a_number_from_the_command_line_is_a_number() -> None:
-    """«-e nginx_rate_per_address=200» brings a string, of which twice as much would be 200200."""
+    """`-e nginx_rate_per_address=200` passes a string, and twice that string would be 200200."""
     said = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
     text = render("nginx", "nginx.conf.j2", **NGINX | said)
     assert set(re.findall(r"zone=(?:address|api_key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}

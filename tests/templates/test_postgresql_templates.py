@@ -92,7 +92,7 @@ def test_memory_is_sized_from_the_hosts(config: Any) -> None:
 
 
 def test_a_number_from_the_command_line_is_a_number() -> None:
-    """«-e postgresql_max_connections=50» brings a string, which etcd would never be found to have."""
+    """`-e postgresql_max_connections=50` passes a string, which would never equal the number in etcd."""
     said = {"postgresql_max_connections": "50", "postgresql_maximum_lag_on_failover_bytes": "7"}
     said |= {"postgresql_memory_megabytes": "2000", "postgresql_synchronous_mode_strict": "false"}
     inputs = {**POSTGRESQL, **said, "postgresql_parameters": {}}

@@ -83,5 +83,5 @@ def _advice(error: Exception) -> str:
         return ""
     return (
         f"\nSomebody else holds a lock that it needs, and it waits no longer than {MIGRATION_LOCK_MILLISECONDS} ms:"
-        " whoever comes after it would wait too. This step is undone; type the verb again, at a quieter time"
+        " later queries would wait behind it. This step is rolled back; repeat the playbook at a quieter time"
     )

@@ -63,7 +63,7 @@ def answers(address: str, seconds: float = 0.25) -> bool:
 
 @dataclass
 class Gap:
-    """The longest time between two responses in seconds; it grows while there is none."""
+    """The longest time between two responses in seconds; it keeps growing while no response arrives."""
 
     seconds: float = 0
     answered: int = 0
