@@ -1,4 +1,4 @@
-"""Playbooks are short, procedures have a contract, and neither knows what only a role knows."""
+"""Playbooks are short, what they call exists, and they state nothing that only a role knows."""
 
 import re
 from pathlib import Path
@@ -24,22 +24,6 @@ def flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return tasks, with those of their blocks."""
     inner = [each for task in tasks for key in ("block", "rescue", "always") for each in task.get(key, [])]
     return tasks + (flat(inner) if inner else [])
-
-
-def points(procedure: str) -> dict[str, Any]:
-    """Return the options of each entry point."""
-    specs = load(f"playbooks/procedures/{procedure}/meta/argument_specs.yml")["argument_specs"]
-    return {name: spec.get("options", {}) for name, spec in specs.items()}
-
-
-def options(procedure: str) -> dict[str, Any]:
-    """Return all options of a procedure."""
-    return {name: option for entry in points(procedure).values() for name, option in entry.items()}
-
-
-def tasks(procedure: str) -> dict[Path, list[dict[str, Any]]]:
-    """Return the tasks in each file of a procedure."""
-    return {path: flat(load(path)) for path in PROJECT.glob(f"playbooks/procedures/{procedure}/tasks/*.yml")}
 
 
 def calls(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -74,46 +58,6 @@ def test_group_vars_are_wiring_only() -> None:
     assert where(r"\btasks/|\btasks_from\b", group_vars) == []
 
 
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_procedure_has_the_files_of_a_role_and_a_readme(procedure: str) -> None:
-    """The README names each entry point and option, and says what a failed, killed or second run does."""
-    text = read(f"playbooks/procedures/{procedure}/README.md")
-    assert text.startswith(f"# {procedure}\n")
-    assert "\n## Running it again\n" in text
-    for word in ("undoe?s", "interrupted"):
-        assert re.search(rf"^## .*\b{word}\b", text, re.MULTILINE), f"no heading says {word}"
-    wanted = [*options(procedure), *(set(points(procedure)) - {"main"})]
-    assert [name for name in wanted if f"`{name}`" not in text] == []
-
-
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_options_of_a_procedure_are_typed_and_described(procedure: str) -> None:
-    """They carry its name. Those that are not required have their value in defaults/main.yml, and nothing else has."""
-    for name, option in options(procedure).items():
-        assert name.startswith(f"{procedure}_"), name
-        assert option.get("type"), f"{name} has no type"
-        assert option.get("description"), f"{name} has no description"
-    optional = {name for name, option in options(procedure).items() if not option.get("required")}
-    assert set(load(f"playbooks/procedures/{procedure}/defaults/main.yml")) == optional
-    parts = [path for path in below(f"procedures/{procedure}") if path.parent.name not in ("meta", "defaults")]
-    used = "".join(read(path) for path in parts)
-    assert [name for name in options(procedure) if not re.search(rf"\b{name}\b", used)] == []
-
-
-@pytest.mark.parametrize("procedure", PROCEDURES)
-def test_tasks_of_a_procedure_are_named_after_their_file(procedure: str) -> None:
-    """main.yml is a table of contents. Results and loop variables are private, or carry the procedure's name."""
-    own = re.compile(rf"(?:__)?{procedure}_")
-    for path, found in tasks(procedure).items():
-        assert len(read(path).splitlines()) <= 80, path
-        prefix = "" if path.stem == "main" else f"{path.stem.capitalize()} | "
-        assert [task.get("name") for task in found if not str(task.get("name")).startswith(prefix)] == [], path
-        names = [task["register"] for task in found if "register" in task]
-        names += [task["loop_control"]["loop_var"] for task in found if "loop_var" in task.get("loop_control", {})]
-        names += [name for task in found for name in task.get("ansible.builtin.set_fact", {})]
-        assert [name for name in names if not own.match(name)] == [], path
-
-
 def test_what_is_called_exists() -> None:
     """A playbook calls roles and entry points of procedures; a role never calls a procedure."""
     plays = [play for path in PLAYBOOKS for play in load(path)]
@@ -122,12 +66,11 @@ def test_what_is_called_exists() -> None:
     called += calls(flat([task for play in plays for task in play.get("tasks", [])]))
     for call in called:
         name, entry = call["name"], call.get("tasks_from", "main")
-        assert name not in PROCEDURES or entry in points(name) or (name, entry) in UNCHECKED, call
-    called += calls([task for procedure in PROCEDURES for found in tasks(procedure).values() for task in found])
+        checked = name in PROCEDURES and load(f"playbooks/procedures/{name}/meta/argument_specs.yml")["argument_specs"]
+        assert not checked or entry in checked or (name, entry) in UNCHECKED, call
+    called += calls(flat([task for path in PROJECT.glob("playbooks/procedures/*/tasks/*.yml") for task in load(path)]))
     for call in called:
         folder = "playbooks/procedures" if call["name"] in PROCEDURES else "roles"
         assert (PROJECT / folder / call["name"] / "tasks" / f"{call.get('tasks_from', 'main')}.yml").exists(), call
-    for procedure in PROCEDURES:
-        assert set(points(procedure)) <= {path.stem for path in tasks(procedure)}, procedure
     of_roles = calls(flat([task for path in PROJECT.glob("roles/*/tasks/*.yml") for task in load(path) or []]))
     assert {call["name"] for call in of_roles} & set(PROCEDURES) == set()

@@ -67,9 +67,7 @@ def test_outputs_are_documented(role: str) -> None:
 
 def test_specification_states_no_values(role: str) -> None:
     """Values live once, in defaults/main.yml."""
-    points = _entry_points(role)
-    named = {name for options in points.values() for name in options}
-    assert "default" not in _keys(points) - named
+    assert "default" not in _keys(_entry_points(role)) - set(_options(role))
 
 
 def test_defaults_are_the_options_that_are_not_required(role: str) -> None:
@@ -110,7 +108,7 @@ def test_role_knows_neither_groups_nor_hosts(role: str) -> None:
 
 def test_role_uses_no_other_roles_variables(role: str) -> None:
     """Neither public nor private ones."""
-    foreign = [name for other in ROLES if other != role for name in _entry_points(other)["main"]]
+    foreign = [name for other in ROLES if other != role for name in _options(other)]
     others = "|".join([*foreign, *(rf"__{other}_\w+" for other in ROLES if other != role), "vault_\\w+", "fleet_\\w+"])
     assert where(rf"(?<![\w'])(?:{others})(?!\w)", _parts(role, ".yml", ".j2")) == []
 
