@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         source = options.source.resolve()
-        version = options.version or tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+        version = options.version
+        if version is None:
+            version = tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]["version"]
         check(version)
         tarball = (options.output or PROJECT / f"dist/tradefleet-{version}.tar.gz").absolute()
         build(source, version, tarball)
@@ -96,6 +98,10 @@ def build(source: Path, version: str, tarball: Path) -> None:
         release, copy = work / "release", work / "source"
         shutil.copytree(_wheels(source / "app/requirements.txt", work), release / "wheels")
         _copy_sources(source, copy)
+        if not (copy / ASSETS).exists():
+            raise ReleaseError(
+                f"{source} has no {ASSETS}. Build a release of that version with the program of its own checkout."
+            )
         _run(sys.executable, "-I", str(copy / ASSETS), str(release / "static"))
         options = ("--no-deps", "--no-index", "--no-build-isolation", "--check-build-dependencies")
         _pip("wheel", *options, "--wheel-dir", str(work / "own"), str(copy))

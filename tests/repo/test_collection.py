@@ -11,7 +11,7 @@ PAGES = {"README.md", "LICENSE", "CHANGELOG.md", "meta/runtime.yml"}
 WRITTEN_BY_GALAXY = {"MANIFEST.json", "FILES.json"}
 
 
-def test_collection_carries_roles_and_plugins_and_no_secrets(tmp_path: Path) -> None:
+def test_collection_carries_roles_and_modules_and_no_secrets(tmp_path: Path) -> None:
     """The build does not read .gitignore: no vault, lab, virtualenv, test or playbook is in it."""
     done = ansible("ansible-galaxy", "collection", "build", f"--output-path={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -19,7 +19,7 @@ def test_collection_carries_roles_and_plugins_and_no_secrets(tmp_path: Path) -> 
     with tarfile.open(archive) as content:
         carried = {each.name for each in content if each.isfile()}
     tracked = {str(path.relative_to(PROJECT)) for path in files()}
-    expected = {name for name in tracked if name.startswith(("roles/", "plugins/"))} | PAGES
+    expected = {name for name in tracked if name.startswith(("roles/", "plugins/modules/"))} | PAGES
     assert carried - WRITTEN_BY_GALAXY == expected
 
 

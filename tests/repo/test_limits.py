@@ -8,7 +8,7 @@ import pytest
 import yaml
 from preflight import Fleet
 from preflight.kinds import KINDS
-from preflight.sources import specs, wired
+from preflight.sources import facts, specs, wired
 from preflight.values import mistakes, wrong
 from repository import PROJECT
 
@@ -204,3 +204,20 @@ def test_a_host_that_others_cannot_find_is_refused(fleet: Path) -> None:
     assert 'Host "lb_3": use lower-case letters' in said
     assert f"{'l' * 50}.trade.example.com has 68 characters, a certificate's name at most 64." in said
     assert f"Host {'l' * 50} has the address" not in said
+
+
+def test_facts_of_roles_are_not_taken_for_misspelled_variables(fleet: Path) -> None:
+    """An earlier playbook of the same run leaves them; each is listed."""
+    tasks = [task for path in PROJECT.glob("roles/*/tasks/*.yml") for task in yaml.safe_load(path.read_text()) or []]
+    set_by_roles = {name for task in tasks for name in task.get("ansible.builtin.set_fact", {}) if name[0] != "_"}
+    assert set_by_roles - {"cacheable"} == facts(PROJECT)
+    change(fleet / "group_vars/all/fleet.yml", base_installed=["curl"])
+    assert "base_installed" not in "\n".join(mistakes(known(fleet)))
+
+
+def test_a_variable_that_refers_to_nothing_is_a_mistake_among_others(fleet: Path) -> None:
+    """It does not hide them."""
+    change(fleet / "group_vars/all/fleet.yml", fleet_domain="{{ nope }}", base_packages="x y")
+    said = "\n".join(mistakes(known(fleet)))
+    assert "fleet_domain cannot be read" in said
+    assert "base_packages is" in said

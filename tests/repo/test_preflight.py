@@ -148,7 +148,7 @@ def test_finalizing_needs_one_release() -> None:
         assert found(releases=two | {"green": green}, one_release=True) == ""
 
 
-@pytest.mark.parametrize("percent", ["101", "-1", "x", 100])
+@pytest.mark.parametrize("percent", ["101", "-1", "x", 100, ""])
 def test_a_canary_of_no_share_is_refused(percent: Any) -> None:
     """Every client is a cutover."""
     said = found(playbook="canary", percent=percent)
@@ -171,6 +171,15 @@ def test_steps_of_a_canary_are_shares_above_the_present_one() -> None:
         "(`make canary PERCENT=…`), or give it everybody (`make cutover`)."
     )
     assert found(playbook="canary", canary_steps=[10, "50", 100], canary=10) == ""
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "rolling"])
+def test_a_deploy_and_a_roll_name_their_release(playbook: str) -> None:
+    """An empty name would lead to the folder of all releases."""
+    assert found(playbook=playbook, release="") == (
+        f'{playbook}_release is ""; it must name a release, as in `make {playbook} VERSION=1.2.3` '
+        f"(`-e {playbook}_release=1.2.3`)."
+    )
 
 
 @pytest.mark.parametrize("percent", ["101", "x", ""])
@@ -241,6 +250,8 @@ def test_all_members_have_one_failover_plan() -> None:
 
 def test_an_election_of_etcd_ends_before_the_primary_steps_down() -> None:
     """A slower election needs a slower plan."""
+    for slow in (2500.0, "2.5e3"):
+        assert "etcd_election_milliseconds is" in found(hosts=hosts(["data2"], etcd_election_milliseconds=slow))
     said = found(hosts=hosts(["data2"], etcd_election_milliseconds="2500"))
     assert "etcd_election_milliseconds is 2500: when a host dies" in said
     assert f"Take 2000 at most, or a slower plan: {LAB}/group_vars/." in said

@@ -183,7 +183,7 @@ def test_version_that_exists_is_never_given_other_contents(checkout: Checkout) -
     assert manifest["commit"].endswith("-modified")
 
 
-@pytest.mark.parametrize("version", ["1.2.3+fix", "../1", "v1", "1.2.3\n", "1" * 65])
+@pytest.mark.parametrize("version", ["", "1.2.3+fix", "../1", "v1", "1.2.3\n", "1" * 65])
 def test_version_that_can_name_no_release_is_refused(version: str) -> None:
     """Before anything is built; preflight refuses it by the same pattern (tests/repo/test_limits.py)."""
     command = [sys.executable, "tools/build_release.py", "--version", version]

@@ -26,10 +26,6 @@ def main(context: click.Context) -> None:
     context.obj = application
 
 
-for _command in application.commands:
-    main.add_command(_command)
-
-
 @main.command()
 @click.option("--finalize", is_flag=True, help="Apply contract migrations too: no former release may run any more.")
 def migrate(finalize: bool) -> None:
@@ -74,6 +70,12 @@ def retry(ids: tuple[UUID, ...]) -> None:
 
     retried, left = transact(work)
     click.echo(json.dumps({"retried": retried, "left": left}))
+
+
+for _command in application.commands:
+    if _command.name in main.commands:
+        raise ValueError(f"two commands are named {_command.name}")
+    main.add_command(_command)
 
 
 def _advice(error: Exception) -> str:

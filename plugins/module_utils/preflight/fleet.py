@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ class Fleet:
     needs_release: bool = False
     one_release: bool = False
     # What the operator typed, or set in releases.yml.
-    percent: Any = ""
+    percent: Any = None
     maintenance: Any = ""
     canary_steps: Any = None
     # Names of the secrets that the wiring reads, and of the variables that the vault contains.
@@ -66,14 +65,18 @@ class Fleet:
 
     def values(self, group: str, name: str, default: Any = None) -> list[Any]:
         """Return a variable of each host of a group."""
-        return [self.hosts[host].get(name, default) for host in self.of(group)]
+        return [self.value(host, name, default) for host in self.of(group)]
+
+    def value(self, host: str, name: str, default: Any = None) -> Any:
+        """Return a variable of a host. One that refers to nothing counts as not set; values.py reports it."""
+        try:
+            return self.hosts[host].get(name, default)
+        except AnsibleError:
+            return default
 
     def address(self, host: str) -> str:
         """Return the address at which the others reach a host, or nothing if the inventory states none."""
-        try:
-            return str(self.hosts[host]["fleet_address"])
-        except AnsibleError:  # it is a template that reads ansible_host
-            return ""
+        return str(self.value(host, "fleet_address", ""))  # a template that reads ansible_host
 
 
 class Variables(Host):
@@ -88,6 +91,10 @@ class Variables(Host):
         """Return a value as the host has it."""
         return self._templar.template(self._raw[name])
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether the host has a variable, even one that refers to nothing."""
+        return name in self._raw
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
         return iter(self._raw)
@@ -99,8 +106,10 @@ class Variables(Host):
 
 def number(value: Any) -> int:
     """Return the whole number that a value means; text that is none means 0."""
-    text = str(value).strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+    try:
+        return int(float(str(value).strip()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def listed(values: Any) -> str:

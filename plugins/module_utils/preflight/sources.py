@@ -47,6 +47,11 @@ def wired(project: Path) -> dict[str, str]:
     return found | dict(load(project / OWN)["fixed"])
 
 
+def facts(project: Path) -> set[str]:
+    """Return the variables that roles set for one another; an earlier playbook of the same run may have left them."""
+    return set(load(project / OWN)["facts"])
+
+
 def files(inventory: Path) -> dict[str, Path]:
     """Return the variables that an inventory sets, and the first file that does; a dynamic inventory is not run."""
     found: dict[str, Path] = {}

@@ -93,7 +93,7 @@ def canary(fleet: Fleet) -> Iterator[str]:
     """A canary gives a share, or has steps above the share that the idle color has already."""
     if fleet.playbook != "canary":
         return
-    if fleet.percent != "":
+    if fleet.percent is not None:
         if not re.fullmatch("[1-9]?[0-9]", str(fleet.percent)):
             yield (
                 f'percent is "{fleet.percent}"; it must be a share of the clients, 0 to 99, as in '
@@ -122,8 +122,9 @@ def _shares(steps: Any) -> bool:
 def shadow(fleet: Fleet) -> Iterator[str]:
     """A shadow gets a share of the reads."""
     if fleet.playbook == "shadow" and not re.fullmatch("[1-9]?[0-9]|100", str(fleet.percent)):
+        typed = "" if fleet.percent is None else fleet.percent
         yield (
-            f'percent is "{fleet.percent}"; it must be a share of the reads, 0 to 100, as in `make shadow PERCENT=5` '
+            f'percent is "{typed}"; it must be a share of the reads, 0 to 100, as in `make shadow PERCENT=5` '
             "(`-e percent=5`)."
         )
 
@@ -137,8 +138,18 @@ def maintenance(fleet: Fleet) -> Iterator[str]:
         )
 
 
+def typed_release(fleet: Fleet) -> Iterator[str]:
+    """A deploy and a roll name the release that they bring."""
+    if fleet.playbook in ("deploy", "rolling") and not fleet.release:
+        yield (
+            f'{fleet.playbook}_release is ""; it must name a release, as in `make {fleet.playbook} VERSION=1.2.3` '
+            f"(`-e {fleet.playbook}_release=1.2.3`)."
+        )
+
+
 RULES = (
     canary,
+    typed_release,
     shadow,
     maintenance,
     versions,

@@ -17,7 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .fleet import Fleet, Host
 from .kinds import LABEL, Spec, outside
-from .sources import files, specs, wired
+from .sources import facts, files, specs, wired
 
 PROJECT = Path(__file__).resolve().parents[3]
 LONGEST_NAME = 64  # of a common name (RFC 5280)
@@ -43,7 +43,7 @@ def mistakes(fleet: Fleet) -> list[str]:
         f"{name} cannot be set: {fixed[name]}. Take it out of {path}." for name, path in set_in.items() if name in fixed
     ]
     anywhere = set(set_in).union(*fleet.hosts.values())
-    for name in sorted(_of_roles(anywhere) - known.keys() - fixed.keys()):
+    for name in sorted(_of_roles(anywhere) - known.keys() - fixed.keys() - facts(PROJECT)):
         near = difflib.get_close_matches(name, known, 1)
         hint = f"write {near[0]}" if near else "delete it"
         found.append(f"{name} is no variable of any role: {hint} {_place(set_in.get(name))}.")
@@ -51,7 +51,12 @@ def mistakes(fleet: Fleet) -> list[str]:
     for host, own in fleet.hosts.items():
         where = f"{fleet.variables}/fleet.yml"
         found += [f"{name} is not set. Set it in {where}." for name in sorted(wanted - set(own))]
-        found += _host(host, own, fleet.address(host), f"Correct it in {fleet.inventory}/hosts.yml.")
+        found += _host(
+            host,
+            fleet.value(host, "fleet_domain", ""),
+            fleet.address(host),
+            f"Correct it in {fleet.inventory}/hosts.yml.",
+        )
         for name in sorted(set(own) & known.keys() - fixed.keys()):
             found += _one(name, own, known[name], set_in.get(name))
     return list(dict.fromkeys(found))
@@ -63,12 +68,12 @@ def _of_roles(found: Iterable[str]) -> set[str]:
     return {name for name in found if name.startswith(roles)}
 
 
-def _host(host: str, own: Host, address: str, where: str) -> list[str]:
+def _host(host: str, domain: str, address: str, where: str) -> list[str]:
     """Return what keeps a host from having a certificate, and the others from reaching it."""
     found = []
     if not re.fullmatch(LABEL, host):
         found.append(f'Host "{host}": use lower-case letters, digits and hyphens only, for its certificate. {where}')
-    full = f"{host}.{own['fleet_domain']}" if "fleet_domain" in own else host
+    full = f"{host}.{domain}" if domain else host
     if len(full) > LONGEST_NAME:
         found.append(f"{full} has {len(full)} characters, a certificate's name at most {LONGEST_NAME}. {where}")
     try:
