@@ -1,6 +1,7 @@
 """Who is taken out when, and what is left where a roll stops: the real playbook, with stand-ins for hosts and role."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,10 @@ class Fleet:
     def _copy(self) -> None:
         """Take the playbook with its tasks; only whom it asks, and where, is another."""
         (self.root / "tasks").mkdir()
-        (self.root / "templates").mkdir()
         (self.root / "group_vars/all").mkdir(parents=True)
         names = [f"tasks/{path.name}" for path in PLAYBOOKS.glob("tasks/rolling_*.yml")]
-        for name in ["rolling.yml", "tasks/write_traffic.yml", "templates/traffic.yml.j2", *names]:
+        shutil.copytree(PLAYBOOKS / "procedures/traffic", self.root / "roles/traffic")
+        for name in ["rolling.yml", *names]:
             text = (PLAYBOOKS / name).read_text().replace("ansible.builtin.uri:", "stand_in:")
             text = text.replace("edge_ask:", "stand_in:")
             text = text.replace(
