@@ -28,7 +28,7 @@ Task = dict[str, Any]
 
 def _tasks() -> Iterator[tuple[str, Task]]:
     """Yield ("file: name", task) for each task; a task has the conditions of the blocks around it."""
-    folders = ("playbooks", "playbooks/tasks", "playbooks/procedures/*/tasks", "roles/*/tasks", "roles/*/handlers")
+    folders = ("playbooks", "playbooks/procedures/*/tasks", "roles/*/tasks", "roles/*/handlers")
     for pattern in (f"{folder}/*.yml" for folder in folders):
         for path in sorted(PROJECT.glob(pattern)):
             name = str(path.relative_to(PROJECT))
