@@ -171,7 +171,7 @@ class Fleet:
         """Run the verb, with Ansible's own strategy."""
         (self.root / "journal").write_text("")
         paths = f"{self.root}/roles:{self.root}/procedures"
-        own = {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        own = {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": f"{self.root}/action_plugins"}
         given = ["-e", f"rolling_release={release}", *arguments]
         return ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / "rolling.yml", **own)
 
