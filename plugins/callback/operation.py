@@ -1,7 +1,7 @@
-"""Ansible callback: gives the fleet's lock back when the run ends that has taken it, and notes how it went, and why so.
+"""Ansible callback: releases the lock of the fleet when the run ends, and records the result and the reason.
 
-A last play would not do: Ansible plays no further one after a failure. A callback hears of every end but a SIGKILL, and
-has the run's own inventory, variables and passwords (docs/adr/0007-lock-and-journal.md).
+A last play cannot do this, because Ansible starts no further play after a failure. A callback is called at every end
+except a SIGKILL, and has the run's own inventory, variables and passwords (docs/adr/0007-lock-and-journal.md).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = r"""
 name: operation
 type: aggregate
-short_description: Gives the fleet's lock back when a run ends
+short_description: Releases the lock of the fleet when a run ends
 description:
-  - What playbooks/tasks/begin.yml has taken, whether the run succeeded, failed or was interrupted.
+  - The lock that playbooks/procedures/operation acquired, whether the run succeeded, failed or was interrupted.
 """
 
 
@@ -71,9 +71,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._manager, self._loader = play.get_variable_manager(), play.get_loader()
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """See whether that was the beginning of an operation."""
+        """Note the operation if this task began one."""
         # ansible-core before 2.21 has the name here, later ones a dict with the name as its key.
-        registered = "begin_operation" in (result.task.register or ())
+        registered = "__operation_begun" in (result.task.register or ())
         if not registered or not str(result.result.get("stdout", "")).startswith("{"):
             return
         program, number = result.result["cmd"][0], json.loads(result.result["stdout"])["number"]
@@ -108,7 +108,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._loader.cleanup_all_tmp_files = end_first
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Give the lock back: failed is what Ansible itself calls so in its exit status.
+        """Release the lock: failed is what Ansible itself calls so in its exit status.
 
         Of the hosts that have, the first says why; those after it often fail because it did.
         """
@@ -124,7 +124,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         # The host of the lock need not be among those of the run.
         inventory.subset(None)
         inventory.remove_restriction()
-        task: dict[str, Any] = {"name": "End | Give the lock back", "ansible.builtin.command": {"argv": command}}
+        task: dict[str, Any] = {"name": "End | Release the lock", "ansible.builtin.command": {"argv": command}}
         play = {
             "name": "End",
             "hosts": self._host,

@@ -8,25 +8,25 @@ from typing import Any
 
 DOCUMENTATION = r"""
 name: status_table
-short_description: Renders what playbooks/status.yml has asked the hosts
+short_description: Renders the results of the procedure status
 description:
   - Each host has a line that begins with its name, for scripts. Warnings follow, each with what to type.
   - A host or service that returned nothing is part of the answer, not an error.
 positional: stated
 options:
   _input:
-    description: Variables of all hosts, with the registers of playbooks/status.yml.
+    description: Variables of all hosts, with the registers of the procedure status and of the entry points status.
     type: dict
     required: true
   stated:
-    description: What the inventory states (playbooks/vars/status.yml).
+    description: What the inventory states (playbooks/procedures/status/vars/main.yml).
     type: dict
     required: true
 """
 EXAMPLES = r"""
 - name: Print the table
   ansible.builtin.debug:
-    msg: "{{ hostvars | status_table(status_stated) }}"
+    msg: "{{ hostvars | status_table(__status_stated) }}"
 """
 RETURN = r"""
 _value:
@@ -78,19 +78,19 @@ Lines = Iterator[tuple[str, str]]
 
 def edge(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cell of a load balancer, and its warnings."""
-    answer = nested(on, "status_edge", "json") or {}
-    days = nested(on, "status_edge", "certificate_days")
-    traffic = text(on, "status_traffic", "stdout").rpartition("/")[2]
-    waf = {"On": "block", "DetectionOnly": "detect"}.get(text(on, "status_waf", "stdout"), "off")
+    answer = nested(on, "__status_edge", "json") or {}
+    days = nested(on, "__status_edge", "certificate_days")
+    traffic = text(on, "nginx_status_traffic", "stdout").rpartition("/")[2]
+    waf = {"On": "block", "DetectionOnly": "detect"}.get(text(on, "nginx_status_waf", "stdout"), "off")
     cell = [f"live={answer.get('color', 'none')}", f"release={answer.get('release', 'none')}"]
     cell += [traffic] if "+" in traffic else []
     cell += [f"certificate={days}d" if isinstance(days, int) else "certificate=none", f"waf={waf}"]
-    cell += ["vip"] if text(on, "status_vip", "stdout") else []
+    cell += ["vip"] if text(on, "__status_vip", "stdout") else []
     yield "cell", " ".join(cell)
-    if nested(on, "status_maintenance", "stat", "exists"):
+    if nested(on, "nginx_status_maintenance", "stat", "exists"):
         yield "warning", f"{host} is closed for maintenance: `make maintenance STATE=off` opens it"
     if answer.get("color", "") != stated.live:
-        error = text(on, "status_edge", "msg")
+        error = text(on, "__status_edge", "msg")
         yield (
             "warning",
             f"{host} serves {answer.get('color', 'nothing')}, traffic.yml says {stated.live}: `make cutover TO=…` or "
@@ -114,11 +114,11 @@ def edge(host: str, on: Host, stated: Stated) -> Lines:
 
 def app(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cell of an application host, and its warnings."""
-    version = nested(on, "status_app", "results", 0, "json") or {}
-    ready = nested(on, "status_app", "results", 1, "json") or {}
+    version = nested(on, "app_status", "results", 0, "json") or {}
+    ready = nested(on, "app_status", "results", 1, "json") or {}
     wanted = (stated.releases or {})[on["app_color"]]
     live = on["app_color"] == stated.live
-    worker = {"active": "running", "inactive": "idle"}.get(text(on, "status_worker", "stdout"), "down")
+    worker = {"active": "running", "inactive": "idle"}.get(text(on, "app_status_worker", "stdout"), "down")
     release, state = version.get("release"), ready.get("status", "down")
     yield "cell", f"release={release or 'none'} commit={version.get('commit', 'none')} {state} worker={worker}"
     if (worker == "running") != (live and wanted != ""):
@@ -151,7 +151,7 @@ def app(host: str, on: Host, stated: Stated) -> Lines:
     elif wanted and state != "ready":
         dependencies = sorted((ready.get("dependencies") or {}).items(), key=lambda item: str(item[0]).lower())
         yield "warning", f"{host} is {state}: {', '.join(f'{name} {found}' for name, found in dependencies)}"
-    running, written = (text(on, "status_settings", "results", number, "stat", "checksum") for number in (0, 1))
+    running, written = (text(on, "app_status_settings", "results", number, "stat", "checksum") for number in (0, 1))
     if running and running != written:
         yield (
             "warning",
@@ -162,7 +162,7 @@ def app(host: str, on: Host, stated: Stated) -> Lines:
 
 def postgres(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cell of a member of PostgreSQL, and its warning."""
-    members = nested(on, "status_postgres", "json", "members") or []
+    members = nested(on, "postgresql_status", "json", "members") or []
     member: Host = next((each for each in members if each["name"] == host), {})
     state = member.get("state", "")
     lag = f" lag={member['lag']}" if "lag" in member else ""
@@ -173,13 +173,14 @@ def postgres(host: str, on: Host, stated: Stated) -> Lines:
 
 def redis(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cells of a Redis host, one for each service, and their warnings."""
-    for asked in nested(on, "status_redis", "results") or []:
+    for asked in nested(on, "redis_status", "results") or []:
+        instance = asked[asked.get("ansible_loop_var", "item")]
         role = (asked.get("stdout_lines") or [""])[0]
-        name = "redis" if asked["item"] == "state" else asked["item"]
+        name = "redis" if instance == "state" else instance
         shown = {"master": "primary", "slave": "replica"}.get(role, "down")
         yield "cell", f"{name}={shown}"
         if shown == "down":
-            yield "warning", f"{host}: Redis ({asked['item']}) is down"
+            yield "warning", f"{host}: Redis ({instance}) is down"
 
 
 SERVICES: dict[str, Callable[[str, Host, Stated], Lines]] = {
@@ -192,7 +193,7 @@ SERVICES: dict[str, Callable[[str, Host, Stated], Lines]] = {
 
 def one(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cells of a host, and its warnings."""
-    systemd = nested(on, "status_systemd", "stdout")
+    systemd = nested(on, "__status_systemd", "stdout")
     if systemd is None:
         yield "cell", "unreachable"
         yield "warning", f"{host} is unreachable over SSH"
@@ -206,13 +207,13 @@ def one(host: str, on: Host, stated: Stated) -> Lines:
 
 def fleet(hostvars: Mapping[str, Host], stated: Stated) -> Iterator[str]:
     """Yield the warnings about all hosts together: one has the virtual IP, and PostgreSQL has one leader."""
-    vips = [host for host in stated.groups.get("edge") or [] if text(hostvars[host], "status_vip", "stdout")]
+    vips = [host for host in stated.groups.get("edge") or [] if text(hostvars[host], "__status_vip", "stdout")]
     if len(vips) != 1:
         yield f"{stated.vip} is on {' and '.join(vips) or 'no load balancer'}"
     leaders = {
         member["name"]
         for host in stated.groups.get("postgres") or []
-        for member in nested(hostvars[host], "status_postgres", "json", "members") or []
+        for member in nested(hostvars[host], "postgresql_status", "json", "members") or []
         if member["role"] == "leader"
     }
     if len(leaders) != 1:
@@ -233,7 +234,7 @@ def status_table(hostvars: Mapping[str, Host], stated: Mapping[str, Any]) -> str
         warnings += [line for kind, line in found if kind == "warning"]
     warnings += fleet(hostvars, known)
     if known.lock_host:
-        operations = hostvars[known.lock_host].get("status_operations") or {}
+        operations = hostvars[known.lock_host].get("__status_operations") or {}
         said = text(operations, "stdout")
         lines += ["", said, ""] if "lock: " in said else []
         if operations.get("rc", 1) != 0:

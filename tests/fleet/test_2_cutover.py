@@ -87,10 +87,10 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
     """Killed before, in and after the flip, each time by the run after the one before; no request has failed."""
     with meter(tmp_path, rate=QUIET) as run:
         for marker in (
-            "TASK [Prove | Test",
+            "TASK [nginx : Check | Test",
             "TASK [nginx : Traffic | Activate",
-            "TASK [Verify | Ask",
-            "TASK [Traffic | Write",
+            "TASK [traffic : Verify | Query",
+            "TASK [traffic : Record | Write",
         ):
             play_until(marker, "cutover", cutover_to="green")
             assert traffic()["traffic_live_color"] == "blue"
@@ -105,7 +105,7 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
 def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, tmp_path: Path) -> None:
     """Traffic and traffic.yml agree, the same verb again finds nothing to do, and the way back is a cutover."""
     with meter(tmp_path, rate=QUIET) as run:
-        play_until("TASK [Judge | Wait", "cutover", cutover_to="green", cutover_soak_seconds="30")
+        play_until("TASK [traffic : Sample | Wait", "cutover", cutover_to="green", cutover_soak_seconds="30")
         for _ in range(2):
             assert {color for color, _ in seen(api)} == {"green"}
             assert traffic()["traffic_live_color"] == "green"
@@ -117,7 +117,7 @@ def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, 
 @pytest.mark.thorough
 def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
     """Traffic has moved, traffic.yml has not: back means to the colour that the file names, and a deploy refuses."""
-    play_until("TASK [Traffic | Write", "cutover", cutover_to="green")
+    play_until("TASK [traffic : Record | Write", "cutover", cutover_to="green")
     assert {color for color, _ in seen(api)} == {"green"}
     refused = play("deploy", check=False, deploy_release="0.1.0")
     assert refused.returncode != 0

@@ -29,12 +29,12 @@ def test_orders_in_flight_at_the_flip_are_answered(api: Api) -> None:
 
         for line in playing("cutover", cutover_to="green"):
             # Nothing needs the database from here to the flip, which the other line follows.
-            if "TASK [Prove | Ask nginx" in line:
+            if "TASK [nginx : Check | Query nginx" in line:
                 on(primary, "pgbouncer-cli --command 'PAUSE tradefleet'")
                 released = pool.submit(release, time.monotonic())
                 clients = [Api(edge, api.key) for edge in EDGES]
                 answers = [pool.submit(clients[n % 2].order, str(uuid.uuid4())) for n in range(ORDERS)]
-            elif "TASK [Verify | Ask" in line:
+            elif "TASK [traffic : Verify | Query" in line:
                 flipped.set()
         placed = [answer.result() for answer in answers]
     assert len(placed) == ORDERS

@@ -53,7 +53,7 @@ def test_a_release_that_never_becomes_ready(release: Callable[..., Path]) -> Non
         )
 
     release("0.2.0", change)
-    refuses("0.2.0", "did not become ready", "never ready", "Traffic was not touched")
+    refuses("0.2.0", "did not become ready", "never ready", "Traffic was not changed")
 
 
 @pytest.mark.usefixtures("traffic_meter")

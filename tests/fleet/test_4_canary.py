@@ -99,7 +99,7 @@ def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
     before = traffic()
     with meter(tmp_path, rate=RATE) as run:
         for percent in (10, 0):
-            play_until("TASK [Judge | Wait", "canary", percent="10", canary_seconds="30")
+            play_until("TASK [traffic : Sample | Wait", "canary", percent="10", canary_seconds="30")
             assert link() != {"blue"}
             play("canary", percent=str(percent), canary_seconds="5")
             assert traffic() == before | {"traffic_canary_percent": percent}

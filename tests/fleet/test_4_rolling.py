@@ -72,8 +72,8 @@ def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
         for marker, left in (
             ("TASK [app : Drain | Wait until no connection", 1),
             ("TASK [app : Ready | Wait until the application is ready", 1),
-            ("TASK [Rolling | Warm it up", 1),
-            ("TASK [Rolling | Let the load balancers", 0),
+            ("TASK [rolling : Replace | Send requests", 1),
+            ("TASK [rolling : Batch | Wait until the load balancers", 0),
         ):
             play_until(marker, "rolling", rolling_release=former)
             assert len(drained()) == left

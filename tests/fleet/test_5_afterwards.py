@@ -62,9 +62,11 @@ def untouched() -> list[str]:
         pytest.param("canary", "percent=7", "nginx : Traffic | Activate the set of flags", marks=pytest.mark.thorough),
         pytest.param("shadow", "percent=7", "nginx : Traffic | Activate the set of flags", marks=pytest.mark.thorough),
         ("rolling", "rolling_release={release_blue}", "app : Drain | Create the drain flag"),
-        ("maintenance", "maintenance=on", "Maintenance | Close it"),
-        pytest.param("switchover", "", "Switchover | Say who would lead", marks=pytest.mark.thorough),
-        pytest.param("redis_switchover", "", "Switch", marks=pytest.mark.thorough),
+        ("maintenance", "maintenance=on", "nginx : Maintenance | Close the platform"),
+        pytest.param(
+            "switchover", "", "switchover : Check | Report which member would lead", marks=pytest.mark.thorough
+        ),
+        pytest.param("redis_switchover", "", "redis : Switchover | Move the primaries", marks=pytest.mark.thorough),
     ],
 )
 def test_check_mode_tells_the_truth(verb: str, extra: str, told: str | None) -> None:

@@ -12,12 +12,14 @@ from repository import PROJECT, load
 COMMAND, REQUEST, SCRIPT = "ansible.builtin.command", "ansible.builtin.uri", "ansible.builtin.script"
 # Files that check mode does not come to, and why.
 AWAY = {
-    "playbooks/tasks/cutover_soak.yml": "nothing was cut over to",
-    "playbooks/tasks/handover.yml": "nobody hands over",
-    "playbooks/tasks/handover_refuse.yml": "part of handover.yml",
-    "playbooks/tasks/judge.yml": "nobody was given to the candidate",
-    "playbooks/tasks/judge_look.yml": "part of judge.yml",
-    "playbooks/tasks/redis_load.yml": "redis_bring.yml ends the play",
+    "playbooks/procedures/restore/tasks/bring.yml": "main.yml does not include it",
+    "playbooks/procedures/restore/tasks/exchange.yml": "part of load.yml",
+    "playbooks/procedures/restore/tasks/load.yml": "main.yml does not include it",
+    "playbooks/procedures/switchover/tasks/switchover.yml": "main.yml and upgrade.yml do not include it",
+    "playbooks/procedures/switchover/tasks/unfinished.yml": "part of switchover.yml",
+    "playbooks/procedures/traffic/tasks/judge.yml": "the target has no clients",
+    "playbooks/procedures/traffic/tasks/sample.yml": "part of judge.yml",
+    "playbooks/procedures/traffic/tasks/soak.yml": "there was no cutover",
     "roles/app/tasks/ready.yml": "activate.yml started nothing",
 }
 
@@ -26,7 +28,8 @@ Task = dict[str, Any]
 
 def _tasks() -> Iterator[tuple[str, Task]]:
     """Yield ("file: name", task) for each task; a task has the conditions of the blocks around it."""
-    for pattern in ("playbooks/*.yml", "playbooks/tasks/*.yml", "roles/*/tasks/*.yml", "roles/*/handlers/*.yml"):
+    folders = ("playbooks", "playbooks/procedures/*/tasks", "roles/*/tasks", "roles/*/handlers")
+    for pattern in (f"{folder}/*.yml" for folder in folders):
         for path in sorted(PROJECT.glob(pattern)):
             name = str(path.relative_to(PROJECT))
             for part in load(path) if name not in AWAY else []:

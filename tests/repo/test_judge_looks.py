@@ -1,4 +1,4 @@
-"""The judge's looks, one after the other: the real ansible-playbook looks at the logs of two load balancers."""
+"""The judge's samples, one after the other: the real ansible-playbook reads the logs of two load balancers."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from repository import PROJECT, ansible, files, read
 
-PLAYBOOKS = PROJECT / "playbooks"
+TASKS = PROJECT / "playbooks/procedures/traffic/tasks"
 TRADER, STRANGER = "000001", "999999"
 
 
@@ -35,15 +35,15 @@ class Edge:
             log.write(text * requests)
 
     def judge(self, seconds: int, wait: int, before: int) -> tuple[int, str, int]:
-        """Judge green against blue; return exit status, the verdict or the reason, and how many looks there were."""
+        """Judge green against blue; return exit status, the verdict or the reason, and how many samples it took."""
         variables = {
-            "judge_candidate": "green",
-            "judge_other": "blue",
-            "judge_seconds": seconds,
-            "judge_wait_seconds": wait,
-            "judge_before_seconds": before,
-            "judge_every_seconds": 1,
-            "judge_minimum_requests": 200,
+            "traffic_target": "green",
+            "traffic_live_color": "blue",
+            "traffic_judge_every_seconds": 1,
+            "traffic_judge_minimum_requests": 200,
+            "__traffic_judge_seconds": seconds,
+            "__traffic_wait_seconds": wait,
+            "__traffic_before_seconds": before,
         }
         logs = {"log": f"{self.folder}/{{{{ inventory_hostname }}}}.log", "shadow_log": f"{self.folder}/shadow.log"}
         play = {
@@ -52,15 +52,15 @@ class Edge:
             "vars": variables,
             "module_defaults": {"edge_log": logs},
             "tasks": [
-                {"ansible.builtin.include_tasks": str(PLAYBOOKS / "tasks/judge.yml")},
-                {"ansible.builtin.debug": {"msg": "VERDICT {{ judge_verdict.verdict }}"}, "run_once": True},
+                {"ansible.builtin.include_tasks": str(TASKS / "judge.yml")},
+                {"ansible.builtin.debug": {"msg": "VERDICT {{ __traffic_verdict.verdict }}"}, "run_once": True},
             ],
         }
         (self.folder / "play.yml").write_text(yaml.safe_dump([play]))
         done = ansible("ansible-playbook", "-i", self.folder / "hosts.yml", self.folder / "play.yml")
-        said = re.search(r"VERDICT \w+|Colour green is worse: [^.]*", done.stdout)
+        said = re.search(r"VERDICT \w+|Color green is worse: [^.]*", done.stdout)
         assert said, done.stdout + done.stderr
-        return done.returncode, said[0], len(re.findall(r"TASK \[Judge \| Read", done.stdout))
+        return done.returncode, said[0], len(re.findall(r"TASK \[Sample \| Read", done.stdout))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_is_worse_ends_the_looks_at_once(edge: Edge) -> None:
     for color, status in (("blue", 401), ("green", 200)):
         edge.log(color, 3000, status=status, age=-30, key=STRANGER)
     status, said, looks = edge.judge(seconds=60, wait=60, before=60)
-    assert (status, said, looks) == (2, "Colour green is worse: 100", 1)
+    assert (status, said, looks) == (2, "Color green is worse: 100", 1)
 
 
 def test_enough_requests_end_the_wait(edge: Edge) -> None:

@@ -1,5 +1,6 @@
-"""Each role says what it takes, takes what it says, and knows nobody else."""
+"""Each role states what it takes, takes what it states, and knows no other role."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ pytestmark = pytest.mark.parametrize("role", ROLES)
 def _entry_points(role: str) -> dict[str, Any]:
     specs: dict[str, Any] = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
     return {name: spec.get("options", {}) for name, spec in specs.items()}
+
+
+def _options(role: str) -> dict[str, Any]:
+    """Return the options of all entry points."""
+    return {name: option for options in _entry_points(role).values() for name, option in options.items()}
 
 
 def _parts(role: str, *suffixes: str) -> tuple[Path, ...]:
@@ -37,31 +43,44 @@ def test_readme_says_what_running_it_again_does(role: str) -> None:
 
 def test_readme_names_every_variable(role: str) -> None:
     """And no variable that there is not."""
-    options = set(_entry_points(role)["main"])
     text = read(f"roles/{role}/README.md")
-    assert {name for name in options if f"`{name}`" not in text} == set()
+    assert {name for name in _options(role) if f"`{name}`" not in text} == set()
+
+
+def test_entry_points_exist_and_the_readme_names_them(role: str) -> None:
+    """Each that a playbook or procedure calls has a specification, except vars, which has no options."""
+    points = set(_entry_points(role)) - {"main"}
+    text = read(f"roles/{role}/README.md")
+    assert {name for name in points if not (PROJECT / f"roles/{role}/tasks/{name}.yml").exists()} == set()
+    assert {name for name in points if f"`{name}`" not in text and f"tasks_from: {name}" not in text} == set()
+    calls = rf"name: {role}(?:\n *|, *)tasks_from: (\w+)"
+    called = {entry for path in PROJECT.glob("playbooks/**/*.yml") for entry in re.findall(calls, read(path))}
+    assert called - points - {"vars"} == set()
+
+
+def test_outputs_are_documented(role: str) -> None:
+    """Variables of vars/main.yml are private, or outputs that the README names."""
+    public = {name for name in load(f"roles/{role}/vars/main.yml") if not name.startswith(f"__{role}_")}
+    text = read(f"roles/{role}/README.md")
+    assert {name for name in public if not name.startswith(f"{role}_") or f"`{name}`" not in text} == set()
 
 
 def test_specification_states_no_values(role: str) -> None:
     """Values live once, in defaults/main.yml."""
-    points = _entry_points(role)
-    named = {name for options in points.values() for name in options}
-    assert "default" not in _keys(points) - named
+    assert "default" not in _keys(_entry_points(role)) - set(_options(role))
 
 
 def test_defaults_are_the_options_that_are_not_required(role: str) -> None:
-    """All of them but secrets, and nothing else; every entry point takes what main takes."""
-    points = _entry_points(role)
-    optional = {
-        name for name, option in points["main"].items() if not option.get("required") and not option.get("no_log")
-    }
+    """All of them but secrets, and nothing else. What only another entry point than main takes is required."""
+    options = _options(role)
+    optional = {name for name, option in options.items() if not option.get("required") and not option.get("no_log")}
     assert set(load(f"roles/{role}/defaults/main.yml")) == optional
-    assert {name for options in points.values() for name in options} == set(points["main"])
+    assert optional <= set(_entry_points(role)["main"])
 
 
 def test_options_are_the_roles_own_typed_and_described(role: str) -> None:
     """Passwords are logged by nobody, nor listed as choices in an error."""
-    for name, option in _entry_points(role)["main"].items():
+    for name, option in _options(role).items():
         assert name.startswith(f"{role}_"), name
         assert option.get("type"), f"{name} has no type"
         assert option.get("description"), f"{name} has no description"
@@ -75,7 +94,7 @@ def test_every_option_is_used(role: str) -> None:
     defaults = read(f"roles/{role}/defaults/main.yml")
     used = "".join(read(path) for path in _parts(role) if path.parent.name not in ("meta", "defaults"))
     used += "".join(line.partition(":")[2] for line in defaults.splitlines() if not line.startswith("#"))
-    assert {name for name in _entry_points(role)["main"] if not _word(name, used)} == set()
+    assert {name for name in _options(role) if not _word(name, used)} == set()
 
 
 def _word(name: str, text: str) -> bool:
@@ -89,7 +108,7 @@ def test_role_knows_neither_groups_nor_hosts(role: str) -> None:
 
 def test_role_uses_no_other_roles_variables(role: str) -> None:
     """Neither public nor private ones."""
-    foreign = [name for other in ROLES if other != role for name in _entry_points(other)["main"]]
+    foreign = [name for other in ROLES if other != role for name in _options(other)]
     others = "|".join([*foreign, *(rf"__{other}_\w+" for other in ROLES if other != role), "vault_\\w+", "fleet_\\w+"])
     assert where(rf"(?<![\w'])(?:{others})(?!\w)", _parts(role, ".yml", ".j2")) == []
 
@@ -112,7 +131,7 @@ def test_stages_are_short_and_their_tasks_are_named_after_them(role: str) -> Non
         assert len(read(path).splitlines()) <= 80, f"{path} is too long"
         prefix = f"{path.stem.capitalize()} | "
         wrong = [name for name in _names(load(path)) if not name.startswith(prefix)]
-        assert wrong == [], f"{path}: each name begins with «{prefix}»"
+        assert wrong == [], f'{path}: each name begins with "{prefix}"'
 
 
 def _names(tasks: list[dict[str, Any]]) -> list[str]:

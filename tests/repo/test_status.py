@@ -17,14 +17,14 @@ RUNNING = {"stdout": "running"}
 def table(name: str, host: dict[str, Any], groups: dict[str, list[str]] | None = None, **stated: Any) -> str:
     """Return the table of a fleet with one host."""
     known = STATED | stated | {"groups": GROUPS | {"all": [name]} | (groups or {})}
-    return status_table({name: {"status_systemd": RUNNING} | host}, known)
+    return status_table({name: {"__status_systemd": RUNNING} | host}, known)
 
 
 def test_a_host_that_returned_nothing_is_unreachable() -> None:
     """Its services are not in the table, and the others are."""
     hosts = {
-        "data1": {"group_names": ["etcd", "postgres"], "status_systemd": {"unreachable": True}},
-        "ops-one": {"group_names": ["ops", "preflight_needed"], "status_systemd": {"stdout": "degraded"}},
+        "data1": {"group_names": ["etcd", "postgres"], "__status_systemd": {"unreachable": True}},
+        "ops-one": {"group_names": ["ops", "preflight_needed"], "__status_systemd": {"stdout": "degraded"}},
     }
     assert status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts)}}).splitlines() == [
         "data1    etcd,postgres        unreachable",
@@ -40,7 +40,7 @@ def test_status_ends_with_the_lock_and_the_last_operations() -> None:
     """It warns if there is no journal, or if the journal was changed."""
 
     def operations(**answer: object) -> str:
-        return table("ops1", {"group_names": ["ops"], "status_operations": answer}, lock_host="ops1")
+        return table("ops1", {"group_names": ["ops"], "__status_operations": answer}, lock_host="ops1")
 
     said = "lock: alex@desk for 0 min 2 s: site\n\ntime  who"
     whole = operations(rc=0, stdout=said, stderr="")
@@ -57,11 +57,11 @@ def edge(traffic: str, canary: int = 0, acme: bool = False, **asked: Any) -> str
     """Return the table of one load balancer; blue is live."""
     host = {
         "group_names": ["edge"],
-        "status_edge": {"json": {"color": "blue", "release": "0.1.0"}, "certificate_days": 390} | asked,
-        "status_traffic": {"stdout": f"traffic-sets/{traffic}" if traffic else ""},
-        "status_waf": {"stdout": "On"},
-        "status_maintenance": {"stat": {"exists": asked.get("closed", False)}},
-        "status_vip": {"stdout": "eth0 UP 10.0.0.10/32"},
+        "__status_edge": {"json": {"color": "blue", "release": "0.1.0"}, "certificate_days": 390} | asked,
+        "nginx_status_traffic": {"stdout": f"traffic-sets/{traffic}" if traffic else ""},
+        "nginx_status_waf": {"stdout": "On"},
+        "nginx_status_maintenance": {"stat": {"exists": asked.get("closed", False)}},
+        "__status_vip": {"stdout": "eth0 UP 10.0.0.10/32"},
     }
     return table("lb1", host, {"edge": ["lb1"]}, canary=canary, acme=acme)
 
@@ -115,10 +115,10 @@ def test_one_load_balancer_has_the_virtual_ip() -> None:
     """Neither two nor none."""
     answer = {
         "group_names": ["edge"],
-        "status_systemd": RUNNING,
-        "status_edge": {"json": {"color": "blue", "release": "0.1.0"}},
-        "status_traffic": {"stdout": "traffic-sets/blue"},
-        "status_vip": {"stdout": "eth0"},
+        "__status_systemd": RUNNING,
+        "__status_edge": {"json": {"color": "blue", "release": "0.1.0"}},
+        "nginx_status_traffic": {"stdout": "traffic-sets/blue"},
+        "__status_vip": {"stdout": "eth0"},
     }
     hosts = {"lb1": answer, "lb2": answer}
     two = status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts), "edge": list(hosts)}})
@@ -139,9 +139,9 @@ def app(
     host = {
         "group_names": ["app", f"app_{color}"],
         "app_color": color,
-        "status_app": {"results": [{"json": {"release": release, "commit": "abc"}}, {"json": readiness}]},
-        "status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": written}}]},
-        "status_worker": {"stdout": worker},
+        "app_status": {"results": [{"json": {"release": release, "commit": "abc"}}, {"json": readiness}]},
+        "app_status_settings": {"results": [{"stat": {"checksum": "1"}}, {"stat": {"checksum": written}}]},
+        "app_status_worker": {"stdout": worker},
     }
     return table("app1", host, releases={"blue": wanted, "green": wanted})
 
@@ -192,10 +192,10 @@ def test_postgresql_has_a_role_a_state_and_one_leader() -> None:
     def cluster(*members: dict[str, Any]) -> str:
         own = {
             "group_names": ["postgres"],
-            "status_systemd": RUNNING,
-            "status_postgres": {"json": {"members": members}},
+            "__status_systemd": RUNNING,
+            "postgresql_status": {"json": {"members": members}},
         }
-        down = {"group_names": ["postgres"], "status_systemd": RUNNING, "status_postgres": {"status": -1}}
+        down = {"group_names": ["postgres"], "__status_systemd": RUNNING, "postgresql_status": {"status": -1}}
         hosts = {"data1": own, "data2": own, "data3": down}
         return status_table(hosts, STATED | {"groups": GROUPS | {"all": list(hosts), "postgres": list(hosts)}})
 
@@ -222,7 +222,7 @@ def test_postgresql_has_a_role_a_state_and_one_leader() -> None:
 def test_redis_has_a_role_for_each_service(answers: tuple[list[str], ...], cells: str, down: list[str]) -> None:
     """Of Sentinel's services, `state` is shown as Redis."""
     results = [{"item": name, "stdout_lines": lines} for name, lines in zip(("state", "cache"), answers, strict=True)]
-    said = table("data1", {"group_names": ["redis"], "status_redis": {"results": results}})
+    said = table("data1", {"group_names": ["redis"], "redis_status": {"results": results}})
     assert said.startswith(f"data1  redis                {cells}\n")
     assert [name for name in ("state", "cache") if f"warning: data1: Redis ({name}) is down\n" in said] == down
 
@@ -230,7 +230,7 @@ def test_redis_has_a_role_for_each_service(answers: tuple[list[str], ...], cells
 def test_the_playbook_passes_what_the_inventory_states(tmp_path: Path) -> None:
     """The real ansible-playbook, without its questions: no host has returned anything."""
     copy, file = unreachable_lab(tmp_path), tmp_path / "status.txt"
-    given = ["-i", str(copy), "--start-at-task", "Write the table", f"-estatus_file={file}"]
+    given = ["-i", str(copy), "--start-at-task", "Show | Write the table", f"-estatus_file={file}"]
     done = ansible("ansible-playbook", *given, "playbooks/status.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = file.read_text().splitlines()

@@ -60,7 +60,7 @@ class Controller:
         variables = {
             "ansible_python_interpreter": python,
             "operations_confirm": False,
-            "fleet_operations": str(PROGRAM),
+            "operations_program": str(PROGRAM),
         }
         (folder / "fleet").mkdir()
         (folder / "fleet/hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
@@ -224,7 +224,7 @@ def test_colour_and_release_are_confirmed_in_words(controller: Controller) -> No
     for extra in (asks, asks | {"confirm": "blue 1.2.3"}, {"confirm": "yes"}):
         refused = controller.run(FINE, words="green 1.2.3", extra=extra)
         assert refused.returncode == 2
-        assert "«-e \"confirm='green 1.2.3'\"» (make: CONFIRM='green 1.2.3'). Nothing was changed." in said(refused)
+        assert "`-e \"confirm='green 1.2.3'\"` (make: `CONFIRM='green 1.2.3'`). Nothing was changed." in said(refused)
     assert controller.entries() == []
     assert controller.run(FINE, words="green 1.2.3", extra=asks | {"confirm": "green 1.2.3"}).returncode == 0
     assert controller.run(FINE, words="green 1.2.3").returncode == 0
@@ -234,10 +234,10 @@ def test_colour_and_release_are_confirmed_in_words(controller: Controller) -> No
 
 def test_a_fleet_without_lock_is_told_what_to_do(controller: Controller) -> None:
     """Its host does not answer, or has no program; going without is possible, and has to be said."""
-    absent = said(controller.run(FINE, extra={"fleet_operations": "/nonexistent"}))
-    assert "ops1 has no /nonexistent yet. «make site» puts it there" in absent
+    absent = said(controller.run(FINE, extra={"operations_program": "/nonexistent"}))
+    assert "ops1 has no /nonexistent yet. `make site` installs it" in absent
     away = said(controller.run(FINE, extra={"fleet_lock_host": "edge1", "ansible_ssh_timeout": 1}))
-    assert "edge1 keeps the lock and the journal and does not answer" in away
+    assert "edge1 keeps the lock and the journal and is unreachable" in away
     assert controller.run(FINE, extra={"fleet_lock_host": ""}).returncode == 0
     assert controller.entries() == []
 

@@ -1,13 +1,14 @@
 """Who is taken out when, and what is left where a roll stops: the real playbook, with stand-ins for hosts and role."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT, ansible
+from repository import PROJECT, ansible, load
 
 PLAYBOOKS = PROJECT / "playbooks"
 # Stands in for what the role does to a host, as far as a roll can see it, and for what is answered on the network. An
@@ -95,38 +96,43 @@ class Fleet:
         (folder / "traffic").symlink_to("traffic-sets/blue+green-10")
         (folder / "action_plugins").mkdir()
         (folder / "action_plugins/stand_in.py").write_text(ACT.replace("FOLDER", str(folder)))
-        role = folder / "roles/app/tasks"
-        role.mkdir(parents=True)
         for step in ("main", "migrate", "drain", "activate", "worker", "undrain"):
             given = {"step": step, "host": "{{ inventory_hostname }}", "release": "{{ app_release }}"}
-            (role / f"{step}.yml").write_text(yaml.safe_dump([{"name": step, "stand_in": given}]))
-        edge = folder / "roles/nginx/tasks"
-        edge.mkdir(parents=True)
+            self._write(f"roles/app/tasks/{step}.yml", [{"name": step, "stand_in": given}])
+        outputs = {
+            "app_url": "https://{{ inventory_hostname }}",
+            "app_running_link": f"{folder}/{{{{ __rolling_host }}}}.current",
+            "app_tls_ca_file": "",
+        }
+        self._write("roles/app/tasks/vars.yml", load("roles/app/tasks/vars.yml"))
+        self._write("roles/app/vars/main.yml", outputs)
         given = {
             "step": "static",
             "host": "{{ inventory_hostname }}",
             "release": "{{ nginx_static_releases | join(',') }}",
         }
-        (edge / "static.yml").write_text(yaml.safe_dump([{"name": "static", "stand_in": given}]))
+        self._write("roles/nginx/tasks/static.yml", [{"name": "static", "stand_in": given}])
+        self._write("roles/nginx/tasks/serving.yml", load("roles/nginx/tasks/serving.yml"))
+        self._write("roles/nginx/vars/main.yml", {"__nginx_traffic_link": str(folder / "traffic")})
         self._copy()
 
+    def _write(self, name: str, content: Any) -> None:
+        """Write YAML below the fleet's folder."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
     def _copy(self) -> None:
-        """Take the playbook with its tasks; only whom it asks, and where, is another."""
-        (self.root / "tasks").mkdir()
-        (self.root / "templates").mkdir()
+        """Copy the playbook and its procedures. Only the modules that query the network are replaced."""
         (self.root / "group_vars/all").mkdir(parents=True)
-        names = [f"tasks/{path.name}" for path in PLAYBOOKS.glob("tasks/rolling_*.yml")]
-        for name in ["rolling.yml", "tasks/write_traffic.yml", "templates/traffic.yml.j2", *names]:
-            text = (PLAYBOOKS / name).read_text().replace("ansible.builtin.uri:", "stand_in:")
-            text = text.replace("edge_ask:", "stand_in:")
-            text = text.replace(
-                "[readlink, /run/tradefleet/current]", f"[readlink, '{self.root}/{{{{ item }}}}.current']"
-            )
-            text = text.replace("/etc/nginx/traffic", str(self.root / "traffic"))
-            (self.root / name).write_text(text.replace("retries: 30", "retries: 1"))
-        plays = yaml.safe_load((self.root / "rolling.yml").read_text())
+        for name in ("rolling", "traffic"):
+            shutil.copytree(PLAYBOOKS / "procedures" / name, self.root / "procedures" / name)
+        for path in self.root.glob("procedures/*/tasks/*.yml"):
+            text = path.read_text().replace("ansible.builtin.uri:", "stand_in:").replace("edge_ask:", "stand_in:")
+            path.write_text(text.replace("retries: 30", "retries: 1"))
+        plays = load("playbooks/rolling.yml")
         kept = [play for play in plays if "ansible.builtin.import_playbook" not in play]
-        (self.root / "rolling.yml").write_text(yaml.safe_dump(kept, sort_keys=False))
+        self._write("rolling.yml", kept)
         local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         groups = {
             "edge": {"hosts": {"lb1": {}, "lb2": {}}},
@@ -134,9 +140,9 @@ class Fleet:
         }
         own = {
             "ansible_become": False,
+            "app_address": "{{ inventory_hostname }}",
             "app_color": "blue",
-            "fleet_address": "{{ inventory_hostname }}",
-            "fleet_app_port": 8443,
+            "app_port": 8443,
             "fleet_https_port": 443,
             "fleet_domain": "trade.example",
             "fleet_edge_ca": "",
@@ -149,7 +155,7 @@ class Fleet:
             "traffic_canary_percent": 10,
             "rolling_batch": 1,
         }
-        (self.root / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": local | own}}))
+        self._write("hosts.yml", {"all": {"children": groups, "vars": local | own}})
 
     def set(self, host: str, **state: Any) -> None:
         """Change what a host is."""
@@ -164,7 +170,8 @@ class Fleet:
     def roll(self, release: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the verb, with Ansible's own strategy."""
         (self.root / "journal").write_text("")
-        own = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        paths = f"{self.root}/roles:{self.root}/procedures"
+        own = {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": f"{self.root}/action_plugins"}
         given = ["-e", f"rolling_release={release}", *arguments]
         return ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / "rolling.yml", **own)
 
@@ -244,7 +251,7 @@ def test_a_host_that_does_not_become_ready_stops_the_run(fleet: Fleet, batch: in
     for words in (
         "Release 0.2.0 did not become ready on blue2",
         "blue1 runs 0.2.0, blue2 runs 0.1.0, blue3 runs 0.1.0; traffic.yml says 0.1.0.",
-        "«make rolling VERSION=0.2.0»), or go back («make rolling VERSION=0.1.0»)",
+        "(`make rolling VERSION=0.2.0`), or return to the former release (`make rolling VERSION=0.1.0`)",
     ):
         assert words in said(stopped)
     assert fleet.roll("0.1.0").returncode == 0
@@ -276,13 +283,13 @@ def test_nobody_is_taken_out_beside_a_host_that_does_not_serve(fleet: Fleet) -> 
     assert "blue1 runs 0.1.0, blue2 runs 0.1.0" in said(stopped)
 
 
-def test_a_colour_that_does_not_serve_and_a_part_of_one_are_refused(fleet: Fleet) -> None:
+def test_a_color_that_does_not_serve_and_a_part_of_one_are_refused(fleet: Fleet) -> None:
     """Nothing is even staged."""
     (fleet.root / "traffic").unlink()
     (fleet.root / "traffic").symlink_to("traffic-sets/green")
     moved = fleet.roll("0.2.0")
     assert "the load balancers send traffic to green: a cutover was interrupted" in said(moved)
     part = fleet.roll("0.2.0", "--limit", "blue1:blue2")
-    assert "leave «--limit» out. Nothing was changed." in said(part)
+    assert "run again without `--limit`. Nothing was changed." in said(part)
     assert (moved.returncode, part.returncode) == (2, 2)
     assert (fleet.root / "journal").read_text() == ""

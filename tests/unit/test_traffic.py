@@ -1,4 +1,4 @@
-"""Who serves which clients after each verb that moves them: the real playbooks, with stand-ins for whom they ask."""
+"""Which color serves which clients after each playbook that moves them; the hosts are stand-ins."""
 
 import json
 import re
@@ -55,26 +55,23 @@ class Fleet:
         (folder / "group_vars/all").mkdir(parents=True)
         (folder / "action_plugins").mkdir()
         (folder / "action_plugins/edge_ask.py").write_text(ASK.replace("FOLDER", str(folder)))
-        for name in ("tasks", "templates"):
-            shutil.copytree(PLAYBOOKS / name, folder / name)
         for name in COPIED:
             shutil.copy(PLAYBOOKS / name, folder)
-        for path in [*folder.glob("*.yml"), *folder.glob("tasks/*.yml")]:
-            path.write_text(self._here(path.read_text()))
-        # This one asks the load balancers from other hosts.
-        releases = folder / "converge_releases.yml"
-        releases.write_text(releases.read_text().replace("{{ inventory_hostname }}/traffic", "{{ item }}/traffic"))
+        for name in ("deploy", "traffic"):
+            shutil.copytree(PLAYBOOKS / "procedures" / name, folder / "roles" / name)
         # Roles of the same shape: the switch itself is real, a release notes whether its host is a live one.
         shutil.copytree(PROJECT / "roles/nginx", folder / "roles/nginx")
-        switch = folder / "roles/nginx/tasks/traffic.yml"
-        switch.write_text(self._here(switch.read_text()))
-        self._tasks("roles/app/tasks/migrate.yml")
-        self._tasks("roles/app/tasks/worker.yml")
+        self._tasks("roles/nginx/tasks/check.yml")
+        for path in [*folder.glob("*.yml"), *folder.glob("roles/*/tasks/*.yml"), folder / "roles/nginx/vars/main.yml"]:
+            path.write_text(self._here(path.read_text()))
+        for name in ("migrate", "worker", "log"):
+            self._tasks(f"roles/app/tasks/{name}.yml")
+        followed = {"content": "{{ app_worker_hosts | join(' ') }}", "dest": f"{folder}/workers", "mode": "0644"}
+        self._tasks("roles/app/tasks/workers.yml", {"name": "Note", "ansible.builtin.copy": followed})
         noted = {"msg": "{{ inventory_hostname }} is {{ 'live' if app_live else 'idle' }}"}
         self._tasks("roles/app/tasks/activate.yml", {"name": "Note", "ansible.builtin.debug": noted})
         self.fit(True)
         self.judge("fit")
-        self._tasks("tasks/target_log.yml")
         for name, hosts in (("preflight", "localhost"), ("reach", "localhost")):
             self._play(f"{name}.yml", hosts)
         note = {
@@ -94,9 +91,9 @@ class Fleet:
         self._inventory()
 
     def _here(self, text: str) -> str:
-        """Have a playbook work below the fleet's folder, without root and without waiting."""
-        text = text.replace("'/etc/nginx", f"'{self.root}/' ~ inventory_hostname ~ '")  # in an expression
-        text = text.replace("/etc/nginx", f"{self.root}/{{{{ inventory_hostname }}}}")
+        """Have a file work below the fleet's folder, without root; a task may query another host than its own."""
+        folder = f"{self.root}/{{{{ __nginx_host | default(inventory_hostname) }}}}"
+        text = re.sub(r": /etc/nginx/(.+)", rf': "{folder}/\1"', text)
         return re.sub(r"^ *(owner|group|become): (root|true)\n", "", text, flags=re.MULTILINE)
 
     def _tasks(self, name: str, *tasks: dict[str, Any]) -> None:
@@ -114,13 +111,19 @@ class Fleet:
         groups = {"edge": {"hosts": {"lb1": {}, "lb2": {}}}, "app": {"children": colors}}
         wired = yaml.safe_load((PLAYBOOKS / "group_vars/all/wiring.yml").read_text())
         kept = ("fleet_colors", "fleet_releases", "fleet_idle_color", "fleet_cutover_color", "fleet_canary_shares")
-        own = {name: wired[name] for name in (*kept, "fleet_https_port", "rollback_sets", "fleet_rollback")}
+        own = {name: wired[name] for name in (*kept, "fleet_https_port", "fleet_live_colors")}
+        edge = yaml.safe_load((PLAYBOOKS / "group_vars/edge/wiring.yml").read_text())
+        own |= {name: value for name, value in edge.items() if name.startswith("traffic_")}
         own |= {
             "app_live": yaml.safe_load((PLAYBOOKS / "group_vars/app/wiring.yml").read_text())["app_live"],
             "app_release": "0.1.0",
+            "canary_seconds": 1,
             "canary_steps": [10, 50, 100],
             "canary_wait_seconds": 1,
             "cutover_soak_seconds": 0,
+            "judge_every_seconds": 1,
+            "judge_minimum_requests": 200,
+            "shadow_seconds": 1,
             "fleet_address": "{{ inventory_hostname }}",
             "fleet_domain": "trade.example",
             "fleet_edge_ca": "",
@@ -149,15 +152,15 @@ class Fleet:
             "file.write_text(json.dumps(proofs[1:] or proofs)); sys.exit(not proofs[0])"
         )
         argv = ["{{ ansible_playbook_python }}", "-c", script, f"{self.root}/proofs"]
-        proof = {"name": "Prove", "ansible.builtin.command": {"argv": argv}, "register": "proof", "run_once": True}
-        refuse = {"that": "proof.rc == 0", "fail_msg": "Nothing has moved: colour green is not fit"}
-        judged = {"name": "Refuse", "ansible.builtin.assert": refuse}
-        self._tasks("tasks/cutover_prove.yml", proof | {"failed_when": False}, judged)
+        proof = {"name": "Query", "ansible.builtin.command": {"argv": argv}, "register": "proof", "run_once": True}
+        refuse = {"that": "proof.rc == 0", "fail_msg": "green1 is not ready"}
+        judged = {"name": "Probe", "ansible.builtin.assert": refuse}
+        self._tasks("roles/app/tasks/probe.yml", proof | {"failed_when": False}, judged)
 
     def judge(self, verdict: str) -> None:
         """Say what the judge says."""
-        fact = {"judge_verdict": {"verdict": verdict, "reasons": ["so it is"], "figures": {}}}
-        self._tasks("tasks/judge.yml", {"name": "Judge", "ansible.builtin.set_fact": fact})
+        fact = {"__traffic_verdict": {"verdict": verdict, "reasons": ["so it is"], "figures": {}}}
+        self._tasks("roles/traffic/tasks/judge.yml", {"name": "Judge", "ansible.builtin.set_fact": fact})
 
     def play(self, verb: str, ok: bool = True, **extra: Any) -> str:
         """Run a verb, and return all that it says in one line."""
@@ -187,6 +190,10 @@ class Fleet:
     def asked(self) -> set[str]:
         """Return which addresses were asked from outside."""
         return set((self.root / "asked").read_text().split())
+
+    def workers(self) -> str:
+        """Return the hosts whose workers were started last."""
+        return (self.root / "workers").read_text()
 
     def closed(self) -> list[str]:
         """Return the load balancers that are closed for maintenance."""
@@ -234,6 +241,7 @@ def test_a_rollback_is_a_cutover_otherwise(fleet: Fleet) -> None:
     assert (fleet.sets(), fleet.stated()) == ({"green"}, ("green", 0))
     assert fleet.begun() == ["rollback green 0.1.0 (green 0.1.0)"]
     assert fleet.asked() == {"lb1", "lb2", "vip"}
+    assert fleet.workers() == "green1"
 
 
 def test_a_whole_canary_goes_on_from_the_share_that_there_is(fleet: Fleet) -> None:
@@ -252,7 +260,8 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(fleet: Fleet, proofs:
     fleet.state(10, "blue+green-10")
     fleet.fit(*proofs)
     said = fleet.play("canary", ok=False)
-    assert "All clients are back on blue. Nothing has moved: colour green is not fit" in said
+    assert "All clients are back on blue. Nothing has moved: color green is not fit to serve release 0.1.0." in said
+    assert "lb1: Probe: green1 is not ready" in said
     assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
 
 
@@ -260,7 +269,7 @@ def test_a_share_that_one_load_balancer_does_not_give_is_taken_back(fleet: Fleet
     """It says so, and its clients of the share are not answered."""
     (fleet.root / "lb2/out-of-order-green").touch()
     said = fleet.play("canary", ok=False, percent="10")
-    assert "All clients are back on blue. lb2: Verify | Ask as a client of the share" in said
+    assert "All clients are back on blue. lb2: Share | Query as a client in the share" in said
     assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
 
 
@@ -280,6 +289,7 @@ def test_a_cutover_that_goes_back_ends_the_canary(fleet: Fleet) -> None:
     said = fleet.play("cutover", ok=False)
     assert "all traffic is back on blue, and traffic.yml says so. lb2: Verify" in said
     assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert fleet.workers() == "blue1"
 
 
 def test_a_colour_with_clients_is_live(fleet: Fleet) -> None:
@@ -310,7 +320,7 @@ def test_maintenance_is_seen_by_one_who_is_excepted(fleet: Fleet) -> None:
 def test_maintenance_that_does_not_close_is_undone(fleet: Fleet) -> None:
     """On the load balancer where it did; one that was closed before stays so."""
     (fleet.root / "lb2/never-closes").touch()
-    assert "lb2: Maintenance | Ask" in fleet.play("maintenance", ok=False, maintenance="on")
+    assert "lb2: Gate | Query" in fleet.play("maintenance", ok=False, maintenance="on")
     assert fleet.closed() == []
     (fleet.root / "lb1/maintenance").touch()
     fleet.play("maintenance", ok=False, maintenance="on")

@@ -109,7 +109,7 @@ def test_clients_of_a_share_stay_when_it_grows() -> None:
 
 
 def test_clients_that_verify_a_share_have_the_first_and_the_last_bucket(host: Host) -> None:
-    """playbooks/tasks/canary_verify.yml relies on that: one client is in 1 %, and the other is not in 99 %."""
+    """The procedure traffic (share.yml) relies on that: one client is in 1 %, and the other is not in 99 %."""
     for name, flags in (("first", "green-00"), ("all-but-last", "$(seq --format green-%02.0f 0 98)")):
         folder = f"/etc/nginx/traffic-sets/{name}"
         host.check_output(f"mkdir {folder} && cd {folder} && touch blue {flags}")

@@ -76,7 +76,7 @@ def test_lock_of_a_crashed_controller_is_broken() -> None:
     OPS.check_output(f"{PROGRAM} begin --who=alex@desk --checkout=/gone --verb=cutover --target='green 1.2.3'")
     assert drive("kim@laptop").returncode != 0
     silent = play(PROJECT / "playbooks/unlock.yml", check=False)
-    assert "Say why" in silent.stdout
+    assert "State why" in silent.stdout
     output = play(
         PROJECT / "playbooks/unlock.yml", "-e", "reason='the desk burnt down'", "-e", "fleet_operator=kim@laptop"
     ).stdout

@@ -53,8 +53,10 @@ def open_transaction() -> Iterator[None]:
 def test_unsafe_requests_are_refused(tmp_path: Path) -> None:
     """The leader is not reinitialized or retired, and a replica that lacks an acknowledged commit is not promoted."""
     old, behind = leader(SOME), replica("replica")
-    assert f"{old} leads: its data are the ones that count" in refusal("reinit_replica", "-e", f"member={old}")
-    assert f"«{behind}» is not the synchronous replica" in refusal("switchover", "-e", f"switchover_to={behind}")
+    assert f"{old} leads, so its data is the current one" in refusal("reinit_replica", "-e", f"member={old}")
+    assert f"{behind} (switchover_to) is not the synchronous standby" in refusal(
+        "switchover", "-e", f"switchover_to={behind}"
+    )
     (tmp_path / "retired.yml").write_text(json.dumps({"postgres_retired": {"hosts": {old: {}}}}))
     # Without the tasks that always run, because not all arguments of other roles are set here.
     only = ("--limit", old, "--tags", "postgresql", "--skip-tags", "always")
@@ -70,7 +72,7 @@ def test_long_transaction_is_reported_and_not_ended() -> None:
         assert "Transactions have run for more than 1 s" in output
         assert "(desk," in output
         output = refusal("switchover")
-        assert f"{old} leads on, and its pooler goes on: transactions do not come to an end" in output
+        assert f"{old} keeps leading, and its pooler resumes: transactions do not finish" in output
         assert "(desk," in output
         assert paused(old) == set()
 

@@ -59,8 +59,8 @@ def test_failed_backup_is_reported_and_leaves_nothing() -> None:
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["backup=/var/backups/redis/x.rdb"], "This replaces everything in «state»"),
-        (["backup=/var/backups/redis/x.rdb", "overwrite=cache"], "This replaces everything in «state»"),
+        (["backup=/var/backups/redis/x.rdb"], "This replaces all data of `state`"),
+        (["backup=/var/backups/redis/x.rdb", "overwrite=cache"], "This replaces all data of `state`"),
         (["backup=/var/backups/redis/x.rdb", "overwrite=state"], "has /var/backups/redis/x.rdb. Copy it"),
         (["backup=/etc/hostname", "overwrite=state"], "redis-check-rdb"),
     ],
@@ -86,7 +86,7 @@ def test_backup_that_does_not_load_is_replaced_by_the_former_data() -> None:
     failed = verb("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/twice.rdb", check=False)
 
     assert failed.returncode != 0
-    assert "«state» has its former data again" in " ".join(failed.stdout.split())
+    assert "`state` has its former data again" in " ".join(failed.stdout.split())
     assert primary(ADDRESSES[0]) == leads
     wait(20, healthy)
     for address in ADDRESSES:

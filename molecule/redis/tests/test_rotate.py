@@ -142,7 +142,10 @@ def test_killed_rotation_continues_and_no_client_is_rejected(inventory: Path) ->
     former = vault(inventory)
     with writing() as writer:
         playbook = PROJECT / "playbooks/rotate_redis_password.yml"
-        run_until("PLAY [Withdraw the former", command(playbook, *FLEET, "-e", "user=app", inventory=inventory))
+        run_until(
+            "TASK [rotation : Redis | Give the new password",
+            command(playbook, *FLEET, "-e", "user=app", inventory=inventory),
+        )
         halfway = vault(inventory)
         assert {name: halfway[f"{name}_previous"] for name in OPENS["app"]} == {
             name: former[name] for name in OPENS["app"]

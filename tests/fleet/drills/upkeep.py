@@ -10,7 +10,7 @@ from health import postgres_healthy
 from inside import on
 from lab import DATA, leader, play, traffic, wait
 
-# Nothing is restarted by it, as in an upgrade (playbooks/tasks/upgrade_install.yml).
+# Nothing is restarted by it, as in an upgrade (roles/postgresql/tasks/upgrade.yml).
 REINSTALL = """set -e
 trap 'rm /usr/sbin/policy-rc.d' EXIT
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d

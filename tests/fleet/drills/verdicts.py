@@ -118,7 +118,7 @@ def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
     without = (quiet, time.time())
     began: list[float] = []
     for line in playing("shadow", percent="5", shadow_seconds=str(WINDOW)):
-        if "[Let reads come]" in line:
+        if "[traffic : Shadow | Wait for reads]" in line:
             began.append(time.time())
             assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
     return without, (began[0] + 1, began[0] + WINDOW)
