@@ -63,7 +63,9 @@ def untouched() -> list[str]:
         pytest.param("shadow", "percent=7", "nginx : Traffic | Activate the set of flags", marks=pytest.mark.thorough),
         ("rolling", "rolling_release={release_blue}", "app : Drain | Create the drain flag"),
         ("maintenance", "maintenance=on", "nginx : Maintenance | Close the platform"),
-        pytest.param("switchover", "", "switchover : Check | Report which member would lead", marks=pytest.mark.thorough),
+        pytest.param(
+            "switchover", "", "switchover : Check | Report which member would lead", marks=pytest.mark.thorough
+        ),
         pytest.param("redis_switchover", "", "redis : Switchover | Move the primaries", marks=pytest.mark.thorough),
     ],
 )

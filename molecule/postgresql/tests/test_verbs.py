@@ -54,7 +54,9 @@ def test_unsafe_requests_are_refused(tmp_path: Path) -> None:
     """The leader is not reinitialized or retired, and a replica that lacks an acknowledged commit is not promoted."""
     old, behind = leader(SOME), replica("replica")
     assert f"{old} leads, so its data is the current one" in refusal("reinit_replica", "-e", f"member={old}")
-    assert f"{behind} (switchover_to) is not the synchronous standby" in refusal("switchover", "-e", f"switchover_to={behind}")
+    assert f"{behind} (switchover_to) is not the synchronous standby" in refusal(
+        "switchover", "-e", f"switchover_to={behind}"
+    )
     (tmp_path / "retired.yml").write_text(json.dumps({"postgres_retired": {"hosts": {old: {}}}}))
     # Without the tasks that always run, because not all arguments of other roles are set here.
     only = ("--limit", old, "--tags", "postgresql", "--skip-tags", "always")
