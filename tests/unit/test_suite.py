@@ -42,15 +42,15 @@ def test_each_phase_of_a_scenario_is_recorded() -> None:
 
 
 def test_cost_counts_the_processors_of_a_process_and_its_children() -> None:
-    """A tenth of a second of each."""
+    """A tenth of a second of each; the kernel counts in hundredths."""
     spin = "import time\nwhile time.process_time() < 0.1: pass"
     meter = Meter(os.getpid())
     end = time.process_time() + 0.1
     while time.process_time() < end:
         pass
-    assert 0.09 < meter.lap().cpu_seconds < 0.3
+    assert 0.07 < meter.lap().cpu_seconds < 0.3
     subprocess.run([sys.executable, "-c", spin], check=True)
-    assert 0.09 < meter.lap().cpu_seconds < 0.5
+    assert 0.07 < meter.lap().cpu_seconds < 0.5
 
 
 def test_a_part_without_phases_is_one_row() -> None:
