@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,27 @@ def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: 
         assert sentence in said
     # Ansible prints a message twice: each mistake is in it once.
     assert said.count("traffic_live_color is") == 2
+
+
+def test_no_variable_turns_the_check_of_values_off(lab: Path) -> None:
+    """Nor does an inventory of that name elsewhere."""
+    copy = lab.rename(lab.parent / "molecule")
+    change(copy / "group_vars/all/fleet.yml", nginx_upstream_port=1)
+    off = json.dumps({"preflight_check_values": False, "scenario": True, "ansible_inventory_sources": ["molecule/"]})
+    done = ansible("ansible-playbook", "-i", str(copy), "playbooks/preflight.yml", "-e", off)
+    assert done.returncode == 2
+    assert "nginx_upstream_port cannot be set" in done.stdout
+
+
+@pytest.mark.parametrize("scenario", ["postgresql", "redis"])
+def test_scenarios_may_set_what_the_wiring_sets(scenario: str, tmp_path: Path) -> None:
+    """Their tests run playbooks of the fleet (molecule/shared/scenario.py), with copies of the inventory too."""
+    folder = PROJECT / "molecule" / scenario
+    shutil.copytree(folder / "inventory", tmp_path / "inventory")
+    sources = (PROJECT / "molecule/shared/inventory", tmp_path / "inventory", folder / "fleet")
+    inventories = [f"--inventory={source}" for source in sources]
+    done = ansible("ansible-playbook", *inventories, "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout
 
 
 # Each playbook with inputs of its own: what is typed, and what traffic.yml records.
