@@ -31,10 +31,6 @@ options:
     description: Hosts of each group.
     type: dict
     required: true
-  check_values:
-    description: Whether each value that the inventory sets is compared with the limits of its role.
-    type: bool
-    default: true
 """
 EXAMPLES = r"""
 - name: Fail if an input is wrong
@@ -49,13 +45,11 @@ _value:
 """
 
 
-def preflight_mistakes(
-    inputs: Mapping[str, Any], hostvars: Any, groups: Mapping[str, list[str]], check_values: bool = True
-) -> list[str]:
+def preflight_mistakes(inputs: Mapping[str, Any], hostvars: Any, groups: Mapping[str, list[str]]) -> list[str]:
     """Return a sentence for each mistake."""
     paths = {name: Path(inputs[name]) for name in ("inventory", "release_dir")}
     hosts = {host: Variables(hostvars, host) for host in groups["all"]}
-    return mistakes(Fleet(**(dict(inputs) | paths), groups=groups, hosts=hosts), check_values)
+    return mistakes(Fleet(**(dict(inputs) | paths), groups=groups, hosts=hosts))
 
 
 class FilterModule:

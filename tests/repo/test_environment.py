@@ -156,7 +156,7 @@ def test_plain_commands_run_as_the_readme_says(checkout: Path, tmp_path: Path, u
     names = " ".join(f"playbooks/{name}" for name in PLAYBOOKS)
     syntax = f"ansible-playbook -i inventories/lab --syntax-check {names}"
     preflight = (
-        f'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{{"preflight_release_dir": "{checkout}"}}\''
+        f'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{{"fleet_release_dir": "{checkout}"}}\''
     )
     done = run(["sh", "-c", " && ".join([*exports, syntax, preflight])], checkout, environment, umask)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -221,7 +221,7 @@ def test_plain_commands_run_in_a_checkout_that_is_read_only(checkout: Path, tmp_
     """One that others own: inputs are checked all the same, and nothing is written."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount the checkout read-only")
-    preflight = 'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{"preflight_release_dir": "."}\''
+    preflight = 'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{"fleet_release_dir": "."}\''
     read_only = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && cd "$1" && ! touch new 2> /dev/null && '
     environment = hostile(tmp_path, LC_ALL="C.UTF-8", ANSIBLE_CONFIG=str(checkout / "ansible.cfg"))
     environment = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from preflight import Fleet
 from preflight.kinds import KINDS
-from preflight.sources import facts, specs, wired
+from preflight.sources import facts, former, specs, wired
 from preflight.values import mistakes, wrong
 from repository import PROJECT
 
@@ -142,6 +142,19 @@ def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(fleet: Pat
     assert "app_api_keys is a value that is hidden; it must be of type list" in said
     assert "hunter2" not in said
     assert "redis_key_prefix cannot be set" not in said
+
+
+def test_a_former_name_is_refused_with_its_present_one(fleet: Path) -> None:
+    """Not with the one that looks most like it."""
+    path = fleet / "group_vars/all/old.yml"
+    write(path, dict.fromkeys(former(PROJECT), "/x"))
+    said = mistakes(Fleet(inventory=fleet, groups={}, hosts={}))
+    assert said == [
+        f"{name} is no variable of any role: {hint} in {path}." for name, hint in sorted(former(PROJECT).items())
+    ]
+    named = {hint.split()[1] for hint in former(PROJECT).values() if hint.startswith("write ")}
+    assert named <= KNOWN.keys()
+    assert former(PROJECT).keys() & KNOWN.keys() == set()
 
 
 # What Ansible reads variables from: a file of the inventory, and what it holds.

@@ -49,7 +49,7 @@ def found(groups: dict[str, list[str] | None] | None = None, **changes: Any) -> 
     """Return what the rules find after changes to a good fleet; a group that is None does not exist."""
     changed: dict[str, list[str] | None] = {**GROUPS, "all": NAMES, **(groups or {})}
     present = {name: hosts for name, hosts in changed.items() if hosts is not None}
-    return "\n".join(mistakes(replace(GOOD, groups=present, **changes), check_values=False))
+    return "\n".join(mistakes(replace(GOOD, groups=present, scenario=True, **changes)))
 
 
 def hosts(names: list[str], **variables: Any) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def lab(tmp_path: Path) -> Path:
 def test_good_inputs_pass(tmp_path: Path, name: str) -> None:
     """Those of every environment in the repository, whose groups are complete."""
     copy = inventory(tmp_path, name)
-    arguments = ["-i", str(copy), f"-epreflight_release_dir={tmp_path}"]
+    arguments = ["-i", str(copy), f"-efleet_release_dir={tmp_path}"]
     done = ansible("ansible-playbook", *arguments, "playbooks/preflight.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"} <= known(copy).groups.keys()
@@ -83,13 +84,34 @@ def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: 
     assert said.count("traffic_live_color is") == 2
 
 
+def test_no_variable_turns_the_check_of_values_off(lab: Path) -> None:
+    """Nor does an inventory of that name elsewhere."""
+    copy = lab.rename(lab.parent / "molecule")
+    change(copy / "group_vars/all/fleet.yml", nginx_upstream_port=1)
+    off = json.dumps({"preflight_check_values": False, "scenario": True, "ansible_inventory_sources": ["molecule/"]})
+    done = ansible("ansible-playbook", "-i", str(copy), "playbooks/preflight.yml", "-e", off)
+    assert done.returncode == 2
+    assert "nginx_upstream_port cannot be set" in done.stdout
+
+
+@pytest.mark.parametrize("scenario", ["postgresql", "redis"])
+def test_scenarios_may_set_what_the_wiring_sets(scenario: str, tmp_path: Path) -> None:
+    """Their tests run playbooks of the fleet (molecule/shared/scenario.py), with copies of the inventory too."""
+    folder = PROJECT / "molecule" / scenario
+    shutil.copytree(folder / "inventory", tmp_path / "inventory")
+    sources = (PROJECT / "molecule/shared/inventory", tmp_path / "inventory", folder / "fleet")
+    inventories = [f"--inventory={source}" for source in sources]
+    done = ansible("ansible-playbook", *inventories, "playbooks/preflight.yml")
+    assert done.returncode == 0, done.stdout
+
+
 # Each playbook with inputs of its own: what is typed, and what traffic.yml records.
 WAYS: dict[str, tuple[str, dict[str, str], dict[str, Any], str]] = {
     "a color that does not exist": ("cutover", {"cutover_to": "purple"}, {}, '"purple" is no color.'),
     "a color without a release": ("cutover", {}, {"green": ""}, "Nothing was deployed to color green yet"),
     "a batch of all hosts": (
         "rolling",
-        {"rolling_release": "0.2.0", "rolling_batch": "2", "preflight_release_dir": "/nonexistent"},
+        {"rolling_release": "0.2.0", "rolling_batch": "2", "fleet_release_dir": "/nonexistent"},
         {},
         "Color blue has blue1, blue2, and rolling_batch is 2",
     ),
@@ -120,7 +142,7 @@ def test_a_deployment_passes_color_and_release_to_preflight(lab: Path, tmp_path:
         member.size = len(manifest)
         archive.addfile(member, io.BytesIO(manifest))
     children(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
-    said = refusal(lab, "deploy", deploy_release="0.1.0", preflight_release_dir=str(tmp_path))
+    said = refusal(lab, "deploy", deploy_release="0.1.0", fleet_release_dir=str(tmp_path))
     assert f"Color green has no hosts. Put some into group app_green in {lab}/hosts.yml." in said
     assert f"{name} contains release 0.1.0 for Python 3.11; the hosts need 0.1.0 for Python 3.13." in said
     assert "Build it with `make release VERSION=0.1.0`." in said
@@ -134,7 +156,8 @@ def test_a_certificate_from_an_acme_server_is_wired(lab: Path) -> None:
         variables = known(lab).hosts[host]
         return [variables.get(name, "-") for name in names]
 
-    assert wired("lb1") == [False, str(PROJECT / ".lab/ca.crt"), "192.0.2.51", "", ""]
+    checkout = lab.parent.parent
+    assert wired("lb1") == [False, str(checkout / ".lab/ca.crt"), "192.0.2.51", "", ""]
     fleet = lab / "group_vars/all/fleet.yml"
     fleet.write_text(fleet.read_text() + "acme_directory: https://acme.example/dir\nacme_email: ops@trade.example\n")
     assert wired("lb1") == [True, "", "192.0.2.51", "192.0.2.51:8402", "/etc/ssl/tradefleet-edge/current"]

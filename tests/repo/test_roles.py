@@ -65,6 +65,19 @@ def test_outputs_are_documented(role: str) -> None:
     assert {name for name in public if not name.startswith(f"{role}_") or f"`{name}`" not in text} == set()
 
 
+def test_tls_files_are_those_that_pki_creates(role: str) -> None:
+    """Roles do not know each other, so each has its own defaults; roles/pki states their values."""
+    outputs = load("roles/pki/vars/main.yml")
+    created = {kind: outputs[f"pki_{kind}_file"] for kind in ("ca", "certificate", "key")}
+    readme = read("roles/pki/README.md")
+    assert {path for kind, path in created.items() if f"| `pki_{kind}_file` | `{path}` |" not in readme} == set()
+    defaults = load(f"roles/{role}/defaults/main.yml")
+    named = {name for name in defaults if re.search(r"_tls_\w+_file$|_(cert|certificate|key)_file$", name)}
+    named |= {name for name, value in defaults.items() if str(value).startswith(str(Path(created["ca"]).parent) + "/")}
+    expected = {f"{role}_tls_{kind}_file": path for kind, path in created.items()}
+    assert {name: defaults[name] for name in named} == {name: expected.get(name) for name in named}
+
+
 def test_specification_states_no_values(role: str) -> None:
     """Values live once, in defaults/main.yml."""
     assert "default" not in _keys(_entry_points(role)) - set(_options(role))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from preflight.groups import LONGEST_ELECTIONS
-from repository import PROJECT, SECRETS, ansible, files, load, read, where
+from repository import PROJECT, SECRETS, ansible, environment, files, load, read, where
 from tradefleet.domains import registered
 from tradefleet.platform import settings, variables
 from tradefleet.platform.http.hooks import REQUEST_SECONDS
@@ -168,6 +168,31 @@ def test_a_certificate_has_the_names_of_its_hosts_groups(tmp_path: Path) -> None
     assert told == {
         host: sorted(name for group in included for name in names[group]) for host, included in members.items()
     }
+
+
+def test_no_path_depends_on_the_configuration_file() -> None:
+    """A project that uses the collection has its own; paths begin at the inventory or the playbook."""
+    assert where(r"CONFIG_FILE", files(".yml", ".j2")) == []
+
+
+def test_the_labs_folder_is_that_of_the_checkout(tmp_path: Path) -> None:
+    """From any current directory, on hosts and on the controller; archives are found by every playbook's hosts."""
+    inventory, playbooks = PROJECT / "inventories/lab", PROJECT / "playbooks"
+    folders = "[lab_dir, fleet_release_dir, app_release_dir | default(''), nginx_release_dir | default('')]"
+    message = f"msg={{{{ {folders} | join(' ') }}}}"
+    command = ["-i", str(inventory), "--playbook-dir", str(playbooks), "-m", "ansible.builtin.debug", "-a", message]
+    done = subprocess.run(
+        ["ansible", "localhost,lb1,blue1", *command, "--tree", str(tmp_path / "said")],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "said").iterdir()}
+    lab, archives = f"{PROJECT}/.lab", f"{PROJECT}/dist"
+    assert said == {"localhost": [lab, archives], "lb1": [lab, archives, archives], "blue1": [lab, archives, archives]}
 
 
 @pytest.mark.parametrize("verb", ["deploy", "rolling"])

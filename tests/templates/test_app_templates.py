@@ -12,6 +12,7 @@ import pytest
 from inputs import INPUTS
 from render import lines, render
 from tradefleet.platform.events.worker import BATCH_SECONDS, PAUSE_SECONDS
+from tradefleet.platform.settings import RedisSettings
 
 APP = INPUTS["app"]
 
@@ -44,11 +45,12 @@ def test_settings_name_servers_and_no_secret() -> None:
     assert not [name for name in settings if re.search("PASSWORD|SECRET|KEY|TOKEN", name)]
 
 
-def test_the_cache_is_named_only_where_its_name_is_another() -> None:
-    """A release from before there was one starts with the settings of a fleet that has it."""
-    assert "TRADEFLEET_REDIS_CACHE_SERVICE" not in _environment(render("app", "settings.env.j2", **APP))
-    named = _environment(render("app", "settings.env.j2", **APP | {"app_redis_cache_service": "volatile"}))
-    assert named["TRADEFLEET_REDIS_CACHE_SERVICE"] == "volatile"
+def test_settings_do_not_name_the_cache() -> None:
+    """A release that predates it rejects the setting, and later ones have the name as default."""
+    settings = _environment(render("app", "settings.env.j2", **APP))
+    assert "TRADEFLEET_REDIS_CACHE_SERVICE" not in settings
+    assert RedisSettings().cache_service == "cache"
+    assert (settings["TRADEFLEET_REDIS_SERVICE"], settings["TRADEFLEET_REDIS_USERNAME"]) == ("state", "app")
 
 
 def test_settings_without_sentinels_say_nothing_of_redis() -> None:

@@ -16,7 +16,7 @@ from edge import session
 
 EDGE = testinfra.get_host("podman://tf-edge2")
 ADDRESS = "10.203.0.162"
-HTTPS, HTTP, STATUS, UPSTREAM = 8444, 8081, 9145, 9443
+HTTPS, HTTP, STATUS, UPSTREAM = 8444, 8081, 8080, 9443
 
 
 @pytest.fixture(scope="module")

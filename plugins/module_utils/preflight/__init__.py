@@ -14,7 +14,7 @@ __all__ = ["Fleet", "Variables", "mistakes"]
 RULES = (*traffic.RULES, *credentials.RULES, *groups.RULES, *archive.RULES)
 
 
-def mistakes(fleet: Fleet, check_values: bool = True) -> list[str]:
+def mistakes(fleet: Fleet) -> list[str]:
     """Return a sentence for each mistake, those in single values last."""
     found = [sentence for rule in RULES for sentence in rule(fleet)]
-    return found + (values.mistakes(fleet) if check_values else [])
+    return found + ([] if fleet.scenario else values.mistakes(fleet))

@@ -21,6 +21,8 @@ class Fleet:
     inventory: Path
     groups: Mapping[str, list[str]]
     hosts: Mapping[str, Host]
+    # Whether the inventory is that of a role's scenario, whose values are not checked.
+    scenario: bool = False
     # What traffic.yml records.
     live: str = ""
     canary: Any = 0

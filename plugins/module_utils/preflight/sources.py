@@ -47,6 +47,11 @@ def wired(project: Path) -> dict[str, str]:
     return found | dict(load(project / OWN)["fixed"])
 
 
+def former(project: Path) -> dict[str, str]:
+    """Return the variables that roles had once, and what to do about each."""
+    return dict(load(project / OWN)["former"])
+
+
 def facts(project: Path) -> set[str]:
     """Return the variables that roles set for one another; an earlier playbook of the same run may have left them."""
     return set(load(project / OWN)["facts"])

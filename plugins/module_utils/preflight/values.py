@@ -17,7 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .fleet import Fleet, Host
 from .kinds import LABEL, Spec, outside
-from .sources import facts, files, specs, wired
+from .sources import facts, files, former, specs, wired
 
 PROJECT = Path(__file__).resolve().parents[3]
 LONGEST_NAME = 64  # of a common name (RFC 5280)
@@ -38,14 +38,14 @@ def wrong(name: str, value: Any, spec: Spec) -> str:
 
 def mistakes(fleet: Fleet) -> list[str]:
     """Return each mistake in the values of an inventory."""
-    known, fixed, set_in = specs(PROJECT), wired(PROJECT), files(fleet.inventory)
+    known, fixed, old, set_in = specs(PROJECT), wired(PROJECT), former(PROJECT), files(fleet.inventory)
     found = [
         f"{name} cannot be set: {fixed[name]}. Take it out of {path}." for name, path in set_in.items() if name in fixed
     ]
     anywhere = set(set_in).union(*fleet.hosts.values())
     for name in sorted(_of_roles(anywhere) - known.keys() - fixed.keys() - facts(PROJECT)):
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"write {near[0]}" if near else "delete it"
+        hint = old.get(name) or (f"write {near[0]}" if near else "delete it")
         found.append(f"{name} is no variable of any role: {hint} {_place(set_in.get(name))}.")
     wanted = {name for name, spec in known.items() if spec.get("required") and name not in fixed}
     for host, own in fleet.hosts.items():
