@@ -12,7 +12,7 @@ from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
 # others: on a machine with two cores, to one. The kernel schedules better.
 ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
 
-# Elsewhere the controller is a separate machine. Here it must not disturb the programs that measure what clients notice.
+# Elsewhere the controller is a separate machine. Here it must not disturb what measures the effect on clients.
 os.nice(10)
 
 # Ansible forks for each task on each host, and a process loads all filters when it needs the first one. Load them once,
@@ -25,6 +25,6 @@ class StrategyModule(ansible_mitogen.strategy.StrategyMixin, strategy_loader.get
     """Upstream's `mitogen_linear`, with less garbage collection."""
 
     def run(self, *arguments: Any, **options: Any) -> Any:
-        """Run a play. Objects from before the fork are exempt from garbage collection, which would copy their memory."""
+        """Run a play without garbage collection of objects from before the fork, which would copy their memory."""
         gc.freeze()
         return super().run(*arguments, **options)

@@ -83,7 +83,7 @@ def test_status_compares_the_traffic_of_each_load_balancer() -> None:
         warned = (
             f'warning: lb1 has the traffic "{traffic}", traffic.yml says "{stated}": unless a playbook is running, '
         )
-        assert f"{warned}`make site` puts it right" in edge(traffic, canary)
+        assert f"{warned}`make site` repairs it" in edge(traffic, canary)
 
 
 def test_status_names_a_load_balancer_that_serves_another_color() -> None:
