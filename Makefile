@@ -176,8 +176,8 @@ meter: ## measure the lab with a request loop (DURATION=60)
 ## --- checks ---
 
 .PHONY: lint
-lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
-	@ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
+lint: venv ## run codespell, ruff, mypy, import-linter, yamllint, ansible-lint
+	@codespell && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
 test-app: venv ## test the application, the programs and plugins, the repository and the templates
