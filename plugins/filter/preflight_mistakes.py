@@ -43,7 +43,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 _value:
-  description: The mistakes; an empty list if there are none.
+  description: The mistakes; an empty list without any.
   type: list
   elements: str
 """

@@ -84,7 +84,7 @@ def deployed(fleet: Fleet) -> Iterator[str]:
     if fleet.one_release and idle_release not in ("", live_release):
         yield (
             f"Color {idle} still has release {idle_release} (release_{idle} in {where}): a rollback would go there, "
-            "and finalizing takes away what it needs. Put the live release there too "
+            "and finalizing removes what it needs. Put the live release there too "
             f"(`make deploy VERSION={live_release}`), then finalize."
         )
 

@@ -16,7 +16,7 @@ class Order(Listed, Base):
 
     __tablename__ = "orders"
     __table_args__ = (
-        # The judge of idempotency: whoever inserts first wins, everyone else reads the winner's row.
+        # This makes orders idempotent: the first insert succeeds, every later request reads its row.
         UniqueConstraint("trader_id", "idempotency_key"),
         Index(None, "trader_id", "created_at", "id"),
         CheckConstraint("side IN ('buy', 'sell')", name="side"),

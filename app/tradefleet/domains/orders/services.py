@@ -122,7 +122,7 @@ def find(session: Session, trader_id: uuid.UUID, order_id: uuid.UUID) -> Order:
     """Return the trader's order.
 
     Raises:
-        OrderNotFoundError: there is none with this id, or it is someone else's.
+        OrderNotFoundError: no order has this id, or it belongs to another trader.
 
     """
     order = session.scalars(select(Order).where(Order.id == order_id, Order.trader_id == trader_id)).one_or_none()

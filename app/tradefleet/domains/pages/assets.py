@@ -30,7 +30,7 @@ def address(name: str) -> str:
 
 
 def build(target: Path, folder: Path = FOLDER) -> None:
-    """Write each file under the name at which it is served, and beside it what gzip makes of it.
+    """Write each file under the name at which it is served, and next to it a copy compressed with gzip.
 
     The same files give the same bytes.
     """

@@ -56,7 +56,7 @@ class Backlog:
         self.is_whole = False
 
     def oldest(self, session: Session) -> datetime | None:
-        """Return since when the oldest event has been waiting; None if there is none."""
+        """Return since when the oldest event has been waiting; None without events."""
         late = datetime.now(UTC) - LATE
         since = self._since or late
         is_due = time.monotonic() >= self._whole_at
@@ -105,7 +105,7 @@ def _delete(session: Session, ids: Sequence[uuid.UUID]) -> None:
 
 
 def waiting_seconds(backlog: Backlog, session: Session) -> float | None:
-    """Return for how long the oldest event has been waiting: 0 if there is none, None if that is unknown."""
+    """Return for how long the oldest event has been waiting: 0 without events, None if that is unknown."""
     oldest = backlog.oldest(session)
     if not backlog.is_whole:
         return None

@@ -1,8 +1,8 @@
-"""Taking this host out of service without a lost request: it refuses before it touches anything.
+"""Takes this host out of service without losing a request: a drained host rejects requests before any work.
 
-The operator puts up a flag, then takes the lock exclusively. A request holds it shared from before it looks for the
-flag, so whoever has had the lock once knows that no request is at work, and that none begins. The kernel takes a dead
-process's lock away; a count in a file would stay.
+The operator creates a flag, then acquires the lock exclusively. A request holds the lock shared from before it looks
+for the flag. So once the operator has had the lock, no request is in progress and none begins. The kernel releases the
+lock of a dead process; a count in a file would stay.
 """
 
 import fcntl

@@ -126,8 +126,8 @@ class Connector:
             try:
                 return self._connect(min(time.monotonic() + CONNECT_SECONDS, given_up_at))
             except psycopg.OperationalError:
-                # While one primary hands over to the next there is none, and a proxy refuses at once. A replica can be
-                # done without.
+                # During a switchover no primary exists, and a proxy rejects connections at once. A replica is
+                # optional.
                 if not self._writes or given_up_at - time.monotonic() <= PAUSE_SECONDS:
                     raise
             time.sleep(PAUSE_SECONDS)

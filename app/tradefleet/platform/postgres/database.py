@@ -120,7 +120,7 @@ class Database:
 
     @property
     def replica(self) -> Engine | None:
-        """The engine for reads that need no primary; None where there is none."""
+        """The engine for reads that need no primary; None if no replicas are configured."""
         engine: Engine | None = current_app.extensions["replica"]
         return engine
 

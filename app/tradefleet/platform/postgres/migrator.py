@@ -1,8 +1,8 @@
-"""The database's schema: which migrations it has, whether they carry this code, and how it gets more of them.
+"""The database's schema: which migrations are applied, whether this code can use them, and how to apply more.
 
-A migration is an expansion, with which the code that serves runs on, an index, which is an expansion that is built
-online, or a contraction, which takes away what a former release needs and so waits until none is left. The database
-keeps what it has and of which kind each is, so that a release can judge migrations that it does not know.
+A migration is an expansion, which the running code tolerates; an index, which is an expansion that is built online; or
+a contraction, which removes what a former release needs, and so waits until no former release runs. The database
+records the applied migrations and their kinds, so that a release can judge migrations that it does not know.
 """
 
 from collections.abc import Collection, Mapping
@@ -192,7 +192,7 @@ def _plan(before: str | None, *, finalize: bool) -> Migrated:
     if behind:
         raise SchemaError(
             f"migration {behind[0]} comes after contract migration {waiting[0]}, which is not applied. Finalize the"
-            f" release that brought {waiting[0]} first («make finalize»), then deploy this one again; if this release"
+            f" release that brought {waiting[0]} first (`make finalize`), then deploy this one again; if this release"
             f" brings both, leave {behind[0]} to the next one. Nothing was changed"
         )
     return Migrated(before, free[-1] if free else revisions[begin - 1], waiting)

@@ -91,10 +91,10 @@ class Replicas:
         return found or Answer(self._database.read(work), "primary")
 
     def find(self, work: Callable[[Session], T | None]) -> T | None:
-        """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
+        """Run `work` on the primary or, if that is unreachable, on a replica with any lag.
 
-        After a failure the replica comes first for a moment: else each request would wait for the primary. While no
-        server answers, the request waits for the primary as long as its budget allows.
+        For a moment after a failure the replica is tried first, so that not every request waits for the primary. If no
+        server responds, the request waits for the primary as long as its budget allows.
 
         Raises:
             DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.

@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class BoundedConnection(SentinelManagedSSLConnection):
-    """A connection whose every wait ends with the running budget.
+    """A connection on which every wait ends with the running budget.
 
-    redis-py's own timeouts begin anew with each step, so that a call of many steps may take many times as long.
+    redis-py's own timeouts start again with each step, so a call of many steps may take many times as long.
     """
 
     def _bound(self) -> float:
-        # 0 would mean: do not wait at all, and another error.
+        # 0 would mean not to wait at all, and cause another error.
         left = max(deadline.remaining(CALL_SECONDS), 0.001)
         if self._sock:
             self._sock.settimeout(left)
@@ -104,7 +104,7 @@ class RedisStore:
         self._logged_at = -LOG_EVERY_SECONDS
 
     def get(self, key: str) -> bytes | None:
-        """Return the value, or None where there is none or Redis fails."""
+        """Return the value, or None without a value or if Redis fails."""
         value = self._call(lambda client: client.get(key), None)
         return value if isinstance(value, bytes) else None
 

@@ -19,7 +19,7 @@ from tradefleet.platform.postgres.database import DatabaseUnavailableError
 from tradefleet.platform.settings import Settings
 from tradefleet.platform.system.schemas import Alive, Dependencies, Migration, Readiness, Version
 
-# What these answers wait for the database: whoever asks wants to know now, and Redis is asked in what is left.
+# Seconds for which these views wait for the database, because probes need a quick answer. Redis gets the rest.
 ASK_SECONDS = 1.0
 # Of that, each look at the outbox.
 LOOK_MILLISECONDS = 200
@@ -48,7 +48,7 @@ def readyz() -> Response:
         if fit != "ok":
             log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
-        log.warning("not ready: the database does not answer", exc_info=error)
+        log.warning("not ready: the database is unreachable", exc_info=error)
         has_database, fit = False, "unknown"
     redis, cached = state.current.health(), cache.current.health()
     gate: drain.Gate = current_app.extensions["gate"]
@@ -89,7 +89,7 @@ def _ask(session: Session) -> tuple[str, float | None, int | None]:
 def _status(
     *, is_draining: bool, is_fit: bool, is_whole: bool
 ) -> Literal["draining", "unavailable", "degraded", "ready"]:
-    # The dependencies beside it tell whether a draining host would be ready.
+    # The dependencies in the same response show whether a draining host would be ready.
     if is_draining:
         return "draining"
     if not is_fit:
