@@ -12,7 +12,7 @@ from tradefleet.platform.postgres.database import Base
 
 
 class Order(Listed, Base):
-    """An order as it was accepted. It never changes, so its row is also the answer to a repeated request."""
+    """An order as it was accepted. It never changes, so its row is also the response to a repeated request."""
 
     __tablename__ = "orders"
     __table_args__ = (

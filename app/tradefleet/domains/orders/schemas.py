@@ -11,7 +11,7 @@ from tradefleet.platform.http.fields import Amount, Moment, StoredAmount
 
 
 def _by_type(schema: dict[str, Any]) -> None:
-    """Describe an order as one of two objects: what _price_fits_type checks."""
+    """Describe an order as one of two objects, as _price_fits_type checks it."""
     fields, required = schema.pop("properties"), schema.pop("required")
     closed = {"type": "object", "additionalProperties": schema.pop("additionalProperties")}
     price: dict[str, Any] = fields["limit_price"]
