@@ -326,4 +326,4 @@ def test_a_lock_that_was_not_had_comes_with_advice(state: str, advises: bool) ->
         sqlstate = state
 
     said = cli._advice(OperationalError("ALTER TABLE orders", {}, OriginalError("canceling statement")))
-    assert ("type the verb again" in said) is advises
+    assert ("repeat the playbook" in said) is advises
