@@ -93,14 +93,14 @@ def edge(host: str, on: Host, stated: Stated) -> Lines:
         error = text(on, "__status_edge", "msg")
         yield (
             "warning",
-            f"{host} serves {answer.get('color', 'nothing')}, traffic.yml says {stated.live}: `make cutover TO=…` or "
+            f"{host} serves {answer.get('color', 'nothing')}, traffic.yml states {stated.live}: `make cutover TO=…` or "
             f"`make site`{f' ({error})' if error else ''}",
         )
     wanted = f"{stated.live}+{stated.idle}-{stated.canary}" if stated.canary else stated.live
     if traffic != wanted:
         yield (
             "warning",
-            f'{host} has the traffic "{traffic}", traffic.yml says "{wanted}": unless a playbook is running, '
+            f'{host} has the traffic "{traffic}", traffic.yml states "{wanted}": unless a playbook is running, '
             "`make site` repairs it",
         )
     if isinstance(days, int) and days < RENEWED_DAYS:
@@ -141,7 +141,7 @@ def app(host: str, on: Host, stated: Stated) -> Lines:
         command = f"rolling VERSION={wanted}" if live and release is not None else "site"
         yield (
             "warning",
-            f"{host} runs {release or 'nothing'}, traffic.yml says {wanted or 'nothing'}: `make {command}`",
+            f"{host} runs {release or 'nothing'}, traffic.yml states {wanted or 'nothing'}: `make {command}`",
         )
     if state == "draining":
         yield (
@@ -202,7 +202,7 @@ def one(host: str, on: Host, stated: Stated) -> Lines:
         if group in on["group_names"]:
             yield from service(host, on, stated)
     if systemd != "running":
-        yield "warning", f"{host}: systemd says {systemd} (systemctl --failed)"
+        yield "warning", f"{host}: systemd reports {systemd} (systemctl --failed)"
 
 
 def fleet(hostvars: Mapping[str, Host], stated: Stated) -> Iterator[str]:
