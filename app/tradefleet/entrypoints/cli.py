@@ -27,7 +27,7 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--finalize", is_flag=True, help="Apply contract migrations too: no former release may run any more.")
+@click.option("--finalize", is_flag=True, help="Apply contract migrations, too: no former release may run.")
 def migrate(finalize: bool) -> None:
     """Migrate the database to the newest schema that the live release tolerates.
 

@@ -55,4 +55,6 @@ def transact(work: Callable[[Session], T], *, commit: bool = True) -> T:
         with deadline.budget(SECONDS), connected() as engine:
             return run(engine, work, commit=commit)
     except (DatabaseUnavailableError, OutcomeUnknownError, SQLAlchemyError) as error:
-        raise click.ClickException(f"nothing was changed, or nobody knows: {error.__cause__ or error}") from error
+        raise click.ClickException(
+            f"nothing was changed, or the outcome is unknown: {error.__cause__ or error}"
+        ) from error

@@ -113,7 +113,7 @@ class Settings:
     trusted_proxies: int = setting(
         "TRUSTED_PROXIES",
         variables.digit,
-        "write how many proxies stand in front of the application, 0 to 9",
+        "write the number of proxies in front of the application, 0 to 9",
         default=0,
     )
     log_level: str = setting(

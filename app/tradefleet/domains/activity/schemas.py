@@ -22,4 +22,4 @@ class ActivityPage(BaseModel):
     """A page of entries, the latest first."""
 
     items: list[ActivityOut]
-    next_cursor: str | None = Field(description="Where to go on; null on the last page.")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page.")

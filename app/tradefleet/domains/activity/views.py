@@ -19,7 +19,7 @@ blueprint = Blueprint("activity", __name__, url_prefix="/v1")
 @operation(
     answers={HTTPStatus.OK: ActivityPage},
     problems=(401, 404, 422, 503),
-    headers={HEADER: "Who answered: primary, or replica, which may lag behind."},
+    headers={HEADER: "The server that was read: primary, or replica, which may lag behind."},
 )
 def list_activity(query: PageQuery) -> Response:
     """Return what happened to the caller's orders, the latest first, page by page.

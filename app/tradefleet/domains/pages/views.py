@@ -26,7 +26,7 @@ def asset(filename: str) -> Response:
     """Return a file of this release. In a fleet the edge does that, and also has the files of former releases."""
     stored = {served: name for name, served in assets.names().items()}.get(filename)
     if stored is None:
-        raise NotFound("There is no such file.")
+        raise NotFound("The file does not exist.")
     response = send_from_directory(assets.FOLDER, stored)
     response.headers["Cache-Control"] = KEEP
     return response

@@ -69,6 +69,6 @@ def refusal(method: str) -> ProblemError:
     """Return the response to a rejected request."""
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "This host is being taken out of service. Nothing was done; try again.",
+        "This host is draining. Nothing was done; try again.",
         headers=headers(method),
     )

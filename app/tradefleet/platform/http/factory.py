@@ -64,7 +64,7 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
 
 def _serve(app: Flask, application: Application) -> None:
     if application.identify is None:
-        raise ValueError("no domain identifies the caller, so no route could ask for a key")
+        raise ValueError("no domain identifies the caller, so no route can require a key")
     guard.init_app(app, application.public, application.identify)
     for blueprint in application.blueprints:
         app.register_blueprint(blueprint)

@@ -25,11 +25,11 @@ class FieldError(BaseModel):
 class ProblemDocument(BaseModel):
     """An error response, as RFC 9457 describes it."""
 
-    type: str = Field(description="What kind of problem; about:blank where the status says it all.")
+    type: str = Field(description="Kind of problem; about:blank if the status is sufficient.")
     title: str
     status: int
     detail: str
-    instance: str = Field(default="", description="The path of the request; absent where the edge could not read one.")
+    instance: str = Field(default="", description="Path of the request; absent if the edge could not read one.")
     request_id: str
     errors: list[FieldError] | None = None
 
@@ -102,7 +102,7 @@ def _from_unknown(error: OutcomeUnknownError) -> Response:
 
 def _from_bug(error: Exception) -> Response:
     log.error("unhandled exception", exc_info=error)
-    return _answer(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The application failed; the log says why."))
+    return _answer(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The application failed; its log has the reason."))
 
 
 def init_app(app: Flask) -> None:

@@ -50,7 +50,7 @@ class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
         except psycopg.Error as error:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self.pgconn.finish()
-                raise psycopg.OperationalError("the server did not answer in time") from error
+                raise psycopg.OperationalError("the server did not respond in time") from error
             raise
 
 
