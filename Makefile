@@ -24,7 +24,7 @@ INVENTORY := inventories/$(ENV)
 RELEASE := dist/tradefleet-$(VERSION).tar.gz
 PLAYBOOK := ansible-playbook -i $(INVENTORY)
 # Inputs of an operator that every playbook accepts, with any quotes in them: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
-SAID = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
+INPUTS = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Ansible rejects the locale C, and any locale that this machine lacks.
@@ -99,7 +99,7 @@ down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also im
 
 .PHONY: site
 site: secrets $(RELEASE) ## converge the fleet to the inventory
-	@$(PLAYBOOK) playbooks/site.yml $(SAID)
+	@$(PLAYBOOK) playbooks/site.yml $(INPUTS)
 
 .PHONY: status
 status: ## print a table of what runs where
@@ -115,43 +115,43 @@ release: venv ## build dist/tradefleet-VERSION.tar.gz
 
 .PHONY: deploy
 deploy: $(RELEASE) ## deploy VERSION to the idle color and verify it there
-	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION) $(SAID)
+	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION) $(INPUTS)
 
 .PHONY: cutover
 cutover: ## move the traffic to the other color (TO=green)
-	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(SAID)
+	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(INPUTS)
 
 .PHONY: rolling
 rolling: $(RELEASE) ## replace the live color's release with VERSION, host by host
-	@$(PLAYBOOK) playbooks/rolling.yml -e rolling_release=$(VERSION) $(SAID)
+	@$(PLAYBOOK) playbooks/rolling.yml -e rolling_release=$(VERSION) $(INPUTS)
 
 .PHONY: rollback
 rollback: ## move the traffic back
-	@$(PLAYBOOK) playbooks/rollback.yml $(SAID)
+	@$(PLAYBOOK) playbooks/rollback.yml $(INPUTS)
 
 .PHONY: finalize
 finalize: ## apply the contract migrations, once both colors run the live release
-	@$(PLAYBOOK) playbooks/finalize.yml $(SAID)
+	@$(PLAYBOOK) playbooks/finalize.yml $(INPUTS)
 
 .PHONY: canary
 canary: ## give the idle color a judged share of the clients (PERCENT=10), or all, step by step
-	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT)) $(SAID)
+	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT)) $(INPUTS)
 
 .PHONY: shadow
 shadow: ## mirror some reads to the idle color and compare (PERCENT=5)
-	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error PERCENT is missing: make shadow PERCENT=5)) $(SAID)
+	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error PERCENT is missing: make shadow PERCENT=5)) $(INPUTS)
 
 .PHONY: maintenance
 maintenance: ## close the platform to clients, or open it (STATE=on)
-	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error STATE is missing, on or off: make maintenance STATE=on)) $(SAID)
+	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error STATE is missing, on or off: make maintenance STATE=on)) $(INPUTS)
 
 .PHONY: lock
 lock: ## acquire the lock: other operators' playbooks fail until make unlock (REASON='…')
-	@$(PLAYBOOK) playbooks/lock.yml $(SAID)
+	@$(PLAYBOOK) playbooks/lock.yml $(INPUTS)
 
 .PHONY: unlock
 unlock: ## break the lock (REASON='…')
-	@$(PLAYBOOK) playbooks/unlock.yml $(SAID)
+	@$(PLAYBOOK) playbooks/unlock.yml $(INPUTS)
 
 LAST ?= 20
 .PHONY: journal
