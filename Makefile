@@ -1,12 +1,12 @@
-# TradeFleet. Each target is one call of ansible-playbook, molecule, pytest or a program: README.md shows them plainly, because on
-# real VMs there is no make and no lab.
+# TradeFleet. Each target is one call of ansible-playbook, molecule, pytest or a program. README.md shows these calls, because real VMs
+# need neither make nor the lab.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
-# What a target is told stands on make's command line. What a login shell or another project has left in the environment under such a
-# name does not count, nor do Ansible's settings, but for passwords, keys and colors.
+# Targets take their inputs from make's command line only. Variables of these names in the environment, which a login shell or another
+# project may have left, are ignored. So are Ansible's settings, except passwords, keys and colors.
 FOREIGN := ENV VERSION STRATEGY LAST DURATION PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
 	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH \
 	$(filter-out ANSIBLE_VAULT_% %_PASSWORD_FILE ANSIBLE_PRIVATE_KEY_FILE ANSIBLE_FORCE_COLOR ANSIBLE_NOCOLOR,\
@@ -23,19 +23,19 @@ VERSION ?= $(PROJECT_VERSION)
 INVENTORY := inventories/$(ENV)
 RELEASE := dist/tradefleet-$(VERSION).tar.gz
 PLAYBOOK := ansible-playbook -i $(INVENTORY)
-# What an operator says beside a verb, whatever quotes are in it: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
-SAID = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
+# Inputs of an operator that every playbook accepts, with any quotes in them: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
+INPUTS = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Ansible refuses a locale that this machine does not have, and C.
+# Ansible rejects the locale C, and any locale that this machine lacks.
 export LC_ALL := C.UTF-8
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# The lab and the tests run with Mitogen, several times as fast; STRATEGY=linear shows the stock strategy's time.
+# The lab and the tests use Mitogen, which is several times faster; STRATEGY=linear measures the stock strategy.
 STRATEGY ?= lab_linear
 export ANSIBLE_STRATEGY := $(STRATEGY)
 export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/.config/strategy
 export ANSIBLE_DEPRECATION_WARNINGS := false
-# The lab's password is the lab's own. Elsewhere an operator may name a file, a program or several ids; by default it is .vault/ENV.
+# The lab always uses its own vault password. Elsewhere an operator may name a file, a program or several ids; the default is .vault/ENV.
 ifeq ($(ENV),lab)
 undefine ANSIBLE_VAULT_IDENTITY_LIST
 ANSIBLE_VAULT_PASSWORD_FILE =
@@ -55,30 +55,30 @@ help: ## list the targets
 system: ## install the system packages that the lab and the tests need (root)
 	@scripts/system-packages
 
-# Debian's own Python, whatever else is in PATH: it is built with profile-guided optimization, and Ansible's time is Python's.
+# Debian's Python, even if PATH contains another one: it is built with profile-guided optimization, and Ansible spends its time in Python.
 .venv/.ready: .config/controller.txt requirements.yml
 	/usr/bin/python3 -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .config/controller.txt
-	@# Mitogen reads the metadata of every collection there is in each process that runs a module of one. Keep our four of a hundred.
+	@# Mitogen reads the metadata of every installed collection in each process that runs a module of one. Keep our four of a hundred.
 	cd .venv/lib/python3.*/site-packages/ansible_collections && for each in */*/; do \
 		grep -q "name: $$(tr / . <<< $${each%/})," $(CURDIR)/requirements.yml || rm -r $$each; done
 	touch $@
 
 .PHONY: venv
-venv: .venv/.ready | .vault/lab ## make the virtualenv, pinned and with hashes
+venv: .venv/.ready | .vault/lab ## create the virtualenv, pinned and with hashes
 
 .vault/%:
 	@[ ! -e inventories/$*/group_vars/all/vault.yml ] || { \
-		echo "inventories/$*/group_vars/all/vault.yml exists, and $@, its password, does not. Put that back, or say where the password is" \
+		echo "inventories/$*/group_vars/all/vault.yml exists, and $@, its password, does not. Restore that file, or name the password" \
 			"(ANSIBLE_VAULT_PASSWORD_FILE). Nothing was changed." >&2; exit 1; }
 	@mkdir -p -m 0700 .vault && (umask 077 && openssl rand -base64 32 > $@.partial) && mv $@.partial $@
 
 .PHONY: secrets
-secrets: venv | $(PASSWORD) ## generate the vault of an environment, or what it lacks (ENV=lab)
+secrets: venv | $(PASSWORD) ## generate the vault of an environment, or add what it lacks (ENV=lab)
 	@$(PLAYBOOK) playbooks/secrets.yml
 
 .PHONY: image
-image: venv ## build the image that the hosts start from, the network and the SSH key
+image: venv ## build the image of the hosts, the network and the SSH key
 	@$(PLAYBOOK) molecule/shared/ground.yml
 
 .PHONY: hosts
@@ -86,7 +86,7 @@ hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
 	@$(PLAYBOOK) molecule/shared/create.yml
 
 .PHONY: up
-up: ## everything, from a fresh machine to live traffic
+up: ## install everything, from a fresh machine to live traffic
 	@RELEASE=$(RELEASE) scripts/up
 
 .PHONY: down
@@ -99,10 +99,10 @@ down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also im
 
 .PHONY: site
 site: secrets $(RELEASE) ## converge the fleet to the inventory
-	@$(PLAYBOOK) playbooks/site.yml $(SAID)
+	@$(PLAYBOOK) playbooks/site.yml $(INPUTS)
 
 .PHONY: status
-status: ## one table of what runs where
+status: ## print a table of what runs where
 	@mkdir -p .lab && $(PLAYBOOK) playbooks/status.yml -e '{"status_file": "$(CURDIR)/.lab/status.txt"}' > .lab/status.log || { cat .lab/status.log; exit 1; }
 	@cat .lab/status.txt
 
@@ -114,48 +114,48 @@ release: venv ## build dist/tradefleet-VERSION.tar.gz
 	@python tools/build_release.py --version '$(VERSION)'
 
 .PHONY: deploy
-deploy: $(RELEASE) ## put VERSION on the idle colour and prove it there
-	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION) $(SAID)
+deploy: $(RELEASE) ## deploy VERSION to the idle color and verify it there
+	@$(PLAYBOOK) playbooks/deploy.yml -e deploy_release=$(VERSION) $(INPUTS)
 
 .PHONY: cutover
-cutover: ## move the traffic to the other colour (TO=green)
-	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(SAID)
+cutover: ## move the traffic to the other color (TO=green)
+	@$(PLAYBOOK) playbooks/cutover.yml $(if $(TO),-e cutover_to=$(TO)) $(INPUTS)
 
 .PHONY: rolling
-rolling: $(RELEASE) ## replace the live colour's release with VERSION, host by host
-	@$(PLAYBOOK) playbooks/rolling.yml -e rolling_release=$(VERSION) $(SAID)
+rolling: $(RELEASE) ## replace the live color's release with VERSION, host by host
+	@$(PLAYBOOK) playbooks/rolling.yml -e rolling_release=$(VERSION) $(INPUTS)
 
 .PHONY: rollback
 rollback: ## move the traffic back
-	@$(PLAYBOOK) playbooks/rollback.yml $(SAID)
+	@$(PLAYBOOK) playbooks/rollback.yml $(INPUTS)
 
 .PHONY: finalize
-finalize: ## apply the contract migrations, once both colours run the live release
-	@$(PLAYBOOK) playbooks/finalize.yml $(SAID)
+finalize: ## apply the contract migrations, once both colors run the live release
+	@$(PLAYBOOK) playbooks/finalize.yml $(INPUTS)
 
 .PHONY: canary
-canary: ## give a share of the clients to the idle colour, judged (PERCENT=10), or all, step by step
-	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT)) $(SAID)
+canary: ## give the idle color a judged share of the clients (PERCENT=10), or all, step by step
+	@$(PLAYBOOK) playbooks/canary.yml $(if $(PERCENT),-e percent=$(PERCENT)) $(INPUTS)
 
 .PHONY: shadow
-shadow: ## let the idle colour answer a copy of some reads, and compare (PERCENT=5)
-	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error say how many: make shadow PERCENT=5)) $(SAID)
+shadow: ## mirror some reads to the idle color and compare (PERCENT=5)
+	@$(PLAYBOOK) playbooks/shadow.yml -e percent=$(or $(PERCENT),$(error PERCENT is missing: make shadow PERCENT=5)) $(INPUTS)
 
 .PHONY: maintenance
 maintenance: ## close the platform to clients, or open it (STATE=on)
-	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error say on or off: make maintenance STATE=on)) $(SAID)
+	@$(PLAYBOOK) playbooks/maintenance.yml -e maintenance=$(or $(STATE),$(error STATE is missing, on or off: make maintenance STATE=on)) $(INPUTS)
 
 .PHONY: lock
-lock: ## keep other operators' verbs out until make unlock (REASON='…')
-	@$(PLAYBOOK) playbooks/lock.yml $(SAID)
+lock: ## acquire the lock: other operators' playbooks fail until make unlock (REASON='…')
+	@$(PLAYBOOK) playbooks/lock.yml $(INPUTS)
 
 .PHONY: unlock
-unlock: ## take the lock away from whoever holds it (REASON='…')
-	@$(PLAYBOOK) playbooks/unlock.yml $(SAID)
+unlock: ## break the lock (REASON='…')
+	@$(PLAYBOOK) playbooks/unlock.yml $(INPUTS)
 
 LAST ?= 20
 .PHONY: journal
-journal: ## the last operations: who, what, from, result, seconds, change, reason (LAST=20)
+journal: ## print the last operations: who, what, from, result, seconds, change, reason (LAST=20)
 	@mkdir -p .lab && rm -f .lab/journal.txt
 	@$(PLAYBOOK) playbooks/journal.yml -e last=$(LAST) -e '{"journal_file": "$(CURDIR)/.lab/journal.txt"}' > .lab/journal.log || { cat .lab/journal.log; exit 1; }
 	@cat .lab/journal.txt
@@ -177,51 +177,52 @@ meter: ## measure the lab with a request loop (DURATION=60)
 
 # A part of the tests: its output is in .lab/log/PART.txt, its costs are rows of the table at the end of make test.
 PART := python -m tools.suite run
+FAILED := { python -m tools.suite report; cat .lab/log/*.failed; exit 1; }
 
 .PHONY: lint
-lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
-	@ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
+lint: venv ## run codespell, ruff, mypy, import-linter, yamllint, ansible-lint
+	@codespell && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
-test-app: venv ## the application, the programs and plugins, the repository and the templates
+test-app: venv ## test the application, the programs and plugins, the repository and the templates
 	@$(PART) units pytest tests/app tests/unit tests/repo tests/templates
 
 .PHONY: test-role
-test-role: venv ## one role in its containers (ROLE=redis)
-	@$(PART) $(or $(ROLE),$(error say which: make test-role ROLE=redis)) molecule test --scenario-name $(ROLE)
+test-role: venv ## test one role in its containers (ROLE=redis)
+	@$(PART) $(or $(ROLE),$(error ROLE is missing: make test-role ROLE=redis)) molecule test --scenario-name $(ROLE)
 
 .PHONY: test-fleet
-test-fleet: secrets ## the whole fleet under load
+test-fleet: secrets ## test the whole fleet under load
 	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
 	@$(PART) fleet molecule test --scenario-name fleet
 	@scripts/no-fleet $(PROJECT_VERSION)
 
 .PHONY: drill
-drill: venv ## break the lab under load, fault after fault (DRILL=name: that one); writes docs/reliability.md
+drill: venv ## inject faults into the lab under load, one after the other (DRILL=name: one of them); writes docs/reliability.md
 	@DRILL=$(or $(DRILL),all) pytest tests/fleet/drills
 
-# The longest first (they come last in the alphabet, but for these), or the last one runs alone. The production scenario
-# is left out: 14 hosts with the stock strategy take twelve minutes (docs/testing.md).
+# The longest scenarios first, so that the last one does not run alone: they are last in the alphabet, except for these. The production
+# scenario is left out, because 14 hosts with the stock strategy take twelve minutes (docs/testing.md).
 SHORT := acme operations pki base
 ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml))) $(SHORT)
 .PHONY: test-roles
-test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
+test-roles: $(ROLES:%=test-role-%) ## test every role (make -j2: two at a time)
 test-role-%: venv
 	@$(PART) $* molecule test --scenario-name $*
 
 .PHONY: test
 test: export PYTEST_ADDOPTS := -m 'not thorough'
-test: system ## everything but what is marked as thorough: test-app, test-role and test-fleet, called by name, run that too
+test: system ## run all tests except those marked thorough, which test-app, test-role and test-fleet also run
 	@$(MAKE) venv
 	@python -m tools.suite clean
 	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
-	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || { python -m tools.suite report; cat .lab/log/*.failed; exit 1; }
-	@$(MAKE) test-fleet
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || $(FAILED)
+	@$(MAKE) test-fleet || $(FAILED)
 	@python -m tools.suite report
 
 .PHONY: bench
-bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md
+bench: ## measure make up, a second run, deploy and cutover (removes the lab first); writes docs/benchmarks.md
 	@scripts/bench
 
 .PHONY: pins

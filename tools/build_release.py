@@ -2,10 +2,10 @@
 
     python tools/build_release.py --version 1.2.3
 
-It holds the wheels of the application and of all that it needs, for the Python of the hosts, and the static files for
-the load balancers, with a manifest and checksums. The same input gives the same bytes, whatever the umask, the locale
-and the environment. A release that exists is never given other contents. Run it with the Python of the controller's
-virtualenv: it uses that one's pip and setuptools. Runs in one checkout wait for one another.
+It contains the wheels of the application and its dependencies, for the Python of the hosts, and the static files for
+the load balancers, with a manifest and checksums. The same input gives the same bytes with any umask, locale and
+environment. The contents of an existing release never change. Run this with the Python of the controller's virtualenv,
+whose pip and setuptools it uses. Concurrent runs in one checkout wait for each other.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-# The Python of Debian 13, and the systems whose wheels it can use.
+# The Python of Debian 13, and the platforms whose wheels it can use.
 PYTHON = "3.13"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_17_x86_64")
-# The application's own program names and compresses its static files: its pages name them by the same rule.
+# A program of the application names and compresses its static files; its pages use the same rule.
 ASSETS = "app/tradefleet/domains/pages/assets.py"
-# The time of every file in the archives. Any fixed one does; this is 1980-01-01, the earliest that a wheel can state.
+# The time of every file in the archives. Any fixed time works; this is 1980-01-01, the earliest one in a wheel.
 EPOCH = "315532800"
-# What a login shell may bring along that would decide what is built.
+# Variables that a login shell may set and that would change what is built.
 FOREIGN = {"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GZIP", "TAR_OPTIONS"}
 FOREIGN |= {"PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONSAFEPATH"}
 
 
 class ReleaseError(Exception):
-    """The release cannot be built; the message says what to change."""
+    """The release cannot be built; the message names what to change."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build a release and print its path and checksum; return 1, with the reason on standard error, if it fails."""
     options = _parser().parse_args(arguments)
     os.umask(0o022)
-    # As Ctrl-C does: what was begun is removed on the way out.
+    # Like Ctrl-C: an incomplete release is removed before the program exits.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         source = options.source.resolve()
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def check(version: str) -> None:
     """Raise ReleaseError unless this Python can build a release and `version` can be its name."""
-    # Stated once, where preflight.yml reads it for the releases that traffic.yml names.
+    # This pattern exists once, in the wiring: preflight.yml checks the releases in traffic.yml with it.
     wiring = (PROJECT / "playbooks/group_vars/all/wiring.yml").read_text("utf-8")
     [pattern] = re.findall(r"^release_pattern: (.+)$", wiring, re.MULTILINE)
     if not re.fullmatch(pattern, version):
@@ -88,12 +88,12 @@ def check(version: str) -> None:
     if missing:
         raise ReleaseError(
             f"{sys.executable} has no {' and no '.join(missing)}. Run this program with the controller's virtualenv: "
-            "`.venv/bin/python tools/build_release.py` (`make venv` or docs/install.md makes it)."
+            "`.venv/bin/python tools/build_release.py` (created by `make venv`; see docs/install.md)."
         )
 
 
 def build(source: Path, version: str, tarball: Path) -> None:
-    """Build the release of a checkout's application; leave nothing but the archive and the wheels of other projects."""
+    """Build the release of a checkout's application; keep only the archive and the downloaded wheels."""
     with _work() as work:
         release, copy = work / "release", work / "source"
         shutil.copytree(_wheels(source / "app/requirements.txt", work), release / "wheels")
@@ -113,7 +113,7 @@ def build(source: Path, version: str, tarball: Path) -> None:
 
 @contextlib.contextmanager
 def _work() -> Iterator[Path]:
-    """Yield an empty folder that is this run's alone, and remove it; one that a killed run has left is removed too."""
+    """Yield an empty folder that only this run uses, and remove it afterward; also one that a killed run left."""
     folder = PROJECT / "build"
     folder.mkdir(exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -131,7 +131,7 @@ def _work() -> Iterator[Path]:
 
 
 def _wheels(requirements: Path, work: Path) -> Path:
-    """Return the folder with the wheels of other projects, fetched once for each set of requirements."""
+    """Return the folder with the wheels of other projects, downloaded once for each set of requirements."""
     wheels = PROJECT / f"build/wheels-{hashlib.sha256(_pins(requirements).encode()).hexdigest()[:16]}"
     if not wheels.exists():
         fetched = work / "wheels"
@@ -144,7 +144,7 @@ def _wheels(requirements: Path, work: Path) -> Path:
 
 
 def _copy_sources(source: Path, copy: Path) -> None:
-    """Copy what the wheel is made of, and nothing that lies beside it, with the modes that any umask would give."""
+    """Copy the sources of the wheel and nothing else, with modes that do not depend on the umask."""
     copy.mkdir()
     shutil.copy(source / "pyproject.toml", copy)
     shutil.copytree(source / "app/tradefleet", copy / "app/tradefleet", ignore=shutil.ignore_patterns("__pycache__"))
@@ -153,11 +153,11 @@ def _copy_sources(source: Path, copy: Path) -> None:
 
 
 def _describe(release: Path, source: Path, version: str, own: str) -> None:
-    """Write the manifest, the checksums and what pip installs on a host."""
+    """Write the manifest, the checksums and the requirements that pip installs on a host."""
     wheels = {path.name: _checksum(path) for path in sorted(release.glob("wheels/*"))}
     static = {path.name: _checksum(path) for path in sorted(release.glob("static/*"))}
     parts = ("--", "app", "pyproject.toml")
-    # The last commit that touched what is built: one that did not gives the same release again.
+    # The last commit that changed what is built: with any other commit the release stays the same.
     commit = _run("git", "-C", str(source), "log", "-1", "--format=%h", "--abbrev=12", *parts).strip()
     modified = _run("git", "-C", str(source), "status", "--porcelain", *parts)
     manifest = {
@@ -171,13 +171,13 @@ def _describe(release: Path, source: Path, version: str, own: str) -> None:
     checksums = [f"{checksum}  wheels/{name}\n" for name, checksum in wheels.items()]
     checksums += [f"{checksum}  static/{name}\n" for name, checksum in static.items()]
     (release / "SHA256SUMS").write_text("".join(checksums))
-    # With a hash of the application's own wheel too: pip installs nothing whose bytes it has not checked.
+    # With a hash of the application's own wheel, too, so that pip verifies everything it installs.
     pin = f"tradefleet=={own.split('-')[1]} --hash=sha256:{wheels[own]}"
     (release / "requirements.txt").write_text(f"{_pins(source / 'app/requirements.txt')}\n{pin}\n", "utf-8")
 
 
 def _pack(release: Path, tarball: Path) -> None:
-    """Pack the release, and put it in its place unless another one of that version is there."""
+    """Pack the release and move it to its place, unless that version exists with other contents."""
     tarball.parent.mkdir(parents=True, exist_ok=True)
     partial = tarball.with_name(f"{tarball.name}.partial")
     options = ["--use-compress-program=gzip --no-name", "--sort=name", "--format=gnu", f"--mtime=@{EPOCH}"]
@@ -210,15 +210,15 @@ def _pip(command: str, *arguments: str) -> None:
 
 
 def _run(*command: str) -> str:
-    """Run a command and return what it prints; raise ReleaseError with its messages if it fails."""
+    """Run a command and return its output; raise ReleaseError with its messages if it fails."""
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment |= {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        said = (done.stderr + done.stdout).strip()
-        raise ReleaseError(f"{' '.join(command)} failed with status {done.returncode}:\n{said}")
+        output = (done.stderr + done.stdout).strip()
+        raise ReleaseError(f"{' '.join(command)} failed with status {done.returncode}:\n{output}")
     return done.stdout
 
 

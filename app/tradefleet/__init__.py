@@ -1,6 +1,6 @@
 """TradeFleet's trading application: `flask --app tradefleet run`, or gunicorn with `tradefleet:create_app()`.
 
-What a host's files name stands here, and stays: gunicorn's unit names `create_app`, gunicorn's configuration `logs`.
+This module keeps the names that files on hosts use: gunicorn's unit names `create_app`, its configuration `logs`.
 These files outlive a release, and start an older or a newer one.
 """
 

@@ -1,7 +1,7 @@
-"""Ansible action: adds secrets to a vault, or gives them new values, and leaves everything else in it as it is.
+"""Ansible action: adds secrets to a vault, or gives them new values, and changes nothing else in it.
 
-An action has the vault's passwords as Ansible read them: from a file, a program, a prompt, or several of these.
-A module or a filter does not.
+This is an action because only an action has the vault passwords as Ansible read them: from a file, a program, a prompt,
+or several of these.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def values(text: str) -> dict[str, yaml.Node]:
 def edited(text: str, add: list[str], rotate: dict[str, str], withdraw: list[str]) -> str:
     """Return a vault's text with secrets added, rotated or withdrawn.
 
-    NAME_previous of a rotated one keeps the present value, as it is written here; where another file has it, the value
-    in `rotate`. NAME_previous of a withdrawn one becomes empty.
+    NAME_previous of a rotated secret keeps the present value as it is written here, or the value in `rotate` if another
+    file has it. NAME_previous of a withdrawn secret becomes empty.
     """
     found = values(text)
     wanted = {name: fresh() for name in [*(each for each in add if each not in found), *rotate]}
@@ -49,7 +49,7 @@ def edited(text: str, add: list[str], rotate: dict[str, str], withdraw: list[str
         here = text[node.start_mark.index : node.end_mark.index].rstrip("\n") if node else json.dumps(present)
         wanted[f"{name}_previous"] = here
     wanted |= {f"{name}_previous": '""' for name in withdraw if f"{name}_previous" in found}
-    # From the end on, so that the places before stay where they are.
+    # From the end to the start, so that earlier positions stay valid.
     for name in sorted(set(wanted) & set(found), key=lambda each: -found[each].start_mark.index):
         end = found[name].end_mark.index
         old = text[found[name].start_mark.index : end]
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # (Ansible has no types)
     _requires_connection = False
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Write the file if something is missing or to be changed."""
+        """Write the file if something is missing or must change."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         lists = {name: {"type": "list", "elements": "str", "default": []} for name in ("add", "rotate", "withdraw")}
         _, given = self.validate_argument_spec({"path": {"type": "path", "required": True}} | lists)
@@ -101,7 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # (Ansible has no types)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a whole file in the place of another, whose owner and mode it gets; a new one is for this user alone."""
+    """Replace a file and keep its owner and mode; a new file is readable by this user only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".vault-")
     try:

@@ -26,22 +26,22 @@ description:
 """
 
 
-# Of a reason: a line of the journal is for people.
+# Longest reason in the journal, which people read.
 CHARACTERS = 300
 
 
 def reason(result: CallbackTaskResult, item: dict[str, Any] | None = None) -> str:
-    """Return in one line why a task failed, by its first item that did; of one whose words are secret, no word."""
+    """Return in one line why a task, or its first failed item, failed; the message of a `no_log` task stays hidden."""
     found, where = result.result, f"{result.host.name}: {result.task.get_name()}: "
     if "censored" in found:
-        said = f"{where}what it says is hidden"
+        said = f"{where}the message is hidden"
     else:
         # The task itself has nothing but "One or more items failed".
         found = item or found
         said = str(found.get("msg", ""))
         if found.get("stderr"):
             said += f": {found['stderr'].strip().splitlines()[-1]}"
-        # These two are sentences for operators; a module's message says neither where nor what.
+        # Messages of these two are written for operators; that of a module needs the host and the task.
         if result.task.action.rpartition(".")[2] not in ("assert", "fail"):
             said = where + said
     said = " ".join("".join(each if each.isprintable() else " " for each in said).split())
@@ -49,14 +49,14 @@ def reason(result: CallbackTaskResult, item: dict[str, Any] | None = None) -> st
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no types)
-    """One run, and the lock that it may hold."""
+    """One run and the lock that it may have acquired."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "operation"
 
     def __init__(self) -> None:
-        """Hold nothing."""
+        """Begin without a lock."""
         super().__init__()
         self._command: list[str] | None = None
         self._reasons: dict[str, str] = {}
@@ -67,11 +67,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._passwords = {"conn_pass": play_context.password, "become_pass": play_context.become_pass}
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
-        """Keep what another play needs."""
+        """Keep what the play at the end needs."""
         self._manager, self._loader = play.get_variable_manager(), play.get_loader()
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Note the operation if this task began one."""
+        """Keep the operation if this task began one."""
         # ansible-core before 2.21 has the name here, later ones a dict with the name as its key.
         registered = "__operation_begun" in (result.task.register or ())
         if not registered or not str(result.result.get("stdout", "")).startswith("{"):
@@ -79,25 +79,25 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         program, number = result.result["cmd"][0], json.loads(result.result["stdout"])["number"]
         self._command = [program, "end", f"--number={number}"]
         self._host = result.task.delegate_to
-        self._hear_of_interrupts()
+        self._end_on_interrupt()
 
     def v2_runner_item_on_failed(self, result: CallbackTaskResult) -> None:
         """Keep the first item of a host's loop that failed."""
         self._items.setdefault(result.host.name, result.result)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Keep why a host failed: what it says last, after a rescue that has failed in the end."""
+        """Keep why a host failed: the last message, because a rescue may have failed after the first."""
         item = self._items.pop(result.host.name, None)
         if not ignore_errors:
             self._reasons.pop(result.host.name, None)
             self._reasons[result.host.name] = reason(result, item)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
-        """Keep why a host is away."""
+        """Keep why a host is unreachable."""
         self.v2_runner_on_failed(result)
 
-    def _hear_of_interrupts(self) -> None:
-        """After a Ctrl-C no callback is called any more, but the loader is told to clean up."""
+    def _end_on_interrupt(self) -> None:
+        """End the operation after a Ctrl-C, too: Ansible then calls no callback, but makes the loader clean up."""
         clean_up, process = self._loader.cleanup_all_tmp_files, os.getpid()
 
         def end_first() -> None:
@@ -108,9 +108,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         self._loader.cleanup_all_tmp_files = end_first
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Release the lock: failed is what Ansible itself calls so in its exit status.
+        """Release the lock. The run failed if Ansible's exit status is a failure.
 
-        Of the hosts that have, the first says why; those after it often fail because it did.
+        The first failed host gives the reason, because later ones often fail as a consequence.
         """
         failed = [host for found in (stats.failures, stats.dark) for host, times in found.items() if times]
         why = [said for host, said in self._reasons.items() if host in failed]
@@ -121,7 +121,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
             return
         command, self._command = [*self._command, f"--result={result}", f"--reason={why}"], None
         inventory = self._manager._inventory
-        # The host of the lock need not be among those of the run.
+        # The host of the lock may be outside of the run's limit.
         inventory.subset(None)
         inventory.remove_restriction()
         task: dict[str, Any] = {"name": "End | Release the lock", "ansible.builtin.command": {"argv": command}}
@@ -144,6 +144,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         )
         try:
             if manager.run(Play.load(play, variable_manager=self._manager, loader=self._loader)) != manager.RUN_OK:
-                self._display.error(f"{self._host} still holds the lock for this run, unless it says otherwise above.")
+                self._display.error(
+                    f"{self._host} still holds the lock for this run, unless a message above reports its release."
+                )
         finally:
             manager.cleanup()

@@ -1,23 +1,22 @@
-"""Compares two colours by what the load balancers measured, and says whether one of them is worse beyond noise.
+"""Compares two colors by what the load balancers measured, and decides whether one of them is worse beyond noise.
 
-Judged are requests with an accepted API key: whoever has none can neither add refusals or slow requests, nor hide
-failures among thousands of cheap answers (edge_log says what counts). The rule, for a candidate and the colour that
-serves:
+Only requests with an accepted API key are judged: without a key, nobody can add refusals or slow requests, or hide
+failures among thousands of cheap responses (edge_log defines what counts). The rule, for a candidate and the live
+color:
 
-- **Failures** (5xx). Worse, if it fails at least `error_tolerance` more often *and* Fisher's exact test rejects,
-  one-sided at 99.9 %, that requests fail on it no more often than on the other. The test is exact for samples of any
-  size, so it needs no minimum: seven failures of seven requests beside seven answers are certain, six of six are not.
-  The tolerance is for large samples, in which a difference can be certain and mean nothing.
-- **Refusals** (4xx). The same with `refusal_tolerance`, which is wider: clients' own mistakes come in bunches, from one
-  client that stays on one colour. 429 is no refusal (too many requests are the client's doing), nor is 499 (the client
-  hung up).
+- **Failures** (5xx). The candidate is worse if it fails at least `error_tolerance` more often *and* Fisher's exact test
+  rejects, one-sided at 99.9 %, that requests fail on it no more often than on the other color. The test is exact for
+  samples of any size, so it needs no minimum: seven failures of seven requests against seven successes are certain, six
+  of six are not. The tolerance is for large samples, in which a difference can be certain and irrelevant.
+- **Refusals** (4xx). The same with `refusal_tolerance`, which is wider: the mistakes of one client come in bunches, and
+  the client stays on one color. 429 (too many requests) and 499 (the client closed the connection) do not count.
 - **Latency** (p50 and p99), once both have answered `minimum` requests. Each quantile has a confidence interval from
-  order statistics: between the ranks n·q ± 3.29·√(n·q·(1-q)), 99.9 % for both sides together. Worse, if the candidate's
-  interval lies above the other's by more than `latency_tolerance` seconds. No distribution is assumed. A rank that the
-  sample does not have bounds nothing: p99 needs about 1,300 requests of the other.
+  order statistics: between the ranks n·q ± 3.29·√(n·q·(1-q)), 99.9 % for both sides together. The candidate is worse
+  if its interval is above the other's by more than `latency_tolerance` seconds. No distribution is assumed. If the
+  sample is too small for a rank, the interval has no bound there: p99 needs about 1,300 requests of the other color.
 - **Failures within a group**, 99.9 % for all groups together: reads, writes, and for each public path the requests
-  without an accepted key. What many ask for hides no failures of what few ask for. Refusals and times of requests
-  without a key are not judged: anybody can cause those, on a color of their choice.
+  without an accepted key. So a popular path cannot hide the failures of a rare one. Refusals and times of requests
+  without a key are not judged, because anybody can cause them, on a color of their choice.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# One-sided, so that a judge who looks at four figures a dozen times in a row is seldom wrong.
+# One-sided. The judge compares four figures a dozen times in a row and must seldom be wrong.
 CHANCE = 0.001
-# Standard deviations: 99.95 % for each of two sides.
+# In standard deviations: 99.95 % for each of two sides.
 INTERVAL = 3.29
 
 
@@ -46,9 +45,9 @@ def judge(
     Args:
         candidate: `requests`, `errors` and `refusals` (counts), `seconds` (how long each request took, in any order),
             `groups` (for each group the counts `requests` and `errors`).
-        other: the same of the colour that serves.
-        minimum: requests with an accepted key that each must have answered before the candidate can be fit, or too
-            slow.
+        other: the same of the live color.
+        minimum: requests with an accepted key that each color must have answered before the candidate can be fit, or
+            too slow.
         error_tolerance: share of requests by which the candidate may fail more often.
         refusal_tolerance: share of requests by which it may refuse more often.
         latency_tolerance: seconds by which it may be slower.
@@ -87,7 +86,7 @@ def _quantile(ordered: Sequence[float], quantile: float) -> float | None:
 
 
 def _more(
-    said: str,
+    subject: str,
     what: str,
     candidate: Mapping[str, Any],
     other: Mapping[str, Any],
@@ -101,15 +100,15 @@ def _more(
         return []
     if chance(candidate[what], candidate["requests"], other[what], other["requests"]) > limit:
         return []
-    return [f"{shares[0]:.2%} of {said}, against {shares[1]:.2%}"]
+    return [f"{shares[0]:.2%} of {subject}, against {shares[1]:.2%}"]
 
 
 def chance(hits: int, size: int, other_hits: int, other_size: int) -> float:
-    """Return how probable as many hits are, or more, if all requests of both were equally likely to be one (Fisher)."""
+    """Return the probability of at least this many hits if all requests are equally likely to be one (Fisher)."""
     total = hits + other_hits
     one = math.exp(_choices(size, hits) + _choices(other_size, other_hits) - _choices(size + other_size, total))
     sum_of = one
-    # From each number of hits to the next by the ratio of their probabilities.
+    # Each term follows from the one before by the ratio of their probabilities.
     for more in range(hits, min(size, total)):
         one *= (size - more) * (total - more) / ((more + 1) * (other_size - total + more + 1))
         sum_of += one
@@ -117,7 +116,7 @@ def chance(hits: int, size: int, other_hits: int, other_size: int) -> float:
 
 
 def _choices(size: int, chosen: int) -> float:
-    """Return the logarithm of how many ways there are to choose so many."""
+    """Return the logarithm of the number of ways to choose so many."""
     return math.lgamma(size + 1) - math.lgamma(chosen + 1) - math.lgamma(size - chosen + 1)
 
 
@@ -131,7 +130,7 @@ def _slower(candidate: Sequence[float], other: Sequence[float], quantile: float,
 
 
 def bounds(seconds: Sequence[float], quantile: float) -> tuple[float, float]:
-    """Return the bounds between which a quantile of what the sample is taken from lies, 99.95 % certain of each."""
+    """Return the bounds of a quantile of the population that the sample is from, each 99.95 % certain."""
     ordered, size = sorted(seconds), len(seconds)
     middle, reach = size * quantile, INTERVAL * math.sqrt(size * quantile * (1 - quantile))
     low, high = math.floor(middle - reach), math.ceil(middle + reach)
@@ -139,7 +138,7 @@ def bounds(seconds: Sequence[float], quantile: float) -> tuple[float, float]:
 
 
 def merged(samples: Sequence[Mapping[str, Any]], color: str) -> dict[str, Any]:
-    """Return what all load balancers together measured of one colour."""
+    """Return what all load balancers together measured of one color."""
     found = [sample[color] for sample in samples]
     counts = {name: sum(one[name] for one in found) for name in ("requests", "errors", "refusals")}
     times = [times for one in found for times in one["seconds"].items()]
@@ -152,13 +151,13 @@ def merged(samples: Sequence[Mapping[str, Any]], color: str) -> dict[str, Any]:
 def judge_samples(
     samples: Sequence[Mapping[str, Any]], candidate: str, other: str, minimum: int = 200
 ) -> dict[str, Any]:
-    """Return `judge`'s verdict on one colour against another, from what each load balancer measured (edge_log)."""
+    """Return the verdict of `judge` on one color against another, from what each load balancer measured (edge_log)."""
     return judge(merged(samples, candidate), merged(samples, other), minimum=minimum)
 
 
 class FilterModule:
-    """What playbooks may use."""
+    """The entry point for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
+        """Return the filters of this file."""
         return {"judge": judge_samples}

@@ -1,4 +1,4 @@
-"""Filter: the mistakes in the inputs of a playbook, found before anything is changed."""
+"""Filter: the mistakes in the inputs of a playbook, found before any change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# Ansible loads a plugin by its path; a package that several modules share is found by Python's own rules only.
+# Ansible loads a plugin by its path, but Python finds a package that several modules share only in sys.path.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from preflight import Fleet, Variables, mistakes
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 _value:
-  description: The mistakes; an empty list if there are none.
+  description: The mistakes; an empty list without any.
   type: list
   elements: str
 """
@@ -53,7 +53,7 @@ def preflight_mistakes(inputs: Mapping[str, Any], hostvars: Any, groups: Mapping
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The entry point for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters of this file."""

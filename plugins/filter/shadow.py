@@ -1,4 +1,4 @@
-"""A table of what a shadow answered otherwise, or more slowly, than the colour that serves."""
+"""Filter: a table of the responses of a shadow that differ from those of the live color, or are slower."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def table(samples: Sequence[dict[str, Any]]) -> list[str]:
-    """Return one line for each route, those with most differences first.
+    """Return one line for each route, those with the most differences first.
 
     Args:
         samples: for each load balancer the `routes` of the module edge_log.
 
     Returns:
-        A header, then for each route: reads compared, how many statuses differ, p50 and p99 of both colours in
-        milliseconds, and the pairs of statuses that differ. Without any reads, a line that says so.
+        A header, then for each route: reads compared, number of statuses that differ, p50 and p99 of both colors in
+        milliseconds, and the pairs of statuses that differ. Without any reads, one line with the reason.
 
     """
     if not any(samples):
@@ -53,8 +53,8 @@ def _times(seconds: Sequence[float]) -> str:
 
 
 class FilterModule:
-    """What playbooks may use."""
+    """The entry point for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
+        """Return the filters of this file."""
         return {"shadow_table": table}

@@ -1,4 +1,4 @@
-"""Filter: one table of what runs where, and a warning for each thing that is not as the inventory states it."""
+"""Filter: a table of what runs where, with a warning for each difference from the inventory."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _value:
 """
 
 Host = Mapping[str, Any]
-# Groups that say nothing about a host's services.
+# Groups that do not describe a host's services.
 SILENT = ("app", "preflight_needed")
-RENEWED_DAYS = 14  # before its end a certificate is renewed
-OUTBOX_SECONDS = 60  # for which events may wait there
+RENEWED_DAYS = 14  # a certificate with less time left should have been renewed
+OUTBOX_SECONDS = 60  # events may wait there for this long
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def nested(value: Any, *names: str | int) -> Any:
 
 
 def text(value: Any, *names: str | int) -> str:
-    """Return the text that a register contains, or nothing."""
+    """Return the text that a register contains below these names, or an empty string."""
     found = nested(value, *names)
     return "" if found is None else str(found)
 
@@ -93,15 +93,15 @@ def edge(host: str, on: Host, stated: Stated) -> Lines:
         error = text(on, "__status_edge", "msg")
         yield (
             "warning",
-            f"{host} serves {answer.get('color', 'nothing')}, traffic.yml says {stated.live}: `make cutover TO=…` or "
+            f"{host} serves {answer.get('color', 'nothing')}, traffic.yml states {stated.live}: `make cutover TO=…` or "
             f"`make site`{f' ({error})' if error else ''}",
         )
     wanted = f"{stated.live}+{stated.idle}-{stated.canary}" if stated.canary else stated.live
     if traffic != wanted:
         yield (
             "warning",
-            f'{host} has the traffic "{traffic}", traffic.yml says "{wanted}": unless a playbook is running, '
-            "`make site` puts it right",
+            f'{host} has the traffic "{traffic}", traffic.yml states "{wanted}": unless a playbook is running, '
+            "`make site` repairs it",
         )
     if isinstance(days, int) and days < RENEWED_DAYS:
         internal = "`make site` renews the fleet's own; one of yours in nginx_tls_certificate_file is yours to renew"
@@ -141,7 +141,7 @@ def app(host: str, on: Host, stated: Stated) -> Lines:
         command = f"rolling VERSION={wanted}" if live and release is not None else "site"
         yield (
             "warning",
-            f"{host} runs {release or 'nothing'}, traffic.yml says {wanted or 'nothing'}: `make {command}`",
+            f"{host} runs {release or 'nothing'}, traffic.yml states {wanted or 'nothing'}: `make {command}`",
         )
     if state == "draining":
         yield (
@@ -202,7 +202,7 @@ def one(host: str, on: Host, stated: Stated) -> Lines:
         if group in on["group_names"]:
             yield from service(host, on, stated)
     if systemd != "running":
-        yield "warning", f"{host}: systemd says {systemd} (systemctl --failed)"
+        yield "warning", f"{host}: systemd reports {systemd} (systemctl --failed)"
 
 
 def fleet(hostvars: Mapping[str, Host], stated: Stated) -> Iterator[str]:
@@ -243,7 +243,7 @@ def status_table(hostvars: Mapping[str, Host], stated: Mapping[str, Any]) -> str
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The entry point for Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters of this file."""

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ansible module: what one load balancer answers to clients, who know it by a name and not by its address."""
+"""Ansible module: queries one load balancer by its address, as clients do by the platform's name."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: edge_ask
-short_description: Asks one load balancer as a client does, whose certificate carries the platform's name and no address
+short_description: Queries one load balancer as a client does, verifying the certificate for the platform's name
 description:
-  - Changes nothing. The certificate is verified, for the name; ansible.builtin.uri would verify it for the address.
+  - Changes nothing. The certificate is verified for the name; ansible.builtin.uri would verify it for the address.
 options:
   address:
-    description: Where to connect to.
+    description: Address to connect to.
     type: str
     required: true
   port:
-    description: At which port.
+    description: Port to connect to.
     type: int
     default: 443
   name:
-    description: Whom to ask for, and what the certificate must be for.
+    description: Host name of the request, which the certificate must contain.
     type: str
     required: true
   path:
-    description: What to ask for.
+    description: Path of the request.
     type: str
     required: true
   headers:
-    description: What the request carries beside C(Host).
+    description: Headers of the request in addition to C(Host).
     type: dict
     default: {}
   ca:
-    description: Certificate of the CA, as PEM; without one those are believed that this host trusts.
+    description: Certificate of the CA, as PEM. By default the CAs that this host trusts.
     type: str
     default: ""
   timeout:
-    description: Seconds without a byte.
+    description: Seconds without a byte after which the request fails.
     type: int
     default: 5
 """
 RETURN = r"""
 status:
-  description: The answer's status; -1 if there was none.
+  description: Status of the response; -1 without a response.
   returned: always
   type: int
 json:
-  description: The answer's body, if it is JSON.
-  returned: when it is
+  description: Body of the response.
+  returned: if it is JSON
   type: dict
 retry_after:
-  description: That header.
-  returned: when it came
+  description: Value of the header C(Retry-After).
+  returned: if the response has it
   type: str
 color:
-  description: The colour that answered, as its header C(X-Color) says.
-  returned: when one did
+  description: The color that responded, from the header C(X-Color).
+  returned: if the response has it
   type: str
 certificate_days:
-  description: For how many whole days the certificate that was served is valid yet.
-  returned: when there was an answer
+  description: Number of whole days until the served certificate expires.
+  returned: if there was a response
   type: int
 """
 
@@ -75,7 +75,7 @@ Answer = dict[str, Any]
 
 
 def ask(params: dict[str, Any]) -> Answer:
-    """Return the answer."""
+    """Send the request and return the response."""
     name, timeout = params["name"], params["timeout"]
     context = ssl.create_default_context(cadata=params["ca"] or None)
     with socket.create_connection((params["address"], params["port"]), timeout) as plain:
@@ -83,7 +83,7 @@ def ask(params: dict[str, Any]) -> Answer:
         connection.sock = served = context.wrap_socket(plain, server_hostname=name)
         days = days_left(served)
         try:
-            # The port is no part of whom the request is for.
+            # The header Host has no port, because the name alone identifies the platform.
             connection.request("GET", params["path"], headers={"Host": name, **params["headers"]})
             return found(connection.getresponse()) | {"certificate_days": days}
         finally:
@@ -91,19 +91,19 @@ def ask(params: dict[str, Any]) -> Answer:
 
 
 def days_left(served: ssl.SSLSocket) -> int:
-    """Return for how many days the other side's certificate is valid yet."""
+    """Return the number of whole days until the served certificate expires."""
     end = ssl.cert_time_to_seconds(str((served.getpeercert() or {})["notAfter"]))
     return int((end - time.time()) // 86400)
 
 
 def found(response: http.client.HTTPResponse) -> Answer:
-    """Return what is of use in a response."""
+    """Return the parts of a response that callers use."""
     answer: Answer = {"status": response.status}
     if retry_after := response.getheader("Retry-After"):
         answer["retry_after"] = retry_after
     if color := response.getheader("X-Color"):
         answer["color"] = color
-    with contextlib.suppress(ValueError):  # a page, or nothing
+    with contextlib.suppress(ValueError):  # a page, or an empty body
         answer["json"] = json.loads(response.read())
     return answer
 

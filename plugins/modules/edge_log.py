@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Ansible module: what this load balancer's logs say since a moment, of each colour and of reads that were copied."""
+"""Ansible module: summarizes the logs of this load balancer for each color, and for mirrored reads."""
 
 from __future__ import annotations
 
@@ -17,45 +17,46 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: edge_log
-short_description: Reads what each colour has answered since a moment from nginx's logs
+short_description: Summarizes the responses of each color since a given time, from nginx's logs
 description:
-  - Changes nothing. Lines that are no JSON, and requests that no colour has answered, do not count.
-  - Only evidence counts, so that nobody without an API key decides what the judge finds. Evidence is a request whose
-    key the application has accepted in the same time or shortly before, whatever the answer is, and a request for a
-    public route. The application marks both in its answers (C(X-Guard)); the log has a class of the key (C(key)).
-  - Of what a colour has answered, C(/healthz), C(/readyz) and C(/version) do not count. The edge sends them to the
-    colour that serves, whoever asks; quick as they are, a busy monitor would have the other colour look slow.
-  - A read that was copied, and its copy, carry the same request id in the two logs.
+  - Changes nothing. Lines that are not JSON do not count, nor do requests that no color has answered.
+  - Only evidence counts, so that nobody without an API key influences the judge. Evidence is a request with a key
+    that the application accepted in the same time or shortly before, whatever the response is, and a request for a
+    public route. The application marks both in its responses (C(X-Guard)); the log has a class of the key (C(key)).
+  - Requests for C(/healthz), C(/readyz) and C(/version) do not count. The edge sends them to the live color for all
+    clients. They are fast, so a busy monitor would make the other color look slow.
+  - A mirrored read and its original have the same request id in the two logs.
   - Rotated logs are read as well, compressed by gzip or not, as far back as needed.
 options:
   log:
-    description: The access log, one JSON object a line.
+    description: The access log, one JSON object per line.
     type: path
     default: /var/log/nginx/access.log
   shadow_log:
-    description: The log of the copies, in the same format.
+    description: The log of the mirrored reads, in the same format.
     type: path
     default: /var/log/nginx/shadow.log
   since:
     description:
-      - For each colour the moment, in seconds since 1970, from which on its answers count.
-      - Copies count from the earliest of them on.
+      - The time, in seconds since 1970, from which the responses of each color count.
+      - Mirrored reads count from the earliest of these times.
     type: dict
     required: true
 """
 RETURN = r"""
 colors:
   description: >-
-    For each colour C(requests), C(errors) (5xx), C(refusals) (4xx, but neither 429, too many requests, nor 499, the
-    client hung up) and C(seconds), how many requests took how long (nginx counts milliseconds), all of requests with an
-    accepted key; and C(groups), the C(requests) and C(errors) of reads and of writes among them, and of requests
+    For each color, of requests with an accepted key, C(requests), C(errors) (5xx), C(refusals) (4xx, except 429, too
+    many requests, and 499, the client closed the connection) and C(seconds), how many requests took how long (nginx
+    logs milliseconds). C(groups) has the C(requests) and C(errors) of reads and of writes among them, and of requests
     without an accepted key for each public path.
   returned: success
   type: dict
 routes:
   description: >-
-    Of copied reads that are evidence, for each route (numbers and ids in a path are one) C(live_seconds) and
-    C(shadow_seconds), how long each answer took, and C(statuses), how often which pair of statuses came, as "200 500".
+    For each route (paths that differ in numbers and ids only are one route), of mirrored reads that are evidence,
+    C(live_seconds) and C(shadow_seconds), the time of each response, and C(statuses), how often each pair of statuses
+    occurred, such as "200 500".
   returned: success
   type: dict
 now:
@@ -64,19 +65,19 @@ now:
   type: float
 """
 
-# What differs from request to request: numbers, UUIDs, long hexadecimal names.
+# Parts of a path that differ between requests: numbers, UUIDs, long hexadecimal names.
 IDENTIFIER = re.compile(r"/(?:\d+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,})(?=/|$)", re.IGNORECASE)
 
-# To the colour that serves, whatever the client's (nginx.conf.j2).
+# The edge sends these to the live color, whichever color the client has (nginx.conf.j2).
 PINNED = {"/healthz", "/readyz", "/version"}
 READS = {"GET", "HEAD", "OPTIONS"}
-# Not for the colour to answer for.
+# Statuses that the client causes, not the color.
 CLIENTS_DOING = {429, 499}
 
-# For so long before the first answer that counts, an accepted key is evidence: a client whose first request meets a
-# colour that refuses every key has been accepted by the other one before.
+# A key that was accepted within this time before the first response that counts is evidence: if a color rejects every
+# key, the other color has accepted the client before.
 KNOWN_SECONDS = 60
-# Workers write their lines within a second, each its own.
+# Each worker of nginx writes its lines within a second, so they are not in order.
 DISORDER_SECONDS = 5
 EPOCH = re.compile(rb'"epoch": ?([0-9.]+)')
 
@@ -84,7 +85,7 @@ Entry = dict[str, Any]
 
 
 def files(path: Path) -> dict[Path, int]:
-    """Return a log and its rotated files, whatever logrotate calls them, each with its inode."""
+    """Return a log and its rotated files, under any name that logrotate gives them, each with its inode."""
     found = {}
     for each in path.parent.glob(f"{path.name}*"):
         try:
@@ -101,20 +102,20 @@ def lines(path: Path, since: float) -> Iterable[bytes]:
         try:
             # The log itself comes first: once it is truncated, its copy is complete.
             for each in sorted(before):
-                # A file's time is that of its last line; only the log itself may have got one since it was listed.
+                # A file's time is that of its last line; only the log itself may have grown since it was listed.
                 if each == path or each.stat().st_mtime >= since - DISORDER_SECONDS:
                     read = unpacked if each.suffix == ".gz" else tail
-                    # While logrotate copies a log (copytruncate) or compresses it, two files have the same lines.
+                    # While logrotate copies a log (copytruncate) or compresses it, two files contain the same lines.
                     found |= Counter(read(each, since))
         except FileNotFoundError:
             continue
-        # Otherwise they were rotated meanwhile, and a file may have been missed under both of its names.
+        # If they were rotated while they were read, a file may have been missed under both of its names.
         if files(path) == before:
             return found.elements()
 
 
 def young(line: bytes, since: float) -> bool:
-    """Return whether a line may be younger than `since`; one without a time is no reason to stop."""
+    """Return whether a line may be younger than `since`; a line without a time may be."""
     found = EPOCH.search(line)
     return found is None or float(found[1]) >= since - DISORDER_SECONDS
 
@@ -140,12 +141,12 @@ def unpacked(path: Path, since: float) -> list[bytes]:
         with gzip.open(path) as log:
             return [line.rstrip(b"\n") for line in log if young(line, since)]
     except EOFError:
-        # It is being written; until it is complete the file that it is made of exists.
+        # It is incomplete, and until it is complete, the uncompressed file exists.
         return []
 
 
 def entries(log: Iterable[bytes], since: float) -> list[Entry]:
-    """Return the requests since a moment that a colour has answered."""
+    """Return the requests since a given time that a color has answered."""
     found = []
     for line in log:
         try:
@@ -163,10 +164,10 @@ def path_of(entry: Entry) -> str:
 
 
 def evidence(log: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return requests with accepted keys, and those of everybody else for public routes.
+    """Return the requests with accepted keys, and all other requests for public routes.
 
-    A key or a path counts if an answer to it was marked as accepted or public. The release under test may have lost its
-    marks, its keys or its routes: then the marks of the other colour, or of the time before, make its answers count.
+    A key or a path counts if a response to it was marked as accepted or public. If the release under test has lost its
+    marks, its keys or its routes, its responses count because of the marks of the other color or of the time before.
     """
     keys = {entry.get("key") for entry in log if entry.get("guard") == "key"} - {"", None}
     public = {path_of(entry) for entry in log if entry.get("guard") == "public"}
@@ -175,7 +176,7 @@ def evidence(log: list[Entry]) -> tuple[list[Entry], list[Entry]]:
 
 
 def by_color(log: list[Entry], since: dict[str, float]) -> dict[str, Entry]:
-    """Return requests, errors, refusals and seconds of each colour, and requests and errors of each group."""
+    """Return requests, errors, refusals and seconds of each color, and requests and errors of each group."""
     found: dict[str, Entry] = {
         color: {"requests": 0, "errors": 0, "refusals": 0, "seconds": {}, "groups": {}} for color in since
     }
@@ -208,7 +209,7 @@ def route(uri: str) -> str:
 
 
 def by_route(log: list[Entry], copies: list[Entry]) -> dict[str, Entry]:
-    """Return, route by route, what is known of the requests that are evidence and in both logs."""
+    """Return times and statuses, by route, of the requests that are evidence and in both logs."""
     originals = {entry["request_id"]: entry for group in evidence(log) for entry in group}
     found: dict[str, Entry] = {}
     for copy in copies:
@@ -236,7 +237,7 @@ def main() -> None:
     first = min(since.values())
     for name in ("log", "shadow_log"):
         path = Path(module.params[name])
-        # Between two steps of a rotation there is a rotated one alone.
+        # Between two steps of a rotation only a rotated file exists.
         if not files(path):
             module.fail_json(msg=f"{path} does not exist on this host: does nginx run as the role nginx sets it up?")
         both.append(entries(lines(path, first - KNOWN_SECONDS), first - KNOWN_SECONDS))

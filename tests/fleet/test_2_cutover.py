@@ -75,7 +75,7 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     wait(lambda: sql(leader(), WRONG) == "0", 10, "each order has led to one activity")
     assert everything["longest_gap"]["seconds"] <= 1
     assert report["answered_per_second"] >= 50
-    assert set(report["colours"]) == {"blue", "green"}
+    assert set(report["colors"]) == {"blue", "green"}
     gap, acknowledged = everything["longest_gap"]["seconds"], report["comparison"]["acknowledged"]
     measured(
         f"2 deploys, 3 cutovers, 1 rollback: {everything['failed']} of {everything['sent']} requests failed, "

@@ -56,7 +56,7 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
     assert "50 % on green" in said(done)
     assert traffic()["traffic_live_color"] == "green"
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
-    assert set(run.report["colours"]) == {"blue", "green"}
+    assert set(run.report["colors"]) == {"blue", "green"}
     play("rollback")
 
 

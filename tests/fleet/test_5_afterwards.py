@@ -96,7 +96,7 @@ def test_status_shows_every_host_and_warns() -> None:
     try:
         assert re.search(r"^warning: lb1 serves green", status(), re.MULTILINE)
         on("lb1", "mkdir -p /etc/nginx/traffic-sets/blue+green-7; ln -sfn traffic-sets/blue+green-7 /etc/nginx/traffic")
-        assert 'warning: lb1 has the traffic "blue+green-7", traffic.yml says "blue"' in status()
+        assert 'warning: lb1 has the traffic "blue+green-7", traffic.yml states "blue"' in status()
     finally:
         on("lb1", "ln -sfn traffic-sets/blue /etc/nginx/traffic")
 

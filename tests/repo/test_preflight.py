@@ -121,7 +121,7 @@ def test_a_batch_leaves_hosts_that_serve() -> None:
         assert "(`make deploy VERSION=0.2.0`, `make cutover`)." in said
     for batch in (0, "x", -1):
         assert found(batch=batch) == (
-            f'rolling_batch is "{batch}"; it must be how many hosts are taken out at a time, 1 or more. '
+            f'rolling_batch is "{batch}"; it must be the number of hosts that are drained at a time, 1 or more. '
             f"Correct it in {ALL}/releases.yml."
         )
     assert found(batch="1") == ""

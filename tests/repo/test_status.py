@@ -30,7 +30,7 @@ def test_a_host_that_returned_nothing_is_unreachable() -> None:
         "data1    etcd,postgres        unreachable",
         "ops-one  ops                  ",
         "warning: data1 is unreachable over SSH",
-        "warning: ops-one: systemd says degraded (systemctl --failed)",
+        "warning: ops-one: systemd reports degraded (systemctl --failed)",
         "warning: 10.0.0.10 is on no load balancer",
         "warning: PostgreSQL has 0 leaders",
     ]
@@ -81,15 +81,15 @@ def test_status_compares_the_traffic_of_each_load_balancer() -> None:
         ("", 0, "blue"),
     ):
         warned = (
-            f'warning: lb1 has the traffic "{traffic}", traffic.yml says "{stated}": unless a playbook is running, '
+            f'warning: lb1 has the traffic "{traffic}", traffic.yml states "{stated}": unless a playbook is running, '
         )
-        assert f"{warned}`make site` puts it right" in edge(traffic, canary)
+        assert f"{warned}`make site` repairs it" in edge(traffic, canary)
 
 
 def test_status_names_a_load_balancer_that_serves_another_color() -> None:
     """Or no client at all."""
     said = edge("blue", json={"color": "green", "release": "0.1.0"})
-    assert "warning: lb1 serves green, traffic.yml says blue: `make cutover TO=…` or `make site`\n" in said
+    assert "warning: lb1 serves green, traffic.yml states blue: `make cutover TO=…` or `make site`\n" in said
     assert "warning: lb1 is closed for maintenance: `make maintenance STATE=off` opens it\n" in edge(
         "blue", closed=True
     )
@@ -107,7 +107,7 @@ def test_status_tells_of_a_certificate_that_ends_soon() -> None:
     )
     ended = edge("blue", json={}, certificate_days="none", msg="10.0.0.11: certificate has expired")
     assert "live=none release=none certificate=none" in ended
-    assert "warning: lb1 serves nothing, traffic.yml says blue" in ended
+    assert "warning: lb1 serves nothing, traffic.yml states blue" in ended
     assert "(10.0.0.11: certificate has expired)" in ended
 
 
@@ -152,10 +152,10 @@ def test_status_names_a_host_that_a_roll_has_left_out() -> None:
     assert "app1  app_blue             release=0.2.0 commit=abc draining worker=running\n" in left
     sentence = "is out of service (draining): a roll was interrupted, `make rolling VERSION=…` finishes it"
     assert f"warning: app1 {sentence}\n" in left
-    assert "warning: app1 runs 0.2.0, traffic.yml says 0.1.0: `make rolling VERSION=0.1.0`\n" in left
+    assert "warning: app1 runs 0.2.0, traffic.yml states 0.1.0: `make rolling VERSION=0.1.0`\n" in left
     assert "warning: app1" not in app()
     idle = app(release="0.2.0", color="green", worker="inactive")
-    assert "warning: app1 runs 0.2.0, traffic.yml says 0.1.0: `make site`\n" in idle
+    assert "warning: app1 runs 0.2.0, traffic.yml states 0.1.0: `make site`\n" in idle
 
 
 def test_status_names_what_keeps_a_host_from_being_ready() -> None:
@@ -164,7 +164,7 @@ def test_status_names_what_keeps_a_host_from_being_ready() -> None:
     assert "warning: app1 is not ready: Postgres ok, redis down\n" in said
     nothing = app(status="down", wanted="", color="green", worker="inactive")
     assert "app1 is down" not in nothing
-    assert "warning: app1 runs 0.1.0, traffic.yml says nothing: `make site`\n" in nothing
+    assert "warning: app1 runs 0.1.0, traffic.yml states nothing: `make site`\n" in nothing
 
 
 def test_status_names_a_worker_that_does_not_follow_its_color() -> None:

@@ -184,7 +184,7 @@ def test_the_journal_says_why_a_verb_failed(controller: Controller) -> None:
     assert first == "Traffic is back, by itself. wrong {{ 6 * 7 }}"
     assert re.match(r"ops1: Ask: .*non-zero return code\.?: sum differs!!!", second)
     assert (len(second), second[-1]) == (300, "…")
-    assert hidden == ["ops1: Hide: what it says is hidden"] * 2
+    assert hidden == ["ops1: Hide: the message is hidden"] * 2
 
 
 def test_the_second_operator_is_refused_before_the_first_change(controller: Controller) -> None:

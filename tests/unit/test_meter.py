@@ -32,9 +32,9 @@ def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
     # Two clients keep their connection for the whole run, and so do the four that repeat.
     assert meter.api.connections == groups["new_connection"]["sent"] + 2 + 4
     assert run.report["comparison"]["acknowledged"] == run.report["comparison"]["stored"] == 45
-    colours = run.report["colours"]
-    assert colours["blue"]["answers"] + colours["green"]["answers"] == 90
-    assert colours["blue"]["first"] < colours["green"]["first"]
+    colors = run.report["colors"]
+    assert colors["blue"]["answers"] + colors["green"]["answers"] == 90
+    assert colors["blue"]["first"] < colors["green"]["first"]
     assert run.report["releases"]["1.0.0"]["answers"] == 90
 
 

@@ -81,7 +81,7 @@ def outcome(key: str, failure: str) -> Outcome:
         failure=failure or None,
         detail="",
         status=None,
-        colour="",
+        color="",
         release="",
         by_replica=False,
     )

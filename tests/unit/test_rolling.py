@@ -250,7 +250,7 @@ def test_a_host_that_does_not_become_ready_stops_the_run(fleet: Fleet, batch: in
     assert fleet.stated() is None
     for words in (
         "Release 0.2.0 did not become ready on blue2",
-        "blue1 runs 0.2.0, blue2 runs 0.1.0, blue3 runs 0.1.0; traffic.yml says 0.1.0.",
+        "blue1 runs 0.2.0, blue2 runs 0.1.0, blue3 runs 0.1.0; traffic.yml states 0.1.0.",
         "(`make rolling VERSION=0.2.0`), or return to the former release (`make rolling VERSION=0.1.0`)",
     ):
         assert words in said(stopped)

@@ -287,7 +287,7 @@ def test_a_cutover_that_goes_back_ends_the_canary(fleet: Fleet) -> None:
     fleet.state(50, "blue+green-50")
     (fleet.root / "lb2/out-of-order-green").touch()
     said = fleet.play("cutover", ok=False)
-    assert "all traffic is back on blue, and traffic.yml says so. lb2: Verify" in said
+    assert "all traffic is back on blue, and traffic.yml records it. lb2: Verify" in said
     assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
     assert fleet.workers() == "blue1"
 

@@ -1,12 +1,11 @@
-"""The traffic meter: puts reads and order writes on the trading API while operations run, and counts what failed.
+"""The traffic meter: sends reads and orders to the trading API while operations run, and counts failures.
 
 Every request that did not get its expected answer has failed (the kinds are in `client.py`), and none is retried while
-traffic flows. Afterwards orders are sent again (`repeats.py`), and each acknowledged one is looked up in the database.
+traffic flows. Afterward, orders are sent again (`repeats.py`), and each acknowledged one is looked up in the database.
 `report.Report` is the schema of the JSON.
 
-Exit status: 0 when all given bounds hold, 1 when one is broken, 2 when the run could not be set up. A bound on
-something that was not measured is broken. SIGTERM and SIGINT end the traffic early; repeats, comparison and report
-follow all the same.
+Exit status: 0 if all given bounds hold, 1 if one is broken, 2 if the run could not be set up. A bound on something that
+was not measured is broken. SIGTERM and SIGINT end the traffic early; repeats, comparison and report still follow.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tools.meter.summary import summarize
 from tools.meter.table import lines
 
 SETTINGS = ("clients", "rate", "duration", "write_share", "new_connection_share", "timeout")
-# How often the main thread looks for a signal and for the clients' end, in seconds.
+# Seconds between two checks of the main thread for a signal and for the end of the clients.
 TICK = 0.1
 
 
@@ -47,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         context = tls_context(options.ca)
         api_key = key_of_trader(options.api_key_file)
         reader_key = os.environ.get(READER_VARIABLE, "")
-        # What an earlier run left must not pass for this one's, and a path that cannot be written to should be known
-        # before the run and not after it.
+        # Files of an earlier run must not be mistaken for this one's, and a path that is not writable should fail
+        # before the run, not after it.
         _write_progress(options.progress, [], "starting")
         if options.json:
             options.json.write_text("")
@@ -96,9 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interruption() -> Callable[[], bool]:
-    """Take over SIGTERM and SIGINT; the function returned says whether one has come."""
+    """Handle SIGTERM and SIGINT; return a function that reports whether one was received."""
     received: list[int] = []
-    # Not an Event: its lock may be held by the very thread that the handler interrupts.
+    # Not an Event: the thread that the handler interrupts may hold its lock.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, _frame: received.append(signum))
     return lambda: bool(received)
@@ -107,7 +106,7 @@ def _interruption() -> Callable[[], bool]:
 def _clients(plan: Plan, options: argparse.Namespace, api_key: str, reader_key: str) -> list[Client]:
     count: int = options.clients
     fresh = round(count * options.new_connection_share)
-    # Of both sorts of connections, and for both of two targets. The others place the orders that these do not.
+    # Readers exist for both kinds of connections and for both of two targets. The other clients place more orders.
     readers = range(2, count, 5) if reader_key else range(0)
     write_share = min(1.0, options.write_share * count / (count - len(readers)))
     quota, remainder = divmod(options.max_requests, count)
@@ -115,7 +114,7 @@ def _clients(plan: Plan, options: argparse.Namespace, api_key: str, reader_key: 
         Client(
             plan=plan,
             number=number,
-            # Targets alternate within both sorts of clients, so that neither sort depends on one target alone.
+            # Targets alternate within both kinds of clients, so that neither depends on one target alone.
             address=options.target[number % len(options.target)],
             api_key=reader_key if number in readers else api_key,
             write_share=0 if number in readers else write_share,
@@ -129,7 +128,7 @@ def _clients(plan: Plan, options: argparse.Namespace, api_key: str, reader_key: 
 
 
 def _drive(clients: list[Client], progress: Path | None, interrupted: Callable[[], bool]) -> float:
-    """Run the clients to their end, requests in flight included; return the instant at which sending stopped."""
+    """Run the clients until their last request is complete; return the instant at which sending stopped."""
     stop = threading.Event()
     stopped = None
     with ThreadPoolExecutor(max_workers=len(clients)) as pool:
@@ -144,7 +143,7 @@ def _drive(clients: list[Client], progress: Path | None, interrupted: Callable[[
             if time.monotonic() - written >= 1:
                 _write_progress(progress, clients, "traffic")
                 written = time.monotonic()
-    # A client that fell to an error of the meter's own raises it here: the run counts for nothing then.
+    # An error in the meter itself, which ended a client, is raised here: the run is worthless.
     for run in runs:
         run.result()
     _write_progress(progress, clients, "ended")
@@ -152,7 +151,7 @@ def _drive(clients: list[Client], progress: Path | None, interrupted: Callable[[
 
 
 def _write_progress(path: Path | None, clients: list[Client], state: str) -> None:
-    """Write `state` (starting, traffic, ended) and the counts so far; a reader never sees half a file."""
+    """Write `state` (starting, traffic, ended) and the counts so far, in one piece."""
     if path is None:
         return
     finished = sum(len(client.outcomes) for client in clients)

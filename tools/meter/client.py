@@ -1,15 +1,15 @@
-"""One client of the traffic meter: sends paced requests and records what became of each.
+"""One client of the traffic meter: sends paced requests and records the outcome of each.
 
-A request is sent once. It is `ok` when the expected answer came within the timeout, else it failed, for one reason:
+A request is sent once. It is `ok` if the expected answer came within the timeout; otherwise it failed, for one reason:
 
 =============  ======================================================================================
 `connect`      no TCP connection, whatever the reason
-`tls`          no completed TLS handshake: certificate, name, reset or silence
-`reset`        the connection broke before the answer was complete, an idle kept connection included
+`tls`          no completed TLS handshake: certificate, name, reset or no response
+`reset`        the connection broke before the answer was complete; also a kept connection that was idle
 `timeout`      no complete answer within the timeout
-`status_5xx`   the API or the balancer in front of it answered with an error of its own
-`status_4xx`   the request was refused
-`lost_read`    404 for an order that this client had seen acknowledged
+`status_5xx`   the API or the load balancer answered with an error
+`status_4xx`   the request was rejected
+`lost_read`    404 for an order that had been acknowledged to this client
 `bad_body`     the expected status, with a body that is not JSON or names another order
 `other`        anything else: an unexpected 2xx or 3xx, an answer that is not HTTP
 =============  ======================================================================================
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from tools.meter.connection import Answer, Connection, RequestError, describe
 
-# A client that was held up catches up on this much of its schedule; the rest is skipped, and counted as skipped.
+# A delayed client catches up on this much of its schedule; the rest is skipped, and counted as skipped.
 BACKLOG_SECONDS = 1.0
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "AMZN")
 
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request; `failure` is None when it is ok, `status` is None without a complete answer.
+    """The outcome of one request; `failure` is None if it is ok, `status` is None without a complete answer.
 
     `started` and `finished` are seconds of `time.monotonic()`.
     """
@@ -69,19 +69,19 @@ class Outcome:
     failure: str | None
     detail: str
     status: int | None
-    colour: str
+    color: str
     release: str
     by_replica: bool
 
 
 @dataclass
 class Client:
-    """One trader at the API: `run` follows the schedule; the counts may be read meanwhile from another thread.
+    """One trader at the API: `run` follows the schedule; another thread may read the counts at the same time.
 
-    `write_share` is the share of its requests that place an order: without any, a replica may answer all of them.
-    `interval` is the time between two requests, `offset` the delay of the first, both in seconds; `quota` the most
-    requests it sends. `acknowledged` maps each idempotency key that got a 201 to the order's id. `skipped` counts
-    scheduled requests that were not sent because the client was still waiting for earlier answers.
+    `write_share` is the share of its requests that place an order; if it is 0, replicas may answer all of them.
+    `interval` is the time between two requests, `offset` the delay of the first, both in seconds; `quota` is the
+    maximum number of requests. `acknowledged` maps each idempotency key that got a 201 to the order's id. `skipped`
+    counts scheduled requests that were not sent because the client was still waiting for earlier answers.
     """
 
     plan: Plan
@@ -107,7 +107,7 @@ class Client:
         self._target = f"{self.address[0]}:{self.address[1]}"
 
     def run(self, stop: threading.Event) -> None:
-        """Send until the plan's end, `stop` or the quota; a request in flight is finished."""
+        """Send until the plan's end, `stop` or the quota, and complete the request in flight."""
         due = self.plan.start + self.offset
         while self.sent < self.quota:
             now = time.monotonic()
@@ -125,8 +125,8 @@ class Client:
         self.skipped += max(0, math.ceil(overdue / self.interval))
 
     def _next_request(self) -> Request:
-        # Shares are spread evenly and not drawn, so that a short run has them too; the client's number shifts the
-        # pattern, so that the clients do not all write at the same moment.
+        # Shares are spread evenly instead of at random, so that a short run has them, too. The client's number shifts
+        # the pattern, so that the clients do not all write at the same moment.
         turn = self.sent + self.number
         share = self.write_share
         if math.floor((turn + 1) * share) > math.floor(turn * share):
@@ -135,7 +135,7 @@ class Client:
         self._reads += 1
         if not self._order_ids or self._reads % 3 == 0:
             return Request("GET", "/v1/orders?limit=5")
-        # The latest order asks whether a client reads its own writes, an older one whether they last.
+        # The latest order checks that a client reads its own writes, an older one that they last.
         position = -1 if self._reads % 3 == 1 else self._reads % len(self._order_ids)
         order_id = self._order_ids[position]
         return Request("GET", f"/v1/orders/{order_id}", order_id=order_id)
@@ -153,7 +153,7 @@ class Client:
             self._judge(request, answer)
         except RequestError as error:
             failure, detail = error.kind, str(error)
-        except Exception as error:  # what nobody foresaw has failed too, and must not end the client unseen
+        except Exception as error:  # an unexpected error is a failure, too, and must not end the client silently
             failure, detail = "other", describe(error)
         finished = time.monotonic()
         if answer is None or self.new_connection:
@@ -169,19 +169,19 @@ class Client:
                 failure=failure,
                 detail=detail,
                 status=answer.status if answer else None,
-                colour=answer.colour if answer else "",
+                color=answer.color if answer else "",
                 release=answer.release if answer else "",
                 by_replica=answer is not None and answer.by_replica,
             )
         )
 
     def _headers(self, request: Request) -> dict[str, str]:
-        # To the edge, which gives each client a colour, a connection is a few hundred of them.
+        # Each client looks like 250 clients to the edge, which chooses the color by this cookie.
         cookie = {"Cookie": f"tradefleet_client={self.plan.run_id}-{self.number}-{self.sent % 250}"}
         return headers(self.api_key, request) | cookie | ({"Connection": "close"} if self.new_connection else {})
 
     def _judge(self, request: Request, answer: Answer) -> None:
-        """Note an acknowledged order; raise RequestError unless the answer is the expected one."""
+        """Record an acknowledged order; raise RequestError unless the answer is the expected one."""
         excerpt = f"status {answer.status}: {answer.body[:160].decode(errors='replace')}"
         if answer.status != (201 if request.key else 200):
             if answer.status == 404 and request.order_id:
@@ -203,7 +203,7 @@ class Client:
 
 
 def headers(api_key: str, request: Request) -> dict[str, str]:
-    """Return what every request says, and what an order says."""
+    """Return the headers of every request, with those of an order if it is one."""
     common = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
     return common | ({"Content-Type": "application/json", "Idempotency-Key": request.key} if request.key else {})
 

@@ -1,4 +1,4 @@
-"""HTTPS for the traffic meter: one request, one answer or one reason, and never a retry."""
+"""HTTPS for the traffic meter: one request gives one answer or one reason, without retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 class RequestError(Exception):
-    """A request did not get the answer it should have; `kind` is one of the reasons in `client.py`."""
+    """A request did not get the expected answer; `kind` is one of the reasons in `client.py`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -20,13 +20,13 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete HTTP answer; `colour` and `release` are `unknown` without their header.
+    """A complete HTTP answer; `color` and `release` are `unknown` without their header.
 
-    `repeated` says that an earlier request with this key had placed the order, `by_replica` that a replica was read.
+    `repeated` is true if an earlier request with this key had placed the order, `by_replica` if a replica was read.
     """
 
     status: int
-    colour: str
+    color: str
     release: str
     body: bytes
     repeated: bool
@@ -34,7 +34,7 @@ class Answer:
 
 
 class Connection(http.client.HTTPSConnection):
-    """HTTPS to `address`, verified and addressed as `name`: the lab has no DNS for it. Connects when asked."""
+    """HTTPS to `address`, verified and addressed as `name`, which has no DNS in the lab. The first request connects."""
 
     # A connection that http.client reopened on its own would hide a reset.
     auto_open = 0
@@ -57,25 +57,25 @@ class Connection(http.client.HTTPSConnection):
             self._open(deadline)
         where = "on a kept connection" if kept else "on a fresh connection"
         try:
-            # http.client lets go of the socket when the answer announces the connection's end.
+            # http.client drops the socket if the answer announces the end of the connection.
             sock = self.sock
             sock.settimeout(_remaining(deadline))
             self.request(method, path, body, headers)
             response = self.getresponse()
-            # TLS 1.3 hands out sessions after the handshake. Resuming one saves both ends most of its CPU.
+            # TLS 1.3 issues sessions after the handshake. Resuming one saves both ends most of its CPU time.
             self._session = sock.session or self._session
             content = response.read()
         except TimeoutError as error:
             raise RequestError("timeout", f"{describe(error)} {where}") from error
         except (OSError, http.client.IncompleteRead) as error:
             raise RequestError("reset", f"{describe(error)} {where}") from error
-        # The socket's timeout is per read: an answer that trickles in can be late without it.
+        # The socket's timeout is per read: an answer that arrives in small parts can be late without reaching it.
         if time.monotonic() > deadline:
             raise RequestError("timeout", f"the answer took longer than {timeout:g} s {where}")
-        colour, release = response.headers.get("X-Color"), response.headers.get("X-Release")
+        color, release = response.headers.get("X-Color"), response.headers.get("X-Release")
         return Answer(
             status=response.status,
-            colour=colour or "unknown",
+            color=color or "unknown",
             release=release or "unknown",
             body=content,
             repeated=response.headers.get("Idempotency-Replayed") == "true",
@@ -102,5 +102,5 @@ def describe(error: Exception) -> str:
 
 
 def _remaining(deadline: float) -> float:
-    # Zero would mean non-blocking to a socket.
+    # Zero would make the socket non-blocking.
     return max(deadline - time.monotonic(), 0.001)

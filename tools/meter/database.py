@@ -1,7 +1,7 @@
-"""Compares the orders that the API acknowledged to the meter with the rows that the database holds.
+"""Compares the orders that the API acknowledged to the meter with the rows in the database.
 
-A command is an argument list that reads SQL on its standard input and prints rows as `psql -AtX` does. One is given for
-each database of the cluster, since which of them is primary after a failover is part of the question.
+A command is an argument list that reads SQL on its standard input and prints rows as `psql -AtX` does. There is one for
+each database of the cluster, because a failover may change which of them is the primary.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from dataclasses import dataclass, field
 PROBE_TIMEOUT = 10.0
 QUERY_TIMEOUT = 60.0
 EXAMPLES = 20
-# psql exits with 0 after a failed statement on its standard input: only this row shows that the query ran.
+# psql exits with 0 even if a statement on its standard input fails: only this row shows that the query ran.
 END_OF_ROWS = "end-of-rows"
 
 Command = Sequence[str]
 
 
 class DatabaseError(Exception):
-    """No answer to rely on; the message says from which command and why."""
+    """The database gave no reliable answer; the message names the command and the reason."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Acknowledged orders against stored ones; the counts are None when `compared` is false, for `reason`.
+    """Acknowledged orders compared with stored ones; if `compared` is false, see `reason`, and the counts are None.
 
-    `lost` counts acknowledged orders that are not stored under the id that was acknowledged first; `duplicated` keys
-    with more than one row. The `_keys` are the first 20 of each.
+    `lost` counts acknowledged orders that are not stored under the id that was acknowledged first; `duplicated` counts
+    keys with more than one row. `lost_keys` and `duplicated_keys` contain the first 20 of each.
     """
 
     compared: bool
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(commands: Sequence[Command], run_id: str, acknowledged: Mapping[str, str], wait: float) -> Comparison:
-    """Compare `acknowledged` (idempotency key to order id) with the primary, awaited for `wait` seconds."""
+    """Compare `acknowledged` (idempotency key to order id) with the primary, waiting `wait` seconds for it."""
     if not commands:
         return Comparison(False, "no --database-command", len(acknowledged))
     try:
@@ -70,8 +70,8 @@ def compare(commands: Sequence[Command], run_id: str, acknowledged: Mapping[str,
 def _primary(commands: Sequence[Command], wait: float) -> Command:
     """Return the command of the only primary.
 
-    All are asked, although the first primary would do: a former primary that does not know it yet still holds the very
-    orders that a failover lost, and a comparison with it would praise the failover.
+    All are queried, although one primary is enough: a former primary that has not been demoted yet still contains the
+    orders that a failover lost, and a comparison with it would hide the loss.
     """
     deadline = time.monotonic() + wait
     with ThreadPoolExecutor(max_workers=len(commands)) as pool:
@@ -106,8 +106,8 @@ def _stored(command: Command, run_id: str) -> dict[str, list[str]]:
 
 
 def _run(command: Command, sql: str, timeout: float) -> str:
-    # Files and not pipes: an ssh that leaves a control master behind would hold a pipe open. A session of its own keeps
-    # a Ctrl-C meant for the meter away from the comparison that follows it.
+    # Files instead of pipes: an ssh that leaves a control master would keep a pipe open. A new session keeps a Ctrl-C
+    # meant for the meter away from the comparison that follows.
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         try:
             status = subprocess.run(

@@ -11,26 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 DEFAULT_TARGET = ("10.203.0.11", 443)
-# Never an option: every user of the machine can read a command line.
+# Not an option, because every user of the machine can read a command line.
 KEY_VARIABLE = "TRADEFLEET_API_KEY"
-# Of a trader who only reads: those reads need not wait for a write of the same trader, so replicas answer them.
+# Key of a trader who only reads. These reads need not wait for a write of the same trader, so replicas answer them.
 READER_VARIABLE = "TRADEFLEET_READER_KEY"
 BOUNDS = {
     "max-failed": "requests that failed",
     "max-failed-reads": "reads that failed",
     "max-failed-writes": "writes that failed",
     "max-gap": "seconds without any success",
-    "max-lost": "acknowledged orders that the database does not hold",
+    "max-lost": "acknowledged orders that are not in the database",
     "max-duplicated": "orders stored more than once",
     "min-rate": "answers per second over the whole run",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser; a bound that was not given has no attribute in what it parses."""
+    """Return the parser; a bound that was not given has no attribute in the parsed options."""
     meter = argparse.ArgumentParser(
         prog="python -m tools.meter",
-        description="Put traffic on the trading API, count what fails, compare acknowledged orders with the database.",
+        description="Send traffic to the trading API, count failures, compare acknowledged orders with the database.",
         epilog="Exit status: 0 all given bounds hold, 1 a bound is broken, 2 usage or set-up error.",
         allow_abbrev=False,
     )
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rate", _positive, 60.0, "requests per second, all clients together")
     add("--duration", _positive, 30.0, "seconds of traffic")
     add("--write-share", _share, 0.3, "share of the requests that place an order")
-    add("--new-connection-share", _share, 0.5, "share of the clients that connect anew for each request")
+    add("--new-connection-share", _share, 0.5, "share of the clients that open a connection for each request")
     add("--timeout", _positive, 10.0, "seconds for one request, connecting included")
     add("--max-requests", _count, 1_000_000, "hard limit on the requests sent")
     add("--json", Path, None, "file for the report as JSON")
@@ -62,16 +62,16 @@ def parser() -> argparse.ArgumentParser:
         type=_command,
         action="append",
         default=[],
-        help="command that reads SQL and prints rows as psql -AtX does; one per database, the primary is found",
+        help="command that reads SQL and prints rows as psql -AtX does, one per database; the meter finds the primary",
     )
     add("--database-wait", _limit, 30.0, "seconds to wait for one primary")
-    bounds = meter.add_argument_group("bounds, checked where given")
+    bounds = meter.add_argument_group("bounds, checked if given")
     for name, meaning in BOUNDS.items():
         bounds.add_argument(f"--{name}", type=_limit, metavar="N", default=argparse.SUPPRESS, help=meaning)
     return meter
 
 
-# argparse turns a ValueError of these into a usage error that names the option and the text.
+# argparse converts a ValueError of these functions to a usage error with the option and the text.
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
@@ -109,7 +109,7 @@ def _checked(value: float, least: float, most: float) -> float:
 
 
 def tls_context(ca: Path) -> ssl.SSLContext:
-    """Return a context that trusts nothing but `ca`; raises ValueError when it cannot be read."""
+    """Return a context that trusts only `ca`; raise ValueError if it cannot be read."""
     try:
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:
@@ -119,7 +119,7 @@ def tls_context(ca: Path) -> ssl.SSLContext:
 
 
 def key_of_trader(path: Path | None) -> str:
-    """Return the key in `path`, else in the environment; raises OSError or ValueError when there is none."""
+    """Return the key in `path`, or the one in the environment; raise OSError or ValueError without a usable key."""
     key = (path.read_text() if path else os.environ.get(KEY_VARIABLE, "")).strip()
     if not key or not key.isascii() or not key.isprintable():
         raise ValueError(f"no usable API key: give --api-key-file or set {KEY_VARIABLE}")

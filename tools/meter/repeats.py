@@ -1,7 +1,7 @@
-"""Sends orders again after the traffic, as a client does that does not know what became of them.
+"""Sends orders again after the traffic, like a client that does not know their outcome.
 
-Every order whose request failed, and a sample of the acknowledged ones, with the same key and the same body: one key
-makes one order, however often it is sent and whoever answers by then.
+These are all orders whose requests failed and a sample of the acknowledged ones, with the same key and the same body.
+One key makes one order, however often it is sent and whichever host answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from tools.meter.client import Outcome, Request, headers
 from tools.meter.connection import Connection, RequestError, describe
 
-# So many at most of each sort, by so many clients, each order once, and none once the seconds are over.
+# Limits: this many orders of each kind, each sent once by this many clients, within this many seconds.
 FAILED, ACKNOWLEDGED = 2000, 200
 CLIENTS = 4
 SECONDS = 30.0
@@ -32,8 +32,8 @@ class Repeats:
     """Orders that were `sent` again.
 
     `failed` counts those that were not acknowledged this time, or not marked as repeated although they had been
-    acknowledged before; `other_id` those that had been acknowledged as another order; `found` those that were stored
-    although their request had failed, which is legal. `problems` has the first 20 of the two that are not.
+    acknowledged before. `other_id` counts those that had been acknowledged as another order. `found` counts those that
+    were stored although their request had failed, which is legal. `problems` contains the first 20 illegal ones.
     """
 
     sent: int = 0
@@ -45,7 +45,7 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Repeater:
-    """How orders are sent again: to whom, and as whom."""
+    """How orders are sent again: to which targets, and with which key."""
 
     targets: Sequence[tuple[str, int]]
     name: str
@@ -54,7 +54,7 @@ class Repeater:
     timeout: float
 
     def run(self, outcomes: Sequence[Outcome], acknowledged: Mapping[str, str]) -> tuple[Repeats, dict[str, str]]:
-        """Send again what `chosen` chooses; return also what is acknowledged by now: key to the first order id."""
+        """Send the `chosen` orders again; also return all acknowledged orders: key to the first order id."""
         deadline = time.monotonic() + SECONDS
         orders = chosen(outcomes)
         with ThreadPoolExecutor(CLIENTS) as pool:
@@ -69,7 +69,7 @@ class Repeater:
         for order in orders:
             try:
                 answers.append((order, self._again(connection, order, deadline)))
-            except Exception as error:  # what nobody foresaw has failed too
+            except Exception as error:  # an unexpected error is a failure, too
                 connection.close()
                 answers.append((order, describe(error)))
         connection.close()
@@ -90,14 +90,14 @@ class Repeater:
 
 
 def chosen(outcomes: Sequence[Outcome]) -> list[Request]:
-    """Return the orders to send again: those that failed, and acknowledged ones of the whole run, evenly."""
+    """Return the orders to send again: failed ones, and acknowledged ones spread evenly over the run."""
     failed = [outcome.request for outcome in outcomes if outcome.request.key and outcome.failure]
     good = [outcome.request for outcome in outcomes if outcome.request.key and not outcome.failure]
     return failed[:FAILED] + good[:: max(1, -(-len(good) // ACKNOWLEDGED))]
 
 
 def counted(answers: Iterable[tuple[Request, Answer]], acknowledged: Mapping[str, str]) -> Repeats:
-    """Count the answers to orders that were sent again; `acknowledged` is what had been before."""
+    """Count the answers to orders that were sent again; `acknowledged` contains the earlier answers."""
     result = Repeats()
     for order, answer in answers:
         result.sent += 1
@@ -110,7 +110,7 @@ def counted(answers: Iterable[tuple[Request, Answer]], acknowledged: Mapping[str
                 problem = f"acknowledged as {before}, then as {order_id}"
             case (_, False) if before:
                 result.failed += 1
-                problem = "acknowledged again without saying that it was before"
+                problem = "acknowledged again without the mark of a repeated order"
             case (_, marked):
                 result.found += marked and not before
                 continue

@@ -23,7 +23,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long requests were being sent."""
+        """Return for how long requests were sent."""
         return max(self.stop - self.start, 0.001)
 
     def utc(self, instant: float) -> str:
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Gap:
-    """The longest time without a success, the start and the end of the run counted as its borders."""
+    """The longest time without a success; it may begin with the run or end with it."""
 
     seconds: float
     start: str
@@ -42,7 +42,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Latency:
-    """From sending to the complete answer, over all answered requests, in milliseconds (nearest rank)."""
+    """Milliseconds from sending to the complete answer, over all answered requests (nearest rank)."""
 
     p50: float
     p95: float
@@ -52,7 +52,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Group:
-    """Requests of one sort: `sent` is `ok` plus `failed`; `answered` had a complete answer of any status."""
+    """Requests of one kind: `sent` is `ok` plus `failed`; `answered` ones had a complete answer of any status."""
 
     sent: int
     answered: int
@@ -66,7 +66,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Seen:
-    """Answers that bore one value of X-Color or X-Release (`unknown`: none), with the first and the last of them."""
+    """Answers with one value of X-Color or X-Release (`unknown` without it), and the times of the first and last."""
 
     answers: int
     first: str
@@ -75,7 +75,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class FailedRequest:
-    """One of the first failures; `time` is when it was known to have failed."""
+    """One of the first failures; `time` is when the failure was noticed."""
 
     time: str
     kind: str
@@ -88,7 +88,7 @@ class FailedRequest:
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit on a `value`; None when there was nothing to measure, and then the bound is broken, not held."""
+    """A limit on a `value`; if the value is None, nothing was measured and the bound is broken."""
 
     name: str
     limit: float
@@ -100,9 +100,10 @@ class Bound:
 class Report:
     """The whole run.
 
-    `settings` are the traffic's options by name; `interrupted` says that a signal ended it early; `skipped` counts
-    scheduled requests never sent because their client was still waiting; `groups` has all, reads, writes, keep_alive
-    and new_connection; `replica_reads` counts reads that a replica answered; `passed` is true when every bound held.
+    `settings` are the options of the traffic by name; `interrupted` is true if a signal ended it early; `skipped`
+    counts scheduled requests that were not sent because their client was still waiting; `groups` contains all, reads,
+    writes, keep_alive and new_connection; `replica_reads` counts reads from replicas; `passed` is true if every bound
+    held.
     """
 
     run_id: str
@@ -113,7 +114,7 @@ class Report:
     skipped: int
     answered_per_second: float
     groups: dict[str, Group]
-    colours: dict[str, Seen]
+    colors: dict[str, Seen]
     releases: dict[str, Seen]
     replica_reads: int
     failures: list[FailedRequest]

@@ -1,4 +1,4 @@
-"""Summarizes the outcomes of a run as a report, and holds the run to its bounds."""
+"""Summarizes the outcomes of a run as a report and checks the bounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summarize(
     comparison: Comparison,
     limits: Mapping[str, float],
 ) -> Report:
-    """Summarize a run and hold it to `limits`, which are named as the options are (`max-failed`, ...)."""
+    """Summarize a run and check it against `limits`, named like the options (`max-failed`, ...)."""
     outcomes = sorted(outcomes, key=lambda outcome: outcome.finished)
     groups = {
         "all": _group(outcomes, span),
@@ -47,7 +47,7 @@ def summarize(
         skipped=skipped,
         answered_per_second=round(rate, 2),
         groups=groups,
-        colours=_seen(outcomes, lambda outcome: outcome.colour, span),
+        colors=_seen(outcomes, lambda outcome: outcome.color, span),
         releases=_seen(outcomes, lambda outcome: outcome.release, span),
         replica_reads=sum(o.by_replica and not o.failure for o in outcomes),
         failures=[
@@ -96,8 +96,8 @@ def _latency(milliseconds: Iterable[float]) -> Latency | None:
 
 def _longest_gap(outcomes: Sequence[Outcome], span: Span) -> Gap:
     successes = [o.finished for o in outcomes if not o.failure]
-    # Once sending has stopped, the time to the next success says nothing; but a run that ends in silence is silent
-    # until its last request has failed.
+    # After sending has stopped, the next success ends the last gap. Without one, the gap lasts until the last request
+    # has failed.
     marks = [span.start, *(instant for instant in successes if instant < span.stop)]
     last = max((o.finished for o in outcomes), default=span.stop)
     marks.append(next((instant for instant in successes if instant >= span.stop), max(span.stop, last)))
@@ -118,7 +118,7 @@ def _bounds(
 ) -> list[Bound]:
     everything, reads, writes = groups["all"], groups["reads"], groups["writes"]
     compared = comparison.compared and comparison.acknowledged > 0
-    # "None of no requests failed" is true and worthless: without requests of its sort a bound has no value.
+    # "None of 0 requests failed" is true and worthless: without requests of its kind a bound has no value.
     values: dict[str, float | None] = {
         "max-failed": everything.failed if everything.sent else None,
         "max-failed-reads": reads.failed if reads.sent else None,

@@ -1,4 +1,4 @@
-"""The report of a run of the traffic meter as text for a reader."""
+"""The report of a run of the traffic meter as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.meter.report import Report
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yield the lines of the report for a reader."""
+    """Yield the lines of the report."""
     settings = ", ".join(f"{name} {value}" for name, value in report.settings.items())
     yield f"meter {report.run_id}: {report.seconds:.1f} s from {report.started}{' (interrupted)' * report.interrupted}"
     yield f"  {settings}"
@@ -28,7 +28,7 @@ def lines(report: Report) -> Iterator[str]:
     yield f"failed by kind: {_counts(everything.failed_by_kind)}"
     yield f"answers by status: {_counts(everything.statuses)}"
     yield f"reads answered by replicas: {report.replica_reads}"
-    for title, values in (("colour", report.colours), ("release", report.releases)):
+    for title, values in (("color", report.colors), ("release", report.releases)):
         for name, seen in values.items():
             yield f"{title} {name}: {seen.answers} answers from {seen.first} to {seen.last}"
     for failure in report.failures:

@@ -1,6 +1,6 @@
-"""The registry: a domain is a folder beside this file, and one line in it.
+"""The registry: a domain is a folder next to this file, and one line in it.
 
-Each declares what it adds in `register(app)` of its own `__init__.py`: views and which of them are public, models,
+Each domain declares what it adds in `register(app)` of its `__init__.py`: views and which of them are public, models,
 event handlers, commands and settings. A domain uses another one through its `services` only, which `make lint` checks.
 """
 

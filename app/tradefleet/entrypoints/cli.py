@@ -27,11 +27,11 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--finalize", is_flag=True, help="Apply contract migrations too: no former release may run any more.")
+@click.option("--finalize", is_flag=True, help="Apply contract migrations, too: no former release may run.")
 def migrate(finalize: bool) -> None:
-    """Bring the database to the newest schema that the release which serves runs on.
+    """Migrate the database to the newest schema that the live release tolerates.
 
-    Prints {"from", "to", "changed", "waiting"}: what waits are contract migrations.
+    Prints {"from", "to", "changed", "waiting"}; "waiting" are contract migrations.
     """
     try:
         with connected(for_migrations=True) as engine:
@@ -47,7 +47,7 @@ def migrate(finalize: bool) -> None:
 
 @main.group()
 def events() -> None:
-    """Show events whose effect failed, and try them again."""
+    """Show failed events and retry them."""
 
 
 @events.command("failed")
@@ -60,7 +60,7 @@ def failed() -> None:
 @events.command("retry")
 @click.argument("ids", nargs=-1, type=click.UUID)
 def retry(ids: tuple[UUID, ...]) -> None:
-    """Move the events with these IDS, or all, back to the outbox; a worker takes them within a minute.
+    """Move the events with these IDS, or all, back to the outbox; a worker processes them within a minute.
 
     Prints {"retried", "left"}.
     """

@@ -1,4 +1,4 @@
-"""The worker, `tradefleet-worker`: applies what follows from events until SIGTERM."""
+"""The worker, `tradefleet-worker`: applies the effects of events until SIGTERM."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `migrator.upgrade` hands over."""
+"""Runs the migrations on the connection that `migrator.upgrade` passes."""
 
 from alembic import context
 

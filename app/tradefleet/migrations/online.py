@@ -1,4 +1,4 @@
-"""What a migration of kind "index" consists of: an index that is built while everybody reads and writes."""
+"""The operation for migrations of kind "index": it builds an index while clients read and write."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 
 def build_index(name: str, table: str, columns: Sequence[str]) -> None:
-    """Build an index without blocking writes, in a class of its own because it cannot be part of a transaction.
+    """Build an index without blocking writes. It cannot be part of a transaction, so it has a kind of its own.
 
-    A run that was killed leaves an invalid index of this name behind; it is dropped and built again. A valid one stays.
+    A killed run leaves an invalid index with this name, which is dropped and built again. A valid one stays.
     """
     context = op.get_context()
     if context.as_sql or context.connection is None or context.dialect.name != "postgresql":
@@ -17,10 +17,10 @@ def build_index(name: str, table: str, columns: Sequence[str]) -> None:
         return
     with context.autocommit_block():
         connection = context.connection
-        # Another migration or a VACUUM FULL may have the table: the short lock_timeout ends the wait for it.
+        # Another migration or a VACUUM FULL may have locked the table: the short lock_timeout ends the wait for it.
         connection.execute(text(f'DO $$ BEGIN LOCK TABLE "{table}" IN SHARE UPDATE EXCLUSIVE MODE; END $$'))
-        # From here on it waits for transactions that are older than it, a dump for example, and blocks nobody: both
-        # limits would only throw the work away.
+        # From here on it waits for older transactions, such as a dump, and blocks no other session: both
+        # limits would only discard the work.
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SET lock_timeout = 0"))
         valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")

@@ -1,4 +1,4 @@
-"""What an application consists of: each domain adds its own to this, before anything is read from the environment."""
+"""The declarations of an application. Each domain adds its own before anything is read from the environment."""
 
 from collections.abc import Callable, Collection
 
@@ -11,18 +11,18 @@ from tradefleet.platform.http.guard import Identify
 from tradefleet.platform.postgres.database import Base
 from tradefleet.platform.postgres.migrator import APPLIED
 
-# Applies what follows from an event, in the transaction that takes it from the outbox.
+# Applies the effect of an event, in the transaction that deletes it from the outbox.
 Handler = Callable[[Session, Event], None]
 
 
 class Application:
     """Declarations. A domain's `register` adds to them; the API, the worker, the commands and the migrations use them.
 
-    `public` are the endpoints that need no key; `tables` has the owner of each table: a domain, or the platform.
+    `public` are the endpoints that need no key; `tables` contains the owner of each table: a domain, or the platform.
     """
 
     def __init__(self) -> None:
-        """Start empty, but for the table that the migrations themselves use."""
+        """Start empty, except for the table of the migrations."""
         self.blueprints: list[Blueprint] = []
         self.public: set[str] = set()
         self.handlers: dict[str, list[Handler]] = {}
@@ -32,7 +32,7 @@ class Application:
         self.identify: Identify | None = None
 
     def add_views(self, blueprint: Blueprint, *, public: Collection[str] = ()) -> None:
-        """Serve the views of a blueprint; every one needs a key but those that are named as public."""
+        """Serve the views of a blueprint. All of them need a key, except those named as public."""
         self.blueprints.append(blueprint)
         self.public.update(f"{blueprint.name}.{view}" for view in public)
 
@@ -44,11 +44,11 @@ class Application:
             self.tables[model.__tablename__] = name if layer == "domains" else layer
 
     def add_handler(self, kind: str, handler: Handler) -> None:
-        """Have the worker apply `handler` to each event of this kind, after those that were added before."""
+        """Make the worker apply `handler` to each event of this kind, after the handlers that were added before."""
         self.handlers.setdefault(kind, []).append(handler)
 
     def add_command(self, command: click.Command) -> None:
-        """Offer the operator a command of `tradefleet`."""
+        """Add a command to `tradefleet`, the operator's program."""
         self.commands.append(command)
 
     def add_settings(self, group: type) -> None:

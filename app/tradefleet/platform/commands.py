@@ -1,4 +1,4 @@
-"""What the operator's commands share: the database that the settings name, and work on it that ends in time."""
+"""Helpers of the operator's commands: the database from the settings, and transactions with a time limit."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def connected(*, for_migrations: bool = False) -> Iterator[Engine]:
     """Yield an engine of the database that the settings name.
 
     Raises:
-        click.ClickException: the settings are not usable; the text says why.
+        click.ClickException: the settings are not usable; the message states the reason.
 
     """
     application = click.get_current_context().find_object(Application)
@@ -45,7 +45,7 @@ def connected(*, for_migrations: bool = False) -> Iterator[Engine]:
 
 
 def transact(work: Callable[[Session], T], *, commit: bool = True) -> T:
-    """Run `work` in one transaction within SECONDS; commit it, or roll it back where it only looks.
+    """Run `work` in one transaction within SECONDS; commit it, or roll it back if it only reads.
 
     Raises:
         click.ClickException: the settings are not usable, or the database failed.
@@ -55,4 +55,6 @@ def transact(work: Callable[[Session], T], *, commit: bool = True) -> T:
         with deadline.budget(SECONDS), connected() as engine:
             return run(engine, work, commit=commit)
     except (DatabaseUnavailableError, OutcomeUnknownError, SQLAlchemyError) as error:
-        raise click.ClickException(f"nothing was changed, or nobody knows: {error.__cause__ or error}") from error
+        raise click.ClickException(
+            f"nothing was changed, or the outcome is unknown: {error.__cause__ or error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""One time budget for all database work of a request, so that waits in a row never add up to a hang."""
+"""One time budget for all database work of a request, so that consecutive waits do not add up."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _ends_at: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def budget(seconds: float) -> Iterator[None]:
-    """Bound everything inside to so many seconds from now; a budget that already runs stays the tighter one."""
+    """Limit everything inside to this many seconds from now, or to the time that is left of an outer budget."""
     ends_at = time.monotonic() + seconds
     running = _ends_at.get()
     token = _ends_at.set(ends_at if running is None else min(ends_at, running))
@@ -21,6 +21,6 @@ def budget(seconds: float) -> Iterator[None]:
 
 
 def remaining(default: float) -> float:
-    """Return the seconds left, at least 0; `default` where no budget runs."""
+    """Return the seconds left, at least 0; `default` without a budget."""
     ends_at = _ends_at.get()
     return default if ends_at is None else max(0.0, ends_at - time.monotonic())

@@ -5,8 +5,8 @@ from tradefleet.platform.postgres.replicas import Replicas
 from tradefleet.platform.redis.store import Store
 
 db = Database()
-# Copies of what the database knows. Redis forgets them when it is full or starts again.
+# Copies of data in the database. Redis drops them when it is full or restarts.
 cache = Store("cache")
-# What nobody else knows, and what is wrong when it is forgotten before its time.
+# Data that exists only here and must not be lost before it expires.
 state = Store("state")
 replicas = Replicas(db, state)

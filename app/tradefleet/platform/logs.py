@@ -7,15 +7,15 @@ from typing import Any
 
 from flask import g, has_request_context
 
-# What a record always has; anything else came in as `extra` and belongs in the line.
+# Attributes that every record has; all others come from `extra` and belong in the line.
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Turns a record into {"ts", "level", "logger", "message", ...extra, "exception"?}."""
+    """Formats a record as {"ts", "level", "logger", "message", ...extra, "exception"?}."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line; values that JSON does not know become text."""
+        """Return one line; values that JSON cannot represent become text."""
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
@@ -37,7 +37,7 @@ def config(level: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
-        # Alembic tells at INFO whenever somebody asks for the database's revision.
+        # Alembic logs each query of the database's revision at INFO.
         "loggers": {"alembic.runtime.migration": {"level": "WARNING"}},
         "root": {"level": level, "handlers": ["stderr"]},
     }

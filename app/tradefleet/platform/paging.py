@@ -1,4 +1,4 @@
-"""Lists, page by page, the latest first: the query of a page, its cursor, and how the database finds it."""
+"""Lists, page by page, the latest first: the query of a page, its cursor, and the database query."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from tradefleet.platform.postgres.columns import UtcDateTime
 
 
 class Listed:
-    """The columns that order a list: a model whose rows are read page by page has them from here."""
+    """The columns that order a list, for models with lists."""
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -56,7 +56,7 @@ class PageQuery(BaseModel):
             return None
         padded = self.cursor + "=" * (-len(self.cursor) % 4)
         try:
-            # A page may have come from another release, whose cursor says more.
+            # The page may be from another release, with more in its cursor.
             moment, row_id, *_ = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(" ")
             return Position(datetime.fromisoformat(moment).astimezone(UTC), uuid.UUID(row_id))
         except (ValueError, OverflowError, binascii.Error) as error:
@@ -64,16 +64,16 @@ class PageQuery(BaseModel):
 
 
 def encode_cursor(position: Position) -> str:
-    """Return a text that callers hand back unchanged."""
+    """Return a text that clients send back unchanged."""
     return base64.urlsafe_b64encode(f"{rfc3339(position.created_at)} {position.id}".encode()).decode().rstrip("=")
 
 
 def page(
     session: Session, model: type[Row], where: ColumnElement[bool], limit: int, after: Position | None
 ) -> tuple[list[Row], Position | None]:
-    """Return up to `limit` of the rows, the latest first, and where to go on, or None at the end.
+    """Return up to `limit` of the rows, the latest first, and the cursor of the next page, or None at the end.
 
-    It reads an index, if there is one on the columns of `where`, created_at and id, in this order.
+    It uses an index on the columns of `where`, created_at and id, in this order, if one exists.
     """
     query = select(model).where(where)
     if after is not None:

@@ -1,6 +1,6 @@
-"""What an operator can set, read once from TRADEFLEET_* variables and from files that hold the secrets.
+"""The settings, read once from TRADEFLEET_* variables and from files with secrets.
 
-These are the settings of the platform. A domain declares a dataclass of its own and reads it with `current`.
+These are the settings of the platform. A domain declares its own dataclass and reads it with `current`.
 """
 
 import json
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Release:
-    """What runs: the version and the commit it was built from."""
+    """The running release: its version and its commit."""
 
     release: str = "dev"
     commit: str = "unknown"
@@ -32,9 +32,9 @@ class Release:
 
 @dataclass(frozen=True)
 class DatabaseSettings:
-    """How to reach PostgreSQL; without hosts the application keeps its data in SQLite.
+    """Connection to PostgreSQL; without hosts the application uses SQLite.
 
-    `tls_name` is the name that the servers' certificates must carry; empty means the address that is connected to.
+    `tls_name` is the name that the servers' certificates must contain; empty means the address of the server.
     """
 
     hosts: tuple[Address, ...] = setting(
@@ -60,10 +60,10 @@ class DatabaseSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """How to reach Redis through its Sentinels; without Sentinels the application runs without Redis.
+    """Connection to Redis through Sentinel; without Sentinels the application runs without Redis.
 
-    There are two services, with the same user and a password each: what is in `service` stays until its time is up,
-    and `cache_service` may forget everything at any time.
+    The two services have the same user, each with its own password. Data in `service` stays until it expires;
+    `cache_service` may lose everything at any time.
     """
 
     sentinels: tuple[Address, ...] = setting(
@@ -95,10 +95,10 @@ def _manifest(text: str) -> Release:
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting of the application, coerced and checked. `domains` has those that domains declare, by their class.
+    """Every setting of the application, parsed and checked. `domains` contains those of domains, by their class.
 
-    While the file `drain_flag` exists, this host takes no requests. It is no variable: a release that does not know one
-    would not start. `runtime_folder` is the service's own below /run; empty where nobody manages the process.
+    While the file `drain_flag` exists, this host rejects requests. It is not a variable, because a release without that
+    variable would not start. `runtime_folder` is the service's folder below /run; empty without a service manager.
     """
 
     database: DatabaseSettings = DatabaseSettings()
@@ -113,7 +113,7 @@ class Settings:
     trusted_proxies: int = setting(
         "TRUSTED_PROXIES",
         variables.digit,
-        "write how many proxies stand in front of the application, 0 to 9",
+        "write the number of proxies in front of the application, 0 to 9",
         default=0,
     )
     log_level: str = setting(
@@ -124,7 +124,7 @@ class Settings:
     domains: Mapping[type, Any] = field(default_factory=dict, hash=False)
 
     def of(self, group: type[T]) -> T:
-        """Return the settings that a domain declares as this dataclass; its defaults where nothing was read."""
+        """Return the settings that a domain declares as this dataclass, or its defaults if nothing was read."""
         found: T | None = self.domains.get(group)
         return group() if found is None else found
 
@@ -143,7 +143,7 @@ def load(domains: Collection[type] = ()) -> Settings:
     return Settings(
         database=DatabaseSettings(**read[DatabaseSettings]),
         redis=RedisSettings(**read[RedisSettings]),
-        # systemd's, for RuntimeDirectory=.
+        # systemd sets it for RuntimeDirectory=.
         runtime_folder=os.environ.get("RUNTIME_DIRECTORY", ""),
         domains={group: group(**read[group]) for group in domains},
         **read[Settings],
@@ -151,6 +151,6 @@ def load(domains: Collection[type] = ()) -> Settings:
 
 
 def current(group: type[T]) -> T:
-    """Return the settings that a domain declares as this dataclass, those of the current application."""
+    """Return the settings of the current application that a domain declares as this dataclass."""
     chosen: Settings = current_app.extensions["settings"]
     return chosen.of(group)

@@ -1,7 +1,7 @@
-"""How a setting is declared: a field of a frozen dataclass, with its variable or secret, its parser and its remedy.
+"""Declarations of settings: fields of a frozen dataclass, each with its variable or secret, its parser and its remedy.
 
-`settings.py` declares those of the platform, and a domain declares its own in the same way. A variable is declared in
-one place: the field's name, the variable, the default, and the sentence that a refusal ends with stand side by side.
+`settings.py` declares those of the platform, and a domain declares its own in the same way. Each setting is declared in
+one place: the name of the field, the variable, the default, and the remedy at the end of the error message.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """A setting is unknown, malformed or missing; the text names the variable and says what to do."""
+    """A setting is unknown, malformed or missing; the message names the variable and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,24 @@ class _Secret:
 def setting(variable: str, parse: Callable[[str], Any], remedy: str, *, default: Any, needed_by: str = "") -> Any:
     """Declare a field that TRADEFLEET_<variable> sets.
 
-    `parse` raises ValueError, OSError, KeyError or TypeError for a text that is not usable; `remedy` tells the operator
-    what to write. `needed_by` is the field of the same dataclass that needs this variable as soon as it has a value.
+    `parse` raises ValueError, OSError, KeyError or TypeError for an unusable text; `remedy` tells the operator what to
+    write. `needed_by` is a field of the same dataclass that requires this variable if it has a value.
     """
     return field(default=default, metadata={_DECLARED: _Variable(variable, parse, remedy, needed_by)})
 
 
 def secret(name: str, *, needed_by: str) -> Any:
-    """Declare a field that the file `name` in $CREDENTIALS_DIRECTORY sets, read as soon as `needed_by` has a value."""
+    """Declare a field that the file `name` in $CREDENTIALS_DIRECTORY sets, which is read if `needed_by` has a value."""
     return field(default="", repr=False, metadata={_DECLARED: _Secret(name, needed_by)})
 
 
 def names(groups: Iterable[type]) -> list[str]:
-    """Return the names of the variables that these dataclasses declare, without the prefix."""
+    """Return the names of the declared variables, without the prefix."""
     return list(_by_name(_declared(group, _Variable) for group in groups))
 
 
 def read(groups: Iterable[type]) -> dict[type, dict[str, Any]]:
-    """Return for each dataclass the values of those fields that the environment sets, checked.
+    """Return, for each dataclass, the checked values of the fields that the environment sets.
 
     Raises:
         SettingsError: a variable is unknown or malformed, or a variable or secret is missing.
@@ -105,14 +105,14 @@ def _by_name(groups: Iterable[dict[str, _Variable]]) -> dict[str, _Variable]:
 
 def _parse(known: Mapping[str, _Variable]) -> dict[str, Any]:
     raw = Config("")
-    # loads=str: the default reads JSON, and would make a number of a name that is all digits.
+    # loads=str: the default parses JSON, which would convert a name of digits to a number.
     raw.from_prefixed_env(PREFIX.removesuffix("_"), loads=str)
     values = {}
     for name, text in raw.items():
         if name not in known:
             raise SettingsError(f"{PREFIX}{name} is not a setting; known are: {', '.join(known)}")
         if not isinstance(text, str) or not text.strip():
-            continue  # an empty variable is an absent one, as in a template that fills only what is used
+            continue  # an empty variable counts as absent, because templates leave unused ones empty
         try:
             values[name] = known[name].parse(text.strip())
         except (ValueError, OSError, KeyError, TypeError) as error:
@@ -134,7 +134,7 @@ def _read_secret(name: str, needed_by: str) -> str:
 
 
 def addresses(text: str) -> tuple[Address, ...]:
-    """Parse "ip:port,ip:port"; an IPv6 address stands in brackets."""
+    """Parse "ip:port,ip:port"; an IPv6 address is in brackets."""
     found = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         host, _, port = item.rpartition(":")
@@ -153,7 +153,7 @@ def digit(text: str) -> int:
 
 
 def token(text: str) -> str:
-    """Parse what is safe in a response header and in a connection option."""
+    """Parse a text that is safe in a response header and in a connection option."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError(f"{text!r} is not 1 to 64 letters, digits, dots, underscores or hyphens")
     return text

@@ -19,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
     """Responds with the color, the number of requests so far and the received headers."""
 
     protocol_version = "HTTP/1.1"
-    # Headers and body are two writes; the second would wait 40 ms for the first one's acknowledgement.
+    # Headers and body are two writes; the second would wait 40 ms for the acknowledgment of the first.
     disable_nagle_algorithm = True
     requests: ClassVar[list[str]] = []
     sent = b""

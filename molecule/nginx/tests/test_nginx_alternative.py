@@ -93,7 +93,7 @@ def test_color_without_hosts_answers_502(ca: Path) -> None:
 
 def test_connect_timeout_is_applied(ca: Path) -> None:
     """It is longer than the default; the kernel's own timeout is later and would cause a 502."""
-    with serving("grey"):
+    with serving("gray"):
         began = time.monotonic()
         assert answer(ca) == ["504"]
         assert time.monotonic() - began > 1.9

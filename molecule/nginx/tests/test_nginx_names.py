@@ -274,7 +274,7 @@ def test_problem_documents_of_the_edge_match_those_of_the_application(
 
 
 def test_unsatisfiable_range_or_condition_is_a_problem_document(client: Session, host: Host) -> None:
-    """The file lacks the requested range, or does not fulfil the condition."""
+    """The file lacks the requested range, or does not fulfill the condition."""
     (name, *_) = host.check_output("cd /var/lib/tradefleet-edge/static && ls *.css").split()
     for headers, status in (({"Range": "bytes=999999-"}, 416), ({"If_Match": '"x"'}, 412)):
         answer = client.ask(f"/static/{name}", **headers)

@@ -1,4 +1,4 @@
-"""Does each instance fulfil its purpose with the defaults?"""
+"""Does each instance fulfill its purpose with the defaults?"""
 
 import uuid
 

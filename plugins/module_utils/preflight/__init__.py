@@ -1,4 +1,4 @@
-"""Rules that the inputs of a playbook must fulfil before anything is changed.
+"""Rules that the inputs of a playbook must fulfill before any change.
 
 A rule is a function that yields a sentence for each mistake: the variable, the file, and what to type. Rules take a
 `Fleet` and nothing else, so tests call them with dictionaries (tests/repo/test_preflight.py).

@@ -23,7 +23,7 @@ def manifest(archive: Path) -> dict[str, Any]:
 
 
 def release(fleet: Fleet) -> Iterator[str]:
-    """A release is for the hosts' Python; hosts that have it staged need no archive here."""
+    """A release is built for the hosts' Python; if the hosts have it staged, the archive may be missing here."""
     archive = fleet.release_dir / f"tradefleet-{fleet.release}.tar.gz"
     if not fleet.release or not re.match(fleet.release_pattern, fleet.release) or not archive.exists():
         return

@@ -24,7 +24,7 @@ def vault(fleet: Fleet) -> Iterator[str]:
 
 
 def acme(fleet: Fleet) -> Iterator[str]:
-    """A certificate from an ACME server needs its directory, an address and a host that gets it, and no other one."""
+    """A certificate from an ACME server needs a directory, an e-mail address, a host, and no other certificate."""
     directory, email, files = fleet.acme_directory, fleet.acme_email, fleet.variables
     good = re.fullmatch(r"(https://\S+)?", directory) and re.fullmatch(r"([^@\s]+@[^@\s]+)?", email)
     if not good or bool(directory) != bool(email):
@@ -50,7 +50,7 @@ def acme(fleet: Fleet) -> Iterator[str]:
 
 
 def api_keys(fleet: Fleet) -> Iterator[str]:
-    """The application accepts every key of app_api_keys, for one trader each; without its secrets none can be read."""
+    """The application accepts every key of app_api_keys, for one trader each; without the secrets none can be read."""
     if set(fleet.secrets) - set(fleet.vault):
         return
     lists: list[Any] = []

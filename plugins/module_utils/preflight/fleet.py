@@ -30,7 +30,7 @@ class Fleet:
     # What the wiring states.
     colors: tuple[str, ...] = ("blue", "green")
     release_pattern: str = ".+"
-    # What the playbook is, which color and release it uses, and how many hosts of the color it drains at a time.
+    # The name of the playbook, the color and release that it uses, and how many hosts of the color it drains at a time.
     playbook: str = ""
     color: str = ""
     release: str = ""
@@ -85,7 +85,7 @@ class Variables(Host):
     """A host's variables, templated on access; Ansible's own view of another host lacks `hostvars`."""
 
     def __init__(self, hostvars: Any, host: str) -> None:
-        """Take what Ansible knows of the host."""
+        """Use the variables that Ansible has for the host."""
         self._raw = dict(hostvars.raw_get(host)) | {"hostvars": hostvars}
         self._templar = Templar(loader=DataLoader(), variables=self._raw)
 
@@ -102,12 +102,12 @@ class Variables(Host):
         return iter(self._raw)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of variables."""
         return len(self._raw)
 
 
 def number(value: Any) -> int:
-    """Return the whole number that a value means; text that is none means 0."""
+    """Return the whole number that a value means; text that is not a number means 0."""
     try:
         return int(float(str(value).strip()))
     except (ValueError, OverflowError):

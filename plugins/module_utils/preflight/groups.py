@@ -1,4 +1,4 @@
-"""Rules about groups and hosts: how many of a kind there are, and what excludes what."""
+"""Rules about groups and hosts: their number, and what excludes what."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from .fleet import Fleet, listed, number
 
-# An election takes up to twice its time, and must be over within four fifths of what Patroni waits for etcd: the
-# plan's retry_timeout. In milliseconds.
+# In milliseconds. An election takes up to twice this time, and must end within four fifths of the time for which
+# Patroni waits for etcd, the plan's retry_timeout.
 LONGEST_ELECTIONS = {"fast": 2000, "normal": 4000, "wide": 6000}
 NEEDED = ("edge", "etcd", "postgres", "redis")
 
@@ -24,7 +24,7 @@ def one_color(fleet: Fleet) -> Iterator[str]:
 
 
 def addresses(fleet: Fleet) -> Iterator[str]:
-    """Each host has an address of its own, and the virtual IP is no host's."""
+    """Each host has its own address, and no host has the virtual IP."""
     found = list(filter(None, map(fleet.address, fleet.of("all"))))
     if len(set(found)) < len(found):
         yield f"Two hosts share an address ({listed(found)}). Correct ansible_host in {fleet.inventory}/hosts.yml."

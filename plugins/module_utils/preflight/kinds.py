@@ -24,7 +24,7 @@ DAYS = r"(mon|tue|wed|thu|fri|sat|sun)([,.]+(mon|tue|wed|thu|fri|sat|sun))*"
 DATE = r"(\*|\d{4})-(\*|[01]?\d)(,[01]?\d)*-(\*|[0-3]?\d)(,[0-3]?\d)*"
 NAMED = "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|yearly|annually"
 LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-# Kind: pattern, and what it asks for in words.
+# Kind: pattern, and its description in words.
 KINDS: dict[str, tuple[str, str]] = {
     "account": (r"[a-z_][a-z0-9_-]{0,30}", "the name of a Unix group"),
     "calendar": (
@@ -83,7 +83,7 @@ CHECKS: dict[str, Callable[[str], bool]] = {
 
 
 def outside(value: Any, limit: Spec) -> str:
-    """Return what a value would have to be, or nothing if it is within its limits; of a list, each element."""
+    """Return what a value must be, or nothing if it is within its limits; each element of a list is checked."""
     if isinstance(value, list):
         return next((f"a list, each element {found}" for element in value if (found := outside(element, limit))), "")
     kind = limit.get("kind", "")

@@ -1,4 +1,4 @@
-"""What the repository and an inventory state about variables: types, limits, values that a fleet cannot change."""
+"""What the repository and an inventory state about variables: types, limits, and values that a fleet cannot change."""
 
 from __future__ import annotations
 

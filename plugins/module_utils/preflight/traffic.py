@@ -1,4 +1,4 @@
-"""Rules about traffic and releases: colors, shares, versions, and what each playbook is told."""
+"""Rules about traffic and releases: colors, shares, versions, and the inputs of each playbook."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .fleet import Fleet, listed, number
 
 
 def versions(fleet: Fleet) -> Iterator[str]:
-    """A release names files, folders and a version of a Python package on every host."""
+    """The name of a release is also that of files, folders and a version of a Python package on every host."""
     named = dict.fromkeys(str(each) for each in (fleet.release, *fleet.releases.values()) if each)
     bad = [each for each in named if not re.match(fleet.release_pattern, each)]
     if bad:
@@ -59,7 +59,7 @@ def batch(fleet: Fleet) -> Iterator[str]:
     """While a batch of hosts is drained, others serve."""
     if not re.fullmatch("([1-9][0-9]*)?", str(fleet.batch)):
         yield (
-            f'rolling_batch is "{fleet.batch}"; it must be how many hosts are taken out at a time, 1 or more. '
+            f'rolling_batch is "{fleet.batch}"; it must be the number of hosts that are drained at a time, 1 or more. '
             f"Correct it in {fleet.variables}/releases.yml."
         )
     hosts = fleet.of(f"app_{fleet.color}")
@@ -84,7 +84,7 @@ def deployed(fleet: Fleet) -> Iterator[str]:
     if fleet.one_release and idle_release not in ("", live_release):
         yield (
             f"Color {idle} still has release {idle_release} (release_{idle} in {where}): a rollback would go there, "
-            "and finalizing takes away what it needs. Put the live release there too "
+            "and finalizing removes what it needs. Put the live release there too "
             f"(`make deploy VERSION={live_release}`), then finalize."
         )
 
@@ -139,7 +139,7 @@ def maintenance(fleet: Fleet) -> Iterator[str]:
 
 
 def typed_release(fleet: Fleet) -> Iterator[str]:
-    """A deploy and a roll name the release that they bring."""
+    """A deploy and a roll need the name of a release."""
     if fleet.playbook in ("deploy", "rolling") and not fleet.release:
         yield (
             f'{fleet.playbook}_release is ""; it must name a release, as in `make {fleet.playbook} VERSION=1.2.3` '

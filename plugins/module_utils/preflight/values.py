@@ -1,4 +1,4 @@
-"""Rules about single values: which of them no role could use.
+"""Rules about single values: those that a role cannot use.
 
 Types and choices are those of each role's meta/argument_specs.yml, limits those of its meta/limits.yml. Only variables
 that the inventory or the command line sets are checked: defaults and the wiring are the repository's own.
@@ -24,12 +24,12 @@ LONGEST_NAME = 64  # of a common name (RFC 5280)
 
 
 def wrong(name: str, value: Any, spec: Spec) -> str:
-    """Return what a variable would have to be, or nothing if its value can be used."""
+    """Return what a variable must be, or nothing if its value can be used."""
     limit: Spec = {key: spec[key] for key in ("kind", "min", "max") if key in spec}
     plain = {key: content for key, content in spec.items() if key not in limit and key != "description"}
     result = ArgumentSpecValidator({name: plain | {"required": False}}).validate({name: value})
     if result.error_messages:
-        # Ansible repeats the value, which may be a secret.
+        # Ansible's message contains the value, which may be a secret.
         choices = f", one of {', '.join(map(str, spec['choices']))}" if "choices" in spec else ""
         inside = " with the options of the role's README" if "options" in spec else ""
         return f"of type {spec.get('type', 'str')}{choices}{inside}"
@@ -63,13 +63,13 @@ def mistakes(fleet: Fleet) -> list[str]:
 
 
 def _of_roles(found: Iterable[str]) -> set[str]:
-    """Return the variables that are named like those of a role."""
+    """Return the variables with names like those of a role."""
     roles = tuple(f"{path.name}_" for path in PROJECT.glob("roles/*"))
     return {name for name in found if name.startswith(roles)}
 
 
 def _host(host: str, domain: str, address: str, where: str) -> list[str]:
-    """Return what keeps a host from having a certificate, and the others from reaching it."""
+    """Return what prevents a certificate for a host, or its connection to the others."""
     found = []
     if not re.fullmatch(LABEL, host):
         found.append(f'Host "{host}": use lower-case letters, digits and hyphens only, for its certificate. {where}')
@@ -79,7 +79,7 @@ def _host(host: str, domain: str, address: str, where: str) -> list[str]:
     try:
         ipaddress.IPv4Address(address)
     except ValueError:
-        remedy = f"Where ansible_host has to be a name, set fleet_address beside it. {where}"
+        remedy = f"If ansible_host must be a name, set fleet_address, too. {where}"
         found.append(f'Host {host} has the address "{address}"; the others need an IPv4 address. {remedy}')
     return found
 

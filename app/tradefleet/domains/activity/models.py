@@ -1,4 +1,4 @@
-"""What has happened to a trader's orders."""
+"""The table of what happened to a trader's orders."""
 
 import uuid
 
@@ -10,10 +10,10 @@ from tradefleet.platform.postgres.database import Base
 
 
 class Activity(Listed, Base):
-    """One thing that has happened, under the id of its event. It never changes."""
+    """One entry, with the id of its event. It never changes."""
 
     __tablename__ = "activity"
-    # No foreign keys: to create one is to lock the table that it points to.
+    # No foreign keys: creating one locks the table that it points to.
     __table_args__ = (Index(None, "trader_id", "created_at", "id"),)
 
     trader_id: Mapped[uuid.UUID]

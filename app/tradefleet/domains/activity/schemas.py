@@ -8,7 +8,7 @@ from tradefleet.platform.http.fields import Moment
 
 
 class ActivityOut(BaseModel):
-    """Something that has happened to an order."""
+    """Something that happened to an order."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -19,7 +19,7 @@ class ActivityOut(BaseModel):
 
 
 class ActivityPage(BaseModel):
-    """A page of what has happened, the latest first."""
+    """A page of entries, the latest first."""
 
     items: list[ActivityOut]
-    next_cursor: str | None = Field(description="Where to go on; null on the last page.")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page.")

@@ -1,4 +1,4 @@
-"""Recording and finding what has happened."""
+"""Recording and finding activity."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from tradefleet.platform.paging import Position
 
 
 def record(session: Session, event: Event) -> None:
-    """Enter what has happened to an order. The caller commits."""
+    """Record what happened to an order. The caller commits."""
     trader_id, order_id = (uuid.UUID(event.payload[name]) for name in ("trader_id", "order_id"))
     session.add(
         Activity(id=event.id, trader_id=trader_id, order_id=order_id, kind=event.kind, created_at=event.created_at)
@@ -21,5 +21,5 @@ def record(session: Session, event: Event) -> None:
 def page(
     session: Session, trader_id: uuid.UUID, limit: int, after: Position | None
 ) -> tuple[list[Activity], Position | None]:
-    """Return up to `limit` of what has happened, the latest first, and where to go on, or None at the end."""
+    """Return up to `limit` entries, the latest first, and the cursor of the next page, or None at the end."""
     return paging.page(session, Activity, Activity.trader_id == trader_id, limit, after)

@@ -19,12 +19,12 @@ blueprint = Blueprint("activity", __name__, url_prefix="/v1")
 @operation(
     answers={HTTPStatus.OK: ActivityPage},
     problems=(401, 404, 422, 503),
-    headers={HEADER: "Who answered: primary, or replica, which may lag behind."},
+    headers={HEADER: "The server that was read: primary, or replica, which may lag behind."},
 )
 def list_activity(query: PageQuery) -> Response:
-    """Return what has happened to the caller's orders, the latest first, page by page.
+    """Return what happened to the caller's orders, the latest first, page by page.
 
-    A worker enters it, a moment after the order was answered.
+    A worker records it a moment after the response to the order.
     """
     trader_id, after = current_principal().trader_id, query.position()
     found = replicas.read(trader_id, lambda session: services.page(session, trader_id, query.limit, after))

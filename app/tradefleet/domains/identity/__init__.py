@@ -1,4 +1,4 @@
-"""Who may trade: traders, their API keys, and which trader a request acts for."""
+"""Traders, their API keys, and the trader in whose name a request is made."""
 
 from tradefleet.domains.identity import models
 from tradefleet.domains.identity.commands import api_key
@@ -7,7 +7,7 @@ from tradefleet.platform.application import Application
 
 
 def register(app: Application) -> None:
-    """Declare the tables, how a request is authenticated, and the operator's commands."""
+    """Declare the tables, the authentication of requests, and the operator's commands."""
     app.add_models(models.Trader, models.ApiKey, models.RevokedKey)
     app.identify_by(identify)
     app.add_command(api_key)

@@ -102,7 +102,7 @@ def _operator() -> str:
 
 
 def _audit(event: str, changes: Sequence[Change]) -> None:
-    """Write to the host's log, whatever becomes of the command's own output."""
+    """Write to the host's log, independently of the command's own output."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host_log:
             host_log.connect(_SYSLOG)

@@ -1,4 +1,4 @@
-"""What operators do with keys: add, revoke, list, and bring them to what the inventory lists.
+"""The operations on keys: add, revoke, list, and synchronize them with the inventory.
 
 A revoked key leaves `api_keys`, so that every release rejects it, and stays in `revoked_api_keys`, so that it is never
 added again.
@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 from tradefleet.domains.identity.models import ApiKey, RevokedKey, Trader
 from tradefleet.domains.identity.services import digest, is_key
 
-# Enough of a digest to name a key in a log. It does not help to guess the key.
+# This much of a digest identifies a key in a log, and does not help to guess the key.
 ID_LENGTH = 12
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 class InvalidKeyError(Exception):
-    """The key or the trader's name cannot be used, or is not known; the text says why."""
+    """The key or the trader's name is malformed or unknown; the message states the reason."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What `sync` did. `adopted` are keys that the inventory manages from now on."""
+    """The changes of `sync`. `adopted` are keys that the inventory manages from now on."""
 
     added: Sequence[Change] = ()
     adopted: Sequence[Change] = ()
@@ -50,7 +50,7 @@ def add(session: Session, trader_name: str, key: str, *, from_inventory: bool = 
     """
     _assert_form(trader_name, key)
     key_digest = digest(key)
-    # Before the revoked ones: a key that is revoked at this moment is then found in one of the two.
+    # Before the revoked keys are read, so that a key that is being revoked is found in one of the two.
     existing = session.scalars(select(ApiKey).where(ApiKey.digest == key_digest)).one_or_none()
     if existing is not None:
         if existing.trader.name != trader_name:
@@ -70,7 +70,7 @@ def add(session: Session, trader_name: str, key: str, *, from_inventory: bool = 
 def sync(session: Session, wanted: Sequence[tuple[str, str]], by: str) -> Changes:
     """Add the keys that the inventory lists as (trader, key), and revoke those that it listed and no longer lists.
 
-    Keys that were added by a command are left alone until the inventory lists them.
+    Keys that a command added stay unchanged until the inventory lists them.
 
     Raises:
         InvalidKeyError: as for `add`, or a key is listed twice, or every key of the inventory would be revoked.
@@ -100,7 +100,7 @@ def sync(session: Session, wanted: Sequence[tuple[str, str]], by: str) -> Change
 
 
 def revoke_key(session: Session, key: str, by: str) -> list[Change]:
-    """Revoke this key; return what was revoked, nothing if it is revoked already.
+    """Revoke this key; return it, or nothing if it was revoked already.
 
     Raises:
         InvalidKeyError: no trader has had this key.
@@ -110,20 +110,20 @@ def revoke_key(session: Session, key: str, by: str) -> list[Change]:
 
 
 def revoke_id(session: Session, key_id: str, by: str) -> list[Change]:
-    """Revoke the key whose digest begins so; otherwise as `revoke_key`."""
+    """Revoke the key whose digest begins with this id, like `revoke_key`."""
     if not _ID.fullmatch(key_id):
         raise InvalidKeyError(f"an id is {ID_LENGTH} hexadecimal digits; see: tradefleet api-key list")
     return _revoke_where(session, ApiKey.digest.startswith(key_id), RevokedKey.digest.startswith(key_id), by)
 
 
 def revoke_trader(session: Session, trader_name: str, by: str) -> list[Change]:
-    """Revoke every key of the trader; otherwise as `revoke_key`."""
+    """Revoke every key of the trader, like `revoke_key`."""
     mine = ApiKey.trader.has(Trader.name == trader_name)
     return _revoke_where(session, mine, RevokedKey.trader == trader_name, by)
 
 
 def listing(session: Session) -> list[dict[str, object]]:
-    """Return every key, those that are accepted first, without the key itself."""
+    """Return the metadata of every key, accepted keys first."""
     accepted = session.scalars(select(ApiKey).join(ApiKey.trader).order_by(Trader.name, ApiKey.created_at))
     revoked = session.scalars(select(RevokedKey).order_by(RevokedKey.revoked_at))
     return [

@@ -1,4 +1,4 @@
-"""Who may trade, and the keys they show."""
+"""The tables of traders and their keys."""
 
 import uuid
 from datetime import UTC, datetime

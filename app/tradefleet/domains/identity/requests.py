@@ -10,11 +10,11 @@ from tradefleet.platform.http.problems import ProblemError
 
 
 def identify(authorization: str) -> Principal:
-    """Return the trader whose key the header carries, from the cache for a moment, else from the database.
+    """Return the trader of the key in the header, from the cache for a moment, otherwise from the database.
 
     Raises:
-        ProblemError: 401, there is no key, or no trader has it.
-        DatabaseUnavailableError: neither the primary nor a replica answered.
+        ProblemError: 401, without a key, or if no trader has it.
+        DatabaseUnavailableError: neither the primary nor a replica responded.
 
     """
     key = services.key_in(authorization)

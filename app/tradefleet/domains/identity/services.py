@@ -1,4 +1,4 @@
-"""Which trader a key belongs to, and what a request may show as a key."""
+"""Finding the trader of a key, and the form of keys."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ from tradefleet.domains.identity.models import ApiKey, Trader
 from tradefleet.platform.http.guard import Principal
 from tradefleet.platform.redis.store import RedisStore
 
-# A revoked key may be accepted for this long, and for as long again as the cache takes to store an answer (store.py).
-# Nothing tells the cache of a revocation, so it need not be reachable for one.
+# A revoked key may be accepted for this long, plus the time in which the cache stores a result (store.py). A revocation
+# does not change the cache, so it works without Redis.
 CACHE_SECONDS = 0.5
 # The b64token of RFC 6750: "=" only at the end.
 _KEY = re.compile(r"(?=.{32,256}$)[A-Za-z0-9._~+/-]+=*")
-# RFC 9110: the scheme in any case, then spaces. Tabs are not among them.
+# RFC 9110: the scheme in upper or lower case, then spaces, but no tabs.
 _CREDENTIALS = re.compile(r"bearer +([^ ]+)", re.IGNORECASE)
 
 
@@ -28,7 +28,7 @@ def is_key(text: str) -> bool:
 
 
 def key_in(authorization: str) -> str | None:
-    """Return the key in the value of an Authorization header, or None where none could be valid."""
+    """Return the key in the value of an Authorization header, or None if it has no well-formed key."""
     found = _CREDENTIALS.fullmatch(authorization.strip(" \t"))
     return found[1] if found and is_key(found[1]) else None
 
@@ -39,7 +39,7 @@ def digest(key: str) -> str:
 
 
 def find_principal(session: Session, key_digest: str) -> Principal | None:
-    """Return whose key this is, or None."""
+    """Return the trader of this key, or None."""
     row = session.execute(
         select(Trader.id, Trader.name).join(ApiKey, ApiKey.trader_id == Trader.id).where(ApiKey.digest == key_digest)
     ).one_or_none()
@@ -47,7 +47,7 @@ def find_principal(session: Session, key_digest: str) -> Principal | None:
 
 
 def recall(cache: RedisStore, key_digest: str) -> Principal | None:
-    """Return what the cache knows of a key; anything it cannot make sense of is a miss."""
+    """Return the cached result for a key; an unreadable one is a miss."""
     found = cache.get(_cache_key(key_digest))
     if found is None:
         return None
@@ -59,7 +59,7 @@ def recall(cache: RedisStore, key_digest: str) -> Principal | None:
 
 
 def remember(cache: RedisStore, key_digest: str, principal: Principal, asked_at: float) -> None:
-    """Keep an answer that the database was asked for at `asked_at` (monotonic) until it is CACHE_SECONDS old."""
+    """Cache the result of a query from `asked_at` (monotonic) until it is CACHE_SECONDS old."""
     left = asked_at + CACHE_SECONDS - time.monotonic()
     if left > 0:
         content = json.dumps({"trader_id": str(principal.trader_id), "name": principal.name})
@@ -67,5 +67,5 @@ def remember(cache: RedisStore, key_digest: str, principal: Principal, asked_at:
 
 
 def _cache_key(key_digest: str) -> str:
-    # The 2 sets it apart from what older releases write: they keep an answer for 30 s.
+    # The 2 separates these from the entries of older releases, which stay for 30 s.
     return f"tradefleet:principal:2:{key_digest}"

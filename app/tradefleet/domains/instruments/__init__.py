@@ -1,4 +1,4 @@
-"""What can be traded."""
+"""The instruments that can be traded."""
 
 from tradefleet.domains.instruments import models, views
 from tradefleet.platform.application import Application

@@ -12,6 +12,6 @@ class InstrumentOut(BaseModel):
 
 
 class InstrumentList(BaseModel):
-    """All that can be traded, by symbol."""
+    """All instruments, by symbol."""
 
     items: list[InstrumentOut]

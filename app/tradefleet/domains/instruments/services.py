@@ -1,4 +1,4 @@
-"""Finding what can be traded."""
+"""Finding instruments."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -7,10 +7,10 @@ from tradefleet.domains.instruments.models import Instrument
 
 
 def exists(session: Session, symbol: str) -> bool:
-    """Return whether there is an instrument of this symbol."""
+    """Return whether an instrument has this symbol."""
     return session.get(Instrument, symbol) is not None
 
 
 def listed(session: Session) -> list[Instrument]:
-    """Return all that can be traded, by symbol."""
+    """Return all instruments, by symbol."""
     return list(session.scalars(select(Instrument).order_by(Instrument.symbol)))

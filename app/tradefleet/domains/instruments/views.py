@@ -15,7 +15,7 @@ blueprint = Blueprint("instruments", __name__, url_prefix="/v1")
 @blueprint.get("/instruments")
 @operation(answers={HTTPStatus.OK: InstrumentList}, problems=(503,))
 def list_instruments() -> Response:
-    """Return what can be traded. It is the same for everybody, so the edge may answer it for a moment."""
+    """Return the instruments that can be traded. All clients get the same response; the edge caches it briefly."""
     found = db.read(services.listed)
     answer = InstrumentList(items=[InstrumentOut.model_validate(each) for each in found])
     return jsonify(answer.model_dump(mode="json"))

@@ -12,11 +12,11 @@ from tradefleet.platform.postgres.database import Base
 
 
 class Order(Listed, Base):
-    """An order as it was accepted. It never changes, so its row is also the answer to a repeated request."""
+    """An order as it was accepted. It never changes, so its row is also the response to a repeated request."""
 
     __tablename__ = "orders"
     __table_args__ = (
-        # The judge of idempotency: whoever inserts first wins, everyone else reads the winner's row.
+        # This makes orders idempotent: the first insert succeeds, every later request reads its row.
         UniqueConstraint("trader_id", "idempotency_key"),
         Index(None, "trader_id", "created_at", "id"),
         CheckConstraint("side IN ('buy', 'sell')", name="side"),

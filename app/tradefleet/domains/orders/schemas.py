@@ -11,7 +11,7 @@ from tradefleet.platform.http.fields import Amount, Moment, StoredAmount
 
 
 def _by_type(schema: dict[str, Any]) -> None:
-    """Describe an order as one of two objects: what _price_fits_type checks."""
+    """Describe an order as one of two objects, as _price_fits_type checks it."""
     fields, required = schema.pop("properties"), schema.pop("required")
     closed = {"type": "object", "additionalProperties": schema.pop("additionalProperties")}
     price: dict[str, Any] = fields["limit_price"]
@@ -34,12 +34,14 @@ class OrderIn(BaseModel):
     side: Literal["buy", "sell"]
     type: Literal["market", "limit"]
     quantity: Amount
-    limit_price: Amount | None = Field(default=None, description="Required for a limit order, refused for a market one")
+    limit_price: Amount | None = Field(
+        default=None, description="Required for a limit order, rejected for a market one"
+    )
 
     @model_validator(mode="after")
     def _price_fits_type(self) -> Self:
         if (self.type == "limit") != (self.limit_price is not None):
-            raise ValueError("limit_price is required for a limit order and refused for a market order")
+            raise ValueError("limit_price is required for a limit order and rejected for a market order")
         return self
 
     def to_new_order(self) -> NewOrder:
@@ -53,7 +55,7 @@ class OrderHeaders(BaseModel):
     idempotency_key: str = Field(
         alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,128}$",
-        description="Names this order; the same key with the same body gives the first answer again.",
+        description="Names this order; the same key with the same body returns the first result again.",
     )
 
 
@@ -81,4 +83,4 @@ class OrderPage(BaseModel):
     """A page of orders, newest first."""
 
     items: list[OrderOut]
-    next_cursor: str | None = Field(description="Where to go on; null on the last page.")
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last page.")

@@ -22,7 +22,7 @@ from tradefleet.platform.paging import Position
 # The event of an order that was stored.
 ACCEPTED = "order.accepted"
 
-# ON CONFLICT is each dialect's own; both write it the same way.
+# ON CONFLICT belongs to each dialect; both have the same syntax.
 _INSERT: dict[str, Callable[[type[Order]], postgresql.Insert | sqlite.Insert]] = {
     "postgresql": postgresql.insert,
     "sqlite": sqlite.insert,
@@ -30,7 +30,7 @@ _INSERT: dict[str, Callable[[type[Order]], postgresql.Insert | sqlite.Insert]] =
 
 
 class UnknownSymbolError(Exception):
-    """There is no such instrument."""
+    """No instrument has this symbol."""
 
 
 class KeyReusedError(Exception):
@@ -43,9 +43,9 @@ class OrderNotFoundError(Exception):
 
 @dataclass(frozen=True)
 class NewOrder:
-    """What a trader asks for, validated. `limit_price` is None for a market order, and only then.
+    """A validated order of a trader. `limit_price` is None for a market order only.
 
-    A field that a later release adds must have a default: the value of an order that does not name it.
+    A field that a later release adds must have a default, the value of orders without it.
     """
 
     symbol: str
@@ -57,8 +57,8 @@ class NewOrder:
     def fingerprint(self) -> str:
         """Return 64 hexadecimal digits that are the same for equal orders, however they were written.
 
-        Two releases compute it for one order: the client repeats across a cutover what the other release stored. So a
-        field with a default counts only where an order differs from it, which a release without the field never sees.
+        Two releases may compute it for one order, if the client repeats it across a cutover. So a field with a default
+        counts only if the order has another value, which a release without the field never receives.
         """
         optional = {each.name: each.default for each in fields(self) if each.default is not MISSING}
         values = {
@@ -81,7 +81,7 @@ def place(session: Session, trader_id: uuid.UUID, idempotency_key: str, new: New
     """Store the order and its event, or find the order that this key stored before. The caller commits.
 
     Raises:
-        UnknownSymbolError: there is no such instrument.
+        UnknownSymbolError: no instrument has this symbol.
         KeyReusedError: the key stored an order that differs from this one.
 
     """
@@ -122,7 +122,7 @@ def find(session: Session, trader_id: uuid.UUID, order_id: uuid.UUID) -> Order:
     """Return the trader's order.
 
     Raises:
-        OrderNotFoundError: there is none with this id, or it is someone else's.
+        OrderNotFoundError: no order has this id, or it belongs to another trader.
 
     """
     order = session.scalars(select(Order).where(Order.id == order_id, Order.trader_id == trader_id)).one_or_none()
@@ -134,5 +134,5 @@ def find(session: Session, trader_id: uuid.UUID, order_id: uuid.UUID) -> Order:
 def page(
     session: Session, trader_id: uuid.UUID, limit: int, after: Position | None
 ) -> tuple[list[Order], Position | None]:
-    """Return up to `limit` of the trader's orders, newest first, and where to go on, or None at the end."""
+    """Return up to `limit` orders of the trader, newest first, and the cursor of the next page, or None at the end."""
     return paging.page(session, Order, Order.trader_id == trader_id, limit, after)

@@ -19,7 +19,7 @@ from tradefleet.platform.postgres.replicas import HEADER, Answer
 blueprint = Blueprint("orders", __name__, url_prefix="/v1")
 
 _READ_HEADERS = {
-    HEADER: "Who answered: primary, or replica, which has all of this trader's own writes and may lag behind others'."
+    HEADER: "The server that was read: primary, or replica, which has all writes of this trader and may lack others."
 }
 
 

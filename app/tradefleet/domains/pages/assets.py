@@ -1,6 +1,6 @@
-"""The files that pages name, under names that change with what is in them: browsers may keep each for ever.
+"""The static files of pages. Their names change with their contents, so browsers may cache them forever.
 
-Nothing outside of Python's own library, and nothing of the application: a release is built by running this file.
+This file imports nothing except Python's standard library, because the build of a release runs it alone.
 """
 
 import gzip
@@ -15,22 +15,22 @@ FOLDER = Path(__file__).with_name("static")
 
 @cache
 def names(folder: Path = FOLDER) -> dict[str, str]:
-    """Return for each file the name under which it is served: site.css is site.<12 digits of its SHA-256>.css."""
+    """Return the name under which each file is served: site.css as site.<12 digits of its SHA-256>.css."""
     return {file.name: _fingerprinted(file) for file in sorted(folder.iterdir()) if file.is_file()}
 
 
 def address(name: str) -> str:
-    """Return the path at which a page finds a file.
+    """Return the path of a file for use in a page.
 
     Raises:
-        KeyError: there is no such file.
+        KeyError: the file does not exist.
 
     """
     return f"/static/{names()[name]}"
 
 
 def build(target: Path, folder: Path = FOLDER) -> None:
-    """Write each file under the name at which it is served, and beside it what gzip makes of it.
+    """Write each file under the name at which it is served, and next to it a copy compressed with gzip.
 
     The same files give the same bytes.
     """
@@ -46,7 +46,7 @@ def _fingerprinted(file: Path) -> str:
 
 
 def _compressed(content: bytes) -> bytes:
-    # Not gzip.compress(): what that writes into the header depends on Python's version.
+    # Not gzip.compress(), which writes a header that depends on Python's version.
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
         file.write(content)

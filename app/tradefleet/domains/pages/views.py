@@ -1,11 +1,11 @@
-"""The page for people, and the files that it names."""
+"""The web page and its static files."""
 
 from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
 from werkzeug.exceptions import NotFound
 
 from tradefleet.domains.pages import assets
 
-# A name is never given to other contents; the edge says the same.
+# The contents of a name never change; the edge sends the same header.
 KEEP = "public, max-age=31536000, immutable"
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
@@ -13,7 +13,7 @@ blueprint = Blueprint("pages", __name__, template_folder="templates")
 
 @blueprint.get("/")
 def index() -> Response:
-    """Answer with the page. Its own address stays, so browsers ask each time whether it is still the same."""
+    """Return the page. Its address never changes, so browsers revalidate it each time."""
     response = make_response(render_template("index.html", asset=assets.address))
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
@@ -23,10 +23,10 @@ def index() -> Response:
 
 @blueprint.get("/static/<path:filename>")
 def asset(filename: str) -> Response:
-    """Answer with a file of this release. In a fleet the edge does, which also has those of former releases."""
+    """Return a file of this release. In a fleet the edge does that, and also has the files of former releases."""
     stored = {served: name for name, served in assets.names().items()}.get(filename)
     if stored is None:
-        raise NotFound("There is no such file.")
+        raise NotFound("The file does not exist.")
     response = send_from_directory(assets.FOLDER, stored)
     response.headers["Cache-Control"] = KEEP
     return response

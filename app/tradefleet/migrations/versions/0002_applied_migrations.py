@@ -1,4 +1,4 @@
-"""Let the database say which migrations it has, and of which kind: a release need not know those of a newer one."""
+"""Record the applied migrations and their kinds, so that a release can judge those of a newer one."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ owners = ("platform",)
 
 
 def upgrade() -> None:
-    """Create the table, and enter what came before it; from here on each migration is entered as it is applied."""
+    """Create the table and record earlier migrations; later ones are recorded when they are applied."""
     applied = op.create_table(
         "applied_migrations",
         sa.Column("revision", sa.String(32), nullable=False),

@@ -1,4 +1,4 @@
-"""The outbox, and what its first events lead to: the activity of a trader's orders."""
+"""The outbox, and the effect of its first events: the activity of a trader's orders."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ _MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create both tables. Orders from before have no event."""
+    """Create both tables. Earlier orders have no event."""
     op.create_table(
         "outbox",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -16,7 +16,7 @@ _MOMENT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Mark keys of the inventory, none so far, and create the table of those that were revoked.
 
-    A revoked key leaves `api_keys`, so that releases from before this migration reject it too.
+    A revoked key leaves `api_keys`, so that releases older than this migration reject it, too.
     """
     op.add_column("api_keys", sa.Column("from_inventory", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Where a worker puts an event whose effect fails, so that the others go on."""
+"""The table for events whose effects fail, so that other events are processed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ _MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the table. The worker of a former release leaves it alone."""
+    """Create the table. The worker of a former release does not use it."""
     op.create_table(
         "failed_events",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -1,4 +1,4 @@
-"""Events whose effect failed: set aside so that the others go on, and kept until an operator has them tried again."""
+"""Failed events: set aside so that other events are processed, and kept until an operator retries them."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -14,14 +14,14 @@ from tradefleet.platform.events.outbox import Event
 from tradefleet.platform.postgres.columns import UtcDateTime
 from tradefleet.platform.postgres.database import Base, DatabaseUnavailableError, OutcomeUnknownError
 
-# As many are counted; more are as bad.
+# The count ends here; more would need the same action.
 COUNTED = 1000
 REASON_CHARACTERS = 500
 _PROGRAM_LIMIT_EXCEEDED = "54"
 
 
 class FailedEvent(Base):
-    """An event as it stood in the outbox, when its effect failed, and why."""
+    """An event as it was in the outbox, with the time and the reason of its failure."""
 
     __tablename__ = "failed_events"
 
@@ -34,7 +34,7 @@ class FailedEvent(Base):
 
 
 def is_its_own(error: Exception) -> bool:
-    """Tell whether an event would fail again by itself, and not for what ails the database or the host."""
+    """Return whether the event itself is the cause of the failure, not the database or the host."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailableError | OutcomeUnknownError) else error
     if isinstance(cause, DBAPIError):
         state = getattr(cause.orig, "sqlstate", None) or ""
@@ -43,9 +43,9 @@ def is_its_own(error: Exception) -> bool:
 
 
 def set_aside(session: Session, event_id: uuid.UUID, error: Exception) -> bool:
-    """Move an event out of the outbox; False if it is gone or in hand. The caller commits.
+    """Move an event out of the outbox; return False if it is gone or being processed. The caller commits.
 
-    The database copies the row: what cannot be read here is kept all the same.
+    The database copies the row, so an event that cannot be read here is kept, too.
     """
     query = select(Event.id).where(Event.id == event_id).with_for_update(skip_locked=True)
     if session.scalars(query).one_or_none() is None:
@@ -70,7 +70,7 @@ def listed(session: Session) -> Sequence[Any]:
 
 
 def retry(session: Session, ids: Collection[uuid.UUID]) -> int:
-    """Move these events, or up to COUNTED if none is named, back to the outbox; return how many. The caller commits."""
+    """Move these events, or up to COUNTED without any, back to the outbox; return their number. The caller commits."""
     query = select(FailedEvent.id).order_by(FailedEvent.failed_at).with_for_update(skip_locked=True)
     found = session.scalars(query.where(FailedEvent.id.in_(ids)) if ids else query.limit(COUNTED)).all()
     _move(session, FailedEvent, Event, found)

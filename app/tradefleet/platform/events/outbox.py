@@ -1,7 +1,7 @@
-"""The outbox: what must follow from a stored change, written in the same transaction, gone once it has happened.
+"""The outbox: events that are written in the transaction of a change, and deleted once their effect is applied.
 
-A worker applies the effects of events in the same transaction that deletes them: whatever dies, an event is either
-still here or has had its effect, once.
+A worker applies the effect of an event in the transaction that deletes it. So after any crash an event is either still
+here, or its effect was applied once.
 """
 
 import time
@@ -16,14 +16,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from tradefleet.platform.postgres.columns import UtcDateTime
 from tradefleet.platform.postgres.database import Base
 
-# An event is committed within this time of its `created_at`: the transaction's own budget, and what clocks differ by.
+# An event is committed within this time of its `created_at`: the budget of the transaction plus the clock difference.
 LATE = timedelta(seconds=30)
-# How often a look begins at the start, for an event that came later than that, or that a dead worker had in hand.
+# How often a search begins at the start, for an event that was committed later, or that a dead worker was processing.
 WHOLE_SECONDS = 60.0
 
 
 class Event(Base):
-    """Something that has happened, and whose effects are still to come. The payload has ids only."""
+    """Something that happened and whose effects are pending. The payload contains ids only."""
 
     __tablename__ = "outbox"
     __table_args__ = (Index(None, "created_at"),)
@@ -35,7 +35,7 @@ class Event(Base):
 
 
 def add(session: Session, kind: str, created_at: datetime, **ids: uuid.UUID) -> None:
-    """Add an event for a worker, if and only if the caller's transaction is committed."""
+    """Add an event in the caller's transaction, so that a worker sees it only after the commit."""
     payload = {name: str(value) for name, value in ids.items()}
     session.add(Event(id=uuid.uuid4(), kind=kind, payload=payload, created_at=created_at))
 
@@ -43,25 +43,25 @@ def add(session: Session, kind: str, created_at: datetime, **ids: uuid.UUID) -> 
 class Backlog:
     """The events of some kinds, or of all, as one process sees them: the oldest, and the oldest ones.
 
-    While any transaction is old, a dump for example, PostgreSQL keeps all rows that were deleted since it began, and a
-    search from the start reads them all. So a search begins shortly before the last one found nothing.
+    During a long transaction, such as a dump, PostgreSQL keeps all rows that were deleted since it began, and a search
+    from the start reads them all. So a search begins shortly before the time at which the last one found nothing.
     """
 
     def __init__(self, kinds: Collection[str] | None = None) -> None:
-        """Take the kinds; None stands for all, known or not."""
+        """Set the kinds; None means all, even unknown ones."""
         self._kinds = kinds
         self._since: datetime | None = None
         self._whole_at = 0.0
-        # Whether the last search from the start came to its end. Until then an old event may be missing.
+        # Whether the last search from the start was complete. Otherwise an old event may be missing.
         self.is_whole = False
 
     def oldest(self, session: Session) -> datetime | None:
-        """Return since when the oldest event has been waiting; None if there is none."""
+        """Return since when the oldest event has been waiting; None without events."""
         late = datetime.now(UTC) - LATE
         since = self._since or late
         is_due = time.monotonic() >= self._whole_at
         if is_due:
-            # Before the search, which may take too long: the next ones are short then.
+            # Set before the search, so that the next ones are short even if this one takes too long.
             self._whole_at = time.monotonic() + WHOLE_SECONDS
             self.is_whole = False
         found: datetime | None = session.scalar(self._select(Event.created_at, None if is_due else since).limit(1))
@@ -70,13 +70,13 @@ class Backlog:
         return found
 
     def ids(self, session: Session, limit: int) -> Sequence[uuid.UUID]:
-        """Return the ids of the oldest events, up to `limit`, from the oldest that the last look found."""
+        """Return the ids of the oldest events, up to `limit`, from the oldest that the last search found."""
         return session.scalars(self._select(Event.id, self._since).limit(limit)).all()
 
     def take(self, session: Session, limit: int) -> Sequence[Event]:
-        """Take the oldest events, up to `limit`, past those that another worker has in hand.
+        """Take the oldest events, up to `limit`, except those that another worker is processing.
 
-        They are gone when the caller commits. A kind that only a newer release knows waits for its worker.
+        The caller's commit deletes them. A kind that only a newer release knows waits for a worker of that release.
         """
         query = self._select(Event, self._since).limit(limit).with_for_update(skip_locked=True)
         events = session.scalars(query).all()
@@ -92,7 +92,7 @@ class Backlog:
 
 
 def take_one(session: Session, event_id: uuid.UUID) -> Event | None:
-    """Take one event; None if it is gone or in hand."""
+    """Take one event; return None if it is gone or being processed."""
     query = select(Event).where(Event.id == event_id).with_for_update(skip_locked=True)
     event = session.scalars(query).one_or_none()
     if event is not None:
@@ -105,7 +105,7 @@ def _delete(session: Session, ids: Sequence[uuid.UUID]) -> None:
 
 
 def waiting_seconds(backlog: Backlog, session: Session) -> float | None:
-    """Return for how long the oldest event has been waiting: 0 if there is none, None if that is unknown."""
+    """Return for how long the oldest event has been waiting: 0 without events, None if that is unknown."""
     oldest = backlog.oldest(session)
     if not backlog.is_whole:
         return None

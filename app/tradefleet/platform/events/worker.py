@@ -1,7 +1,7 @@
-"""The worker's loop: takes events from the outbox and applies their effects until it is told to stop.
+"""The worker's loop: takes events from the outbox and applies their effects until it is stopped.
 
-It polls in short transactions, since a pooler keeps no session to listen on. Any number of workers may run at once, of
-several releases, too: none takes what another has in hand, or what it does not know.
+It polls in short transactions, because a pooler keeps no session for LISTEN. Any number of workers may run at once,
+even of several releases: none takes an event that another one is processing, or of an unknown kind.
 """
 
 import logging
@@ -20,9 +20,9 @@ from tradefleet.platform.events.outbox import Backlog, Event
 from tradefleet.platform.postgres.database import run
 
 BATCH = 100
-# After a failure, each in its own transaction.
+# After a failure, each event in its own transaction.
 CAREFUL_BATCH = 20
-# All work on a batch: what a stop may take.
+# For all work on a batch, and so for a stop.
 BATCH_SECONDS = 5.0
 IDLE_SECONDS = 0.2
 # After a failure.
@@ -35,7 +35,7 @@ class Worker:
     """Applies the effects of events, batch by batch, and one by one after a batch has failed."""
 
     def __init__(self, engine: Engine, handlers: Mapping[str, Sequence[Handler]]) -> None:
-        """Take the database's engine, and what to do about each kind of event; nothing connects yet."""
+        """Set the database's engine and the handlers of each kind of event; nothing connects yet."""
         self._engine = engine
         self._handlers = handlers
         self._backlog = Backlog(handlers)
@@ -43,28 +43,28 @@ class Worker:
         self._is_careful = False
 
     def stop(self, *_: object) -> None:
-        """Take no further batch; one that is in hand is finished."""
+        """Take no further batch, and finish the present one."""
         self._is_stopping = True
 
     def work(self) -> None:
-        """Work until it is told to stop."""
+        """Process events until `stop` is called."""
         while not self._is_stopping:
             time.sleep(self.step())
 
     def step(self) -> float:
-        """Take one batch; return the seconds after which to look again."""
+        """Process one batch; return the seconds until the next one."""
         is_careful, self._is_careful = self._is_careful, True
         try:
             with deadline.budget(BATCH_SECONDS):
                 done = self._one_by_one() if is_careful else run(self._engine, self._apply, commit=True)
         except Exception as error:
-            # Nothing is lost: what is not done is still in the outbox. Another process would do no better.
+            # Nothing is lost: unprocessed events are still in the outbox. Another process would fail, too.
             log.warning("the batch failed", exc_info=error)
             return PAUSE_SECONDS
         self._is_careful = False
         if done:
             log.info("published", extra={"events": done})
-        # After a careful one there may be more.
+        # After a batch of single transactions there may be more events.
         return 0 if done == BATCH or (is_careful and done) else IDLE_SECONDS
 
     def _apply(self, session: Session) -> int:

@@ -1,4 +1,4 @@
-"""What an operation takes and gives: said once, in a view's annotations, for checking requests and for OpenAPI."""
+"""The inputs and outputs of an operation, declared once, in a view's annotations, for validation and for OpenAPI."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from tradefleet.platform.http.problems import FieldError, ProblemError
 
-# The parameters of a view that are filled from the request, by their names.
+# The parameters of a view that come from the request, by their names.
 LOCATIONS = ("body", "query", "headers")
 
 View = TypeVar("View", bound=Callable[..., Response])
 
 
 class Operation:
-    """The models of a view: by location for what it takes, by status for what it gives."""
+    """The models of a view: of its inputs by location, of its outputs by status."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Operation:
     ) -> None:
         hints = get_type_hints(view)
         self.inputs: dict[str, type[BaseModel]] = {name: hints[name] for name in LOCATIONS if name in hints}
-        # The type of each parameter of the path; the route has the converter that makes it.
+        # The type of each parameter of the path, which the converter in the route creates.
         self.path: dict[str, Any] = {name: hint for name, hint in hints.items() if name not in (*LOCATIONS, "return")}
         self.answers = answers
         self.problems = problems
@@ -41,7 +41,7 @@ class Operation:
         """Return the checked inputs by location.
 
         Raises:
-            ProblemError: 400, 415 or 422; the latter lists every error of the first location that has any.
+            ProblemError: 400, 415 or 422; a 422 lists every error of the first location with errors.
             werkzeug.exceptions.RequestEntityTooLarge: the body is over the limit.
 
         """
@@ -55,9 +55,9 @@ def operation(
     problems: tuple[int, ...] = (),
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[View], View]:
-    """Check requests against the models that annotate the view's `body`, `query` and `headers`.
+    """Validate requests against the models that annotate the view's `body`, `query` and `headers`.
 
-    `answers`, `problems` and the `headers` of answers, with a sentence on each, are for the OpenAPI document only.
+    `answers`, `problems` and the `headers` of answers, with their descriptions, are for the OpenAPI document only.
     """
 
     def decorate(view: View) -> View:
@@ -86,7 +86,7 @@ def _read_body(model: type[BaseModel]) -> Any:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as application/json.")
     try:
-        # ValueError covers broken JSON and broken UTF-8; RecursionError is what thousands of brackets cause.
+        # ValueError covers broken JSON and broken UTF-8; thousands of brackets cause a RecursionError.
         return json.loads(request.get_data())
     except (ValueError, RecursionError) as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from error

@@ -1,8 +1,8 @@
-"""Taking this host out of service without a lost request: it refuses before it touches anything.
+"""Takes this host out of service without losing a request: a drained host rejects requests before any work.
 
-The operator puts up a flag, then takes the lock exclusively. A request holds it shared from before it looks for the
-flag, so whoever has had the lock once knows that no request is at work, and that none begins. The kernel takes a dead
-process's lock away; a count in a file would stay.
+The operator creates a flag, then acquires the lock exclusively. A request holds the lock shared from before it looks
+for the flag. So once the operator has had the lock, no request is in progress and none begins. The kernel releases the
+lock of a dead process; a count in a file would stay.
 """
 
 import fcntl
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tradefleet.platform.http.problems import ProblemError
 
-# What the operator's machinery asks is answered all the same.
+# Probes and the operator's tools still get responses.
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz", "/version"})
-# In a request's WSGI environment: whether it may go on.
+# In a request's WSGI environment: whether it may continue.
 ADMITTED = "tradefleet.admitted"
-# A write that has met another failure must not be sent again, so the edge has two places.
+# The edge must not repeat a write after another failure, so it has two locations.
 _WRITES = frozenset({"POST", "PATCH", "LOCK"})
 
 
@@ -26,23 +26,23 @@ class Gate:
     """Lets requests through until the flag is there."""
 
     def __init__(self, flag: Path, folder: str) -> None:
-        """Take the flag, and the folder of the lock; without a folder nobody waits for requests."""
+        """Set the flag and the folder of the lock; without a folder, requests are not counted."""
         self._flag = flag
         self._lock = Path(folder, "requests") if folder else None
         if self._lock:
             self._lock.touch(mode=0o600)
 
     def is_closed(self) -> bool:
-        """Say whether this host is being taken out."""
+        """Return whether this host is drained."""
         return self._flag.exists()
 
     @contextmanager
     def passage(self) -> Iterator[bool]:
-        """Count as at work inside; gives whether the request may go on."""
+        """Count as a request in progress inside; yield whether the request may continue."""
         if self._lock is None:
             yield not self.is_closed()
             return
-        # A lock belongs to what was opened, so each request opens the file for itself.
+        # A lock belongs to an open file, so each request opens the file itself.
         handle = os.open(self._lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             yield _share(handle) and not self.is_closed()
@@ -51,7 +51,7 @@ class Gate:
 
 
 def _share(handle: int) -> bool:
-    """Take the lock without waiting: who has it exclusively has put up the flag before."""
+    """Acquire the lock without waiting: the holder of the exclusive lock has created the flag before."""
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -60,15 +60,15 @@ def _share(handle: int) -> bool:
 
 
 def headers(method: str) -> Mapping[str, str]:
-    """Return what tells the edge to ask another host, and any other caller to come back."""
+    """Return the headers that tell the edge to try another host, and other clients to retry later."""
     place = "write" if method in _WRITES else "read"
     return {"Retry-After": "1", "X-Accel-Redirect": f"@{place}_elsewhere"}
 
 
 def refusal(method: str) -> ProblemError:
-    """Return the answer to a request that was not let through."""
+    """Return the response to a rejected request."""
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "This host is being taken out of service. Nothing was done; try again.",
+        "This host is draining. Nothing was done; try again.",
         headers=headers(method),
     )

@@ -32,9 +32,9 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
     """
     given = dict(config or {})
     chosen: Settings = given.pop("SETTINGS", None) or settings.load(application.settings)
-    # Static files have names of their own (domains/pages): Flask's route to them would be a second one.
+    # The domain pages serves static files; Flask's own route would be a second one.
     app = Flask("tradefleet", instance_path=given.pop("INSTANCE_PATH", None), static_folder=None)
-    # A redirect to the same path with fewer slashes would carry the client's Host. A path has one spelling.
+    # No redirect to the same path with fewer slashes: it would contain the client's Host. A path has one spelling.
     app.url_map.merge_slashes = False
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, **given)
     logging.config.dictConfig(logs.config(chosen.log_level))
@@ -55,7 +55,7 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
 
     if not chosen.database.hosts:
-        # A development database: it is this process's own, so nobody else migrates it, and no former release needs it.
+        # A development database belongs to this process: nothing else migrates it, and no former release needs it.
         Path(app.instance_path).mkdir(parents=True, exist_ok=True)
         with app.app_context():
             migrator.upgrade(db.engine, finalize=True)
@@ -64,7 +64,7 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
 
 def _serve(app: Flask, application: Application) -> None:
     if application.identify is None:
-        raise ValueError("no domain identifies the caller, so no route could ask for a key")
+        raise ValueError("no domain identifies the caller, so no route can require a key")
     guard.init_app(app, application.public, application.identify)
     for blueprint in application.blueprints:
         app.register_blueprint(blueprint)

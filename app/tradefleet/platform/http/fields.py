@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-# Above 0 and at most 1000000000, with at most 8 decimals; no sign, no exponent, no NaN. All of it is in the pattern, so
-# that it is in the OpenAPI document, and bounds the length of the text before it becomes a number.
+# Above 0 and at most 1000000000, with at most 8 decimals; no sign, no exponent, no NaN. The pattern states all of it,
+# so the OpenAPI document does, too, and the length of the text is limited before it becomes a number.
 _FRACTION = "|".join(f"0{{{zeros}}}[1-9][0-9]{{0,{7 - zeros}}}" for zeros in range(8))
 _AMOUNT = rf"^(0{{0,9}}[1-9][0-9]{{0,8}}(\.[0-9]{{1,8}})?|0{{1,10}}\.({_FRACTION})|0{{0,9}}1000000000(\.0{{1,8}})?)$"
 

@@ -1,4 +1,4 @@
-"""The hook that lets a request in: every route needs a key unless its domain declares it public."""
+"""The hook that authenticates requests: every route needs a key unless its domain declares it public."""
 
 import uuid
 from collections.abc import Callable, Collection
@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 
 @dataclass(frozen=True)
 class Principal:
-    """The trader that a request acts for."""
+    """The trader in whose name a request is made."""
 
     trader_id: uuid.UUID
     name: str
@@ -25,7 +25,7 @@ def init_app(app: Flask, public: Collection[str], identify: Identify) -> None:
 
     @app.before_request
     def _authenticate() -> None:
-        # No endpoint means that no route matched: the answer is 404 or 405, and there is nothing to guard.
+        # No endpoint means that no route matched: the response is 404 or 405 and contains no data.
         if request.endpoint is None:
             return
         if request.endpoint in without_key:
@@ -50,7 +50,7 @@ def current_principal() -> Principal:
 
 
 def _mark(response: Response) -> Response:
-    # The edge logs it and hides it from clients. A release is judged by such requests, not by those of strangers.
+    # The edge logs this header and hides it from clients. A release is judged by such requests only.
     if guard := g.get("guard"):
         response.headers["X-Guard"] = guard
     return response

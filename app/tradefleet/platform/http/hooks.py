@@ -1,4 +1,4 @@
-"""What happens around every request: whether it is let in, its id, its time budget, its headers and its log line."""
+"""The steps around every request: admission, id, time budget, headers and log line."""
 
 import logging
 import re
@@ -13,8 +13,8 @@ from tradefleet.platform import deadline
 from tradefleet.platform.http import drain
 from tradefleet.platform.settings import Settings
 
-# All database work of a request together, enough to wait for the end of a planned switchover, and for another replica
-# to take the place of a synchronous one that died. The promise to the caller is 8.5 s.
+# For all database work of a request: enough to wait for a switchover, and until another replica has replaced a
+# synchronous standby that failed. Clients get a response within 8.5 s.
 REQUEST_SECONDS = 8.0
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -67,6 +67,6 @@ def _begin() -> None:
 
 
 def _refuse() -> None:
-    # Before anybody looks at the key or the body: the edge sends the same request to another host.
+    # Before the key or the body is read, because the edge sends the same request to another host.
     if not request.environ.get(drain.ADMITTED, True):
         raise drain.refusal(request.method)

@@ -16,18 +16,18 @@ from tradefleet.platform.http.problems import MEDIA_TYPE, ProblemDocument
 blueprint = Blueprint("openapi", __name__)
 
 Document = dict[str, Any]
-# What the edge answers in place of the application, to any request; a 503 of either has the same form.
+# Responses of the edge instead of the application, to any request; a 503 of either has the same form.
 EDGE_PROBLEMS = (400, 403, 413, 414, 421, 429, 502, 503, 504)
 
 
 @blueprint.get("/openapi.json")
 def document() -> Response:
-    """Answer with the document of this application."""
+    """Return the document of this application."""
     return jsonify(describe(current_app))
 
 
 def describe(app: Flask) -> Document:
-    """Return the document: every route whose view is an `operation`."""
+    """Build the document from every route that has an `operation` as its view."""
     operations = [
         (rule, found)
         for rule in app.url_map.iter_rules()
@@ -53,7 +53,7 @@ def _schemas(operations: list[Operation]) -> Document:
     for found in operations:
         given.update(found.answers.values())
     ordered = [(model, "validation") for model in taken] + [(model, "serialization") for model in given]
-    ordered.sort(key=lambda pair: pair[0].__name__)  # the same document every time
+    ordered.sort(key=lambda pair: pair[0].__name__)  # for the same document every time
     # a list of pairs; pydantic's annotation wants their literals kept
     _, definitions = models_json_schema(ordered, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     schemas: Document = definitions["$defs"]
@@ -84,7 +84,7 @@ def _responses(found: Operation) -> Document:
     }
     for status in sorted({*found.problems, *EDGE_PROBLEMS}):
         problem = _answer(status, MEDIA_TYPE, ProblemDocument)
-        # A status may come from both: a 503 of /readyz is the application's, or the edge's under maintenance.
+        # Both may send a status: a 503 of /readyz is the application's, or the edge's during maintenance.
         responses.setdefault(str(status), problem)["content"].update(problem["content"])
     return responses
 
@@ -112,7 +112,7 @@ def _parameters(found: Operation, location: str) -> list[Document]:
 
 
 def _sendable(field: Document) -> Document:
-    """Return the schema of a parameter without null, which only its absence can stand for."""
+    """Return the schema of a parameter without null, because only its absence can mean that."""
     options: list[Document] = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) != 1:
         return field

@@ -1,4 +1,4 @@
-"""Every error answer of the application: an RFC 9457 problem document."""
+"""Error responses of the application, each an RFC 9457 problem document."""
 
 import logging
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ log = logging.getLogger(__name__)
 
 
 class FieldError(BaseModel):
-    """What is wrong with one part of a request."""
+    """An error in one part of a request."""
 
     field: str = Field(description="Where: body, query or headers, then the path to the value.")
     message: str
 
 
 class ProblemDocument(BaseModel):
-    """An error answer, as RFC 9457 describes it."""
+    """An error response, as RFC 9457 describes it."""
 
-    type: str = Field(description="What kind of problem; about:blank where the status says it all.")
+    type: str = Field(description="Kind of problem; about:blank if the status is sufficient.")
     title: str
     status: int
     detail: str
-    instance: str = Field(default="", description="The path of the request; absent where the edge could not read one.")
+    instance: str = Field(default="", description="Path of the request; absent if the edge could not read one.")
     request_id: str
     errors: list[FieldError] | None = None
 
 
 class ProblemError(Exception):
-    """An answer that refuses the request; views and hooks raise it."""
+    """An error response, which views and hooks raise."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ProblemError(Exception):
         errors: list[FieldError] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the status, a sentence for the caller, errors by field, and headers to add."""
+        """Set the status, a sentence for the client, errors by field, and additional headers."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -102,11 +102,11 @@ def _from_unknown(error: OutcomeUnknownError) -> Response:
 
 def _from_bug(error: Exception) -> Response:
     log.error("unhandled exception", exc_info=error)
-    return _answer(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The application failed; the log says why."))
+    return _answer(ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "The application failed; its log has the reason."))
 
 
 def init_app(app: Flask) -> None:
-    """Answer every exception that leaves a view or a hook with a problem document."""
+    """Convert every exception of a view or a hook to a problem document."""
     app.register_error_handler(ProblemError, _answer)
     app.register_error_handler(HTTPException, _from_http)
     app.register_error_handler(DatabaseUnavailableError, _from_unavailable)

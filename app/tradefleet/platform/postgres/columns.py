@@ -15,30 +15,30 @@ class Money(TypeDecorator[Decimal]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the column type for the database at hand."""
+        """Return the column type of the dialect."""
         return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else Numeric(20, 8))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        """Turn a decimal into what the driver stores."""
+        """Convert a decimal to the value that the driver stores."""
         return format(value, "f") if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        """Turn what the driver read into a decimal."""
+        """Convert the value that the driver read to a decimal."""
         return None if value is None else Decimal(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always with its zone: UTC."""
+    """A point in time, always in UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC; SQLite keeps no zone."""
+        """Convert to UTC; SQLite stores no time zone."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Add the time zone again."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that never wait longer than they may, whatever the server does."""
+"""Connections to PostgreSQL that never exceed their time limit, whatever the server does."""
 
 import logging
 import select
@@ -15,15 +15,15 @@ from psycopg.pq.abc import PGconn
 from tradefleet.platform import deadline
 from tradefleet.platform.settings import Address, DatabaseSettings
 
-# One deadline over all hosts together, in one round.
+# For all hosts together, in one round.
 CONNECT_SECONDS = 2.0
-# A primary is looked for this long, where the budget allows it: a planned switchover takes less.
+# A primary is awaited for this long, if the budget allows it: a switchover takes less.
 PRIMARY_SECONDS = 6.0
-# Between two attempts, while nobody lets us in.
+# Between two attempts, while no host accepts the connection.
 PAUSE_SECONDS = 0.1
-# What one answer may take where no budget runs.
+# For one response without a budget.
 ANSWER_SECONDS = 2.5
-# Enough to roll back on a healthy connection when the budget has just run out.
+# Enough for a rollback on a healthy connection after the budget is spent.
 GRACE_SECONDS = 0.1
 
 T = TypeVar("T")
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 
 class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
-    """A connection whose every wait ends with the running budget.
+    """A connection on which every wait ends with the running budget.
 
-    Server-side timeouts cannot help when the server is frozen: only the client's own clock can. A connection
-    that overran is closed, because an answer may still be on its way.
+    Server-side timeouts do not work if the server is frozen, so the client measures the time. A connection that
+    exceeded it is closed, because a response may still arrive.
     """
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for the server as psycopg does, but not past the budget.
 
         Raises:
-            psycopg.OperationalError: no answer in time; the connection is closed.
+            psycopg.OperationalError: no response in time; the connection is closed.
 
         """
         allowed = max(deadline.remaining(ANSWER_SECONDS), GRACE_SECONDS)
@@ -50,7 +50,7 @@ class BoundedConnection(psycopg.Connection[tuple[object, ...]]):
         except psycopg.Error as error:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 self.pgconn.finish()
-                raise psycopg.OperationalError("the server did not answer in time") from error
+                raise psycopg.OperationalError("the server did not respond in time") from error
             raise
 
 
@@ -58,7 +58,7 @@ def _open(conninfo: str, seconds: float) -> PGconn:
     """Connect to one host.
 
     libpq's own connect_timeout counts whole seconds for each host and does not apply to non-blocking connects,
-    so the deadline is kept here.
+    so the deadline is enforced here.
     """
     ends_at = time.monotonic() + seconds
     pgconn = pq.PGconn.connect_start(conninfo.encode())
@@ -80,14 +80,14 @@ def _open(conninfo: str, seconds: float) -> PGconn:
 
 
 class Connector:
-    """Finds a usable server among the hosts, and remembers it for the next connection."""
+    """Finds a usable server among the hosts, and tries it first for the next connection."""
 
     def __init__(
         self, settings: DatabaseSettings, hosts: tuple[Address, ...], *, writes: bool, options: str = ""
     ) -> None:
-        """Take the hosts, whether only one that takes writes will do, and `options` as libpq takes them.
+        """Set the hosts, whether the server must accept writes, and `options` as libpq accepts them.
 
-        A pooler refuses options: what bounds a session behind one is set for the database role.
+        A pooler rejects options: the limits of a session behind one are settings of the database role.
         """
         self._hosts = list(hosts)
         self._tls_name = settings.tls_name
@@ -101,10 +101,11 @@ class Connector:
             "sslrootcert": settings.ca_file,
             "gssencmode": "disable",
             "application_name": "tradefleet",
-            # One address is a proxy's, which has chosen. A pooler goes on telling what its server was when the first
-            # client came, a replica perhaps, and libpq would believe it; a server that takes no writes says 25006.
+            # A single address is a proxy's, which has chosen the server. A pooler keeps reporting the state of its
+            # server at the first client, perhaps a replica, and libpq would rely on that. A read-only server reports
+            # 25006.
             "target_session_attrs": "read-write" if writes and len(hosts) > 1 else "any",
-            # The kernel gives up on a peer that vanished without a reset.
+            # The kernel gives up on a peer that disappeared without a reset.
             "tcp_user_timeout": "2500",
             "keepalives_idle": "5",
             "keepalives_interval": "2",
@@ -114,11 +115,11 @@ class Connector:
     def __call__(self) -> BoundedConnection:
         """Return a connection.
 
-        Every host gets an equal share of the time of a round, so one that is silent cannot use up the others'. A host
-        that takes writes is worth further rounds.
+        Every host gets an equal share of the time of a round, so that a silent one does not use up that of the others.
+        If a server must accept writes, further rounds follow.
 
         Raises:
-            psycopg.OperationalError: no host would do in time; the text gives each host's reason.
+            psycopg.OperationalError: no host was usable in time; the message has each host's reason.
 
         """
         given_up_at = time.monotonic() + min(PRIMARY_SECONDS, deadline.remaining(CONNECT_SECONDS))
@@ -126,8 +127,8 @@ class Connector:
             try:
                 return self._connect(min(time.monotonic() + CONNECT_SECONDS, given_up_at))
             except psycopg.OperationalError:
-                # While one primary hands over to the next there is none, and a proxy refuses at once. A replica can be
-                # done without.
+                # During a switchover no primary exists, and a proxy rejects connections at once. A replica is
+                # optional.
                 if not self._writes or given_up_at - time.monotonic() <= PAUSE_SECONDS:
                     raise
             time.sleep(PAUSE_SECONDS)
@@ -149,7 +150,7 @@ class Connector:
                 continue
             self._prefer(host)
             connection = BoundedConnection(pgconn)
-            # Behind a pooler the next transaction may have another server; after a migration, a plan another shape.
+            # None are prepared: behind a pooler the next transaction may use another server; migrations change plans.
             connection.prepare_threshold = None
             return connection
         raise psycopg.OperationalError("no usable server found; " + "; ".join(reasons))

@@ -1,4 +1,4 @@
-"""The database: its engines, and units of work that either say what happened or say that nobody knows."""
+"""The database: its engines, and units of work with a known outcome or an error that states that it is unknown."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,18 +18,18 @@ from tradefleet.platform.postgres.connection import Connector
 from tradefleet.platform.settings import DatabaseSettings
 
 POOL_SIZE = 8
-# The pool knows one fixed wait. A short one, repeated, ends with the request's budget.
+# The pool has one fixed wait. A short one, repeated, ends with the request's budget.
 POOL_SECONDS = 0.2
-# A pooled connection is replaced after this. The proxy on the way lets sessions live longer, so what is in the pool is
-# alive; and after a minute nobody uses a server that a better one has replaced.
+# A pooled connection is replaced after this time. The proxy keeps sessions for longer, so pooled connections are open;
+# and after a minute no connection leads to a server that was replaced.
 RECYCLE_SECONDS = 60
-# Requests queue behind a migration that waits for a lock, so it gives up before they do (2 s, their database role's
-# lock_timeout); but after PostgreSQL has taken an autovacuum out of its way (1 s, deadlock_timeout).
+# Requests queue behind a migration that waits for a lock, so it must give up before they do (2 s, the lock_timeout of
+# their database role), but after PostgreSQL has canceled an autovacuum that blocks it (1 s, deadlock_timeout).
 MIGRATION_LOCK_MILLISECONDS = 1500
-# The server looks for its client while it works: a run that was killed keeps no lock.
+# The server checks for its client during a statement, so a killed run keeps no lock.
 _MIGRATION_OPTIONS = f"-c lock_timeout={MIGRATION_LOCK_MILLISECONDS}ms -c client_connection_check_interval=5s"
-# The server is no longer what this connection is for: read-only transaction, shutdown, crash, cannot connect now, and
-# (asked for a primary's position) in recovery.
+# The server has lost the role that this connection needs: read-only transaction, shutdown, crash, cannot connect now,
+# and in recovery (for the position of a primary).
 _NOT_USABLE = {"25006", "57P01", "57P02", "57P03", "55000"}
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Base(DeclarativeBase):
-    """The base of all models; the names of constraints are part of the schema, so they are fixed here."""
+    """The base of all models. It fixes the names of constraints, which are part of the schema."""
 
     metadata = MetaData(
         naming_convention={
@@ -51,11 +51,11 @@ class Base(DeclarativeBase):
 
 
 class DatabaseUnavailableError(Exception):
-    """The database could not do the work, and nothing was stored."""
+    """The database failed, and nothing was stored."""
 
 
 class OutcomeUnknownError(Exception):
-    """The connection broke while the commit was under way: the work may be stored or not."""
+    """The connection broke during the commit: the work may be stored or not."""
 
 
 def _mark_lost_server(context: ExceptionContext) -> None:
@@ -67,8 +67,8 @@ def _mark_lost_server(context: ExceptionContext) -> None:
 def make_engine(settings: DatabaseSettings, folder: Path, *, for_migrations: bool = False) -> Engine:
     """Return an engine that connects on first use: to the primary, or, without hosts, to SQLite in `folder`.
 
-    Requests set no limits of their own on the server: those are settings of the database role, which hold behind a
-    pooler too. Migrations do, and need a direct connection.
+    Requests set no limits on the server: those are settings of the database role, which also work behind a pooler.
+    Migrations set limits, and need a direct connection.
     """
     if not settings.hosts:
         engine = create_engine(
@@ -83,7 +83,7 @@ def make_engine(settings: DatabaseSettings, folder: Path, *, for_migrations: boo
 
 
 def make_replica_engine(settings: DatabaseSettings) -> Engine | None:
-    """Return an engine for reads that need no primary, or None where all reads use the primary."""
+    """Return an engine for reads that need no primary, or None if all reads use the primary."""
     if not settings.hosts or not settings.replicas:
         return None
     return _engine(Connector(settings, settings.replicas, writes=False), POOL_SIZE)
@@ -98,7 +98,7 @@ def _engine(connector: Connector, size: int) -> Engine:
         pool_timeout=POOL_SECONDS,
         pool_recycle=RECYCLE_SECONDS,
         use_native_hstore=False,  # saves a query on each new connection
-        hide_parameters=True,  # an error's text goes to the log, and values do not belong there
+        hide_parameters=True,  # the text of an error is logged, without values
     )
     event.listen(engine, "handle_error", _mark_lost_server)
     return engine
@@ -108,7 +108,7 @@ class Database:
     """The Flask extension that gives each application its engines."""
 
     def init_app(self, app: Flask, settings: DatabaseSettings) -> None:
-        """Give `app` its engines; nothing connects yet."""
+        """Create the engines of `app`; nothing connects yet."""
         app.extensions["database"] = make_engine(settings, Path(app.instance_path))
         app.extensions["replica"] = make_replica_engine(settings)
 
@@ -120,15 +120,15 @@ class Database:
 
     @property
     def replica(self) -> Engine | None:
-        """The engine for reads that need no primary; None where there is none."""
+        """The engine for reads that need no primary; None if no replicas are configured."""
         engine: Engine | None = current_app.extensions["replica"]
         return engine
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """Run `work` and roll back: for work that only looks.
+        """Run `work` and roll back, for work that only reads.
 
         Raises:
-            DatabaseUnavailableError: the database could not answer.
+            DatabaseUnavailableError: the database failed to respond.
 
         """
         return run(self.engine, work, commit=False)
@@ -136,23 +136,22 @@ class Database:
     def transact(self, work: Callable[[Session], T], *, idempotent: bool = False) -> T:
         """Run `work` in one transaction and commit it.
 
-        `work` may run twice, but is committed once. If it is `idempotent`, doing it again after it was stored finds
-        what was stored: then it is also repeated after a commit whose answer did not arrive, and that tells the
-        outcome.
+        `work` may run twice, but is committed once. If it is `idempotent`, a second run finds what the first one
+        stored. Then it is also repeated after a commit without a response, to learn the outcome.
 
         Raises:
             DatabaseUnavailableError: nothing was stored.
-            OutcomeUnknownError: the commit was sent, and its answer did not arrive.
+            OutcomeUnknownError: the commit was sent, and no response arrived.
 
         """
         return run(self.engine, work, commit=True, idempotent=idempotent)
 
 
 def run(engine: Engine, work: Callable[[Session], T], *, commit: bool, idempotent: bool = False) -> T:
-    """Do what `Database.read` and `Database.transact` say, on any engine.
+    """Run `work` as `Database.read` and `Database.transact` describe, on any engine.
 
-    A connection that died in the pool fails at its first statement, and everything in the pool is dropped with
-    it; then the work runs once more, on a new connection, if the budget allows that.
+    A connection that broke in the pool fails at its first statement, and all pooled connections are dropped. Then the
+    work runs once more, on a new connection, if the budget allows that.
     """
     may_repeat = True
     doubt: SQLAlchemyError | None = None
@@ -188,7 +187,7 @@ def run(engine: Engine, work: Callable[[Session], T], *, commit: bool, idempoten
 
 @contextmanager
 def _session(engine: Engine) -> Iterator[Session]:
-    """Yield a session; a connection that breaks only in the rollback at its end changes nothing about what it did."""
+    """Yield a session. If the connection breaks in the rollback at its end, the result is still valid."""
     session = Session(engine, expire_on_commit=False)
     try:
         yield session
@@ -201,15 +200,15 @@ def _session(engine: Engine) -> Iterator[Session]:
 
 
 def _failure(reason: str, doubt: SQLAlchemyError | None) -> DatabaseUnavailableError | OutcomeUnknownError:
-    """Return what to raise: once a commit was sent, no later failure tells that nothing was stored."""
+    """Return the error to raise: once a commit was sent, a failure does not prove that nothing was stored."""
     return OutcomeUnknownError(reason) if doubt else DatabaseUnavailableError(reason)
 
 
 def _let_commit_wait(session: Session) -> None:
-    """Take the statement timeout off the commit that follows.
+    """Disable the statement timeout for the commit that follows.
 
-    It would end the commit's wait for the synchronous replica, and PostgreSQL then reports success for a
-    transaction that only the primary holds. The client's budget ends the wait instead, and says so.
+    It would end the commit's wait for the synchronous replica, and PostgreSQL would report success for a transaction
+    that only the primary has. The client's budget ends the wait instead, with an error.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SET LOCAL statement_timeout = 0"))

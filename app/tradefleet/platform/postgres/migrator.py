@@ -1,8 +1,8 @@
-"""The database's schema: which migrations it has, whether they carry this code, and how it gets more of them.
+"""The database's schema: which migrations are applied, whether this code can use them, and how to apply more.
 
-A migration is an expansion, with which the code that serves runs on, an index, which is an expansion that is built
-online, or a contraction, which takes away what a former release needs and so waits until none is left. The database
-keeps what it has and of which kind each is, so that a release can judge migrations that it does not know.
+A migration is an expansion, which the running code tolerates; an index, which is an expansion that is built online; or
+a contraction, which removes what a former release needs, and so waits until no former release runs. The database
+records the applied migrations and their kinds, so that a release can judge migrations that it does not know.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,27 +29,27 @@ APPLIED = Table(
     Column("revision", String(32), primary_key=True),
     Column("kind", String(8), nullable=False),
 )
-# The migration that creates the table. It enters itself, as all after it do, and what came before it.
+# The migration that creates the table. It records itself, as later ones do, and the earlier ones.
 _KEPT_SINCE = "0002"
 _UNDEFINED_TABLE = "42P01"
-# An arbitrary number that every run of this application's migrations agrees on.
+# An arbitrary number, the same for every run of this application's migrations.
 _LOCK = 7_233_011_946
-# What a statement of a migration may take that does not declare `statement_seconds`.
+# For a statement of a migration that does not declare `statement_seconds`.
 STATEMENT_SECONDS = 60
-# The client waits longer than the server: this for a migration with all its statements, and that for an index.
+# The client waits longer than the server: for a migration with all its statements, and for an index.
 MIGRATION_SECONDS = 1800
 INDEX_SECONDS = 86_400
-# Finding out what there is to do, with the wait for another run.
+# For finding the pending migrations, including the wait for another run.
 PLAN_SECONDS = 30
 
 
 class SchemaError(Exception):
-    """The migrations of this code and those of the database do not go together; the text names one and says why."""
+    """The migrations of this code and of the database are incompatible; the message names one and the reason."""
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """The revisions before and after, None before the first, and the contract migrations that were left waiting."""
+    """The revisions before and after (None before the first), and the contract migrations that wait."""
 
     before: str | None
     after: str
@@ -64,7 +64,7 @@ def _config() -> Config:
 
 @cache
 def known() -> dict[str, str]:
-    """Return the migrations that this code knows, the oldest first: revision -> kind.
+    """Return the migrations of this code, the oldest first: revision -> kind.
 
     Raises:
         SchemaError: one of them declares no kind.
@@ -82,17 +82,17 @@ def known() -> dict[str, str]:
 
 
 def head_revision() -> str:
-    """Return the newest revision that this code knows."""
+    """Return the newest revision of this code."""
     return list(known())[-1]
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the database's revision, or None where nothing was migrated yet."""
+    """Return the database's revision, or None before the first migration."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def misfit(connection: Connection) -> str:
-    """Say why this code cannot run on the database's schema, naming the migration; "" where it can. It is one query."""
+    """Return why this code cannot run on the database's schema, with the migration, or "". This is one query."""
     try:
         rows = connection.execute(select(APPLIED.c.revision, APPLIED.c.kind)).all()
     except ProgrammingError as error:
@@ -113,16 +113,16 @@ def _judge(applied: Mapping[str, str]) -> str:
 
 
 def upgrade(engine: Engine, *, finalize: bool = False) -> Migrated:
-    """Bring the database to the newest revision before the first contract migration, one transaction for each step.
+    """Migrate to the newest revision before the first contract migration, with one transaction for each step.
 
-    A step may take as long as it declares; an index, which is built outside of transactions, as long as it needs.
+    A step may take as long as it declares; an index, which is built outside of transactions, has no such limit.
 
-    With `finalize` contract migrations are applied too, and so they are where nothing was migrated yet, since nobody
-    runs there. Two runs never overlap: the second waits for the first as long as the engine's lock_timeout allows. A
-    database that a newer release has migrated stays as it is.
+    With `finalize`, and in an empty database, contract migrations are applied, too. Two runs never overlap: the second
+    waits for the first as long as the engine's lock_timeout allows. A database that a newer release has migrated stays
+    unchanged.
 
     Raises:
-        SchemaError: the schema would not carry this code, or an expansion comes after a contraction that has to wait;
+        SchemaError: this code cannot use the schema, or an expansion comes after a contraction that has to wait;
             nothing was changed.
         sqlalchemy.exc.DBAPIError: no connection, no lock, or a step failed; finished steps stay.
 
@@ -132,7 +132,7 @@ def upgrade(engine: Engine, *, finalize: bool = False) -> Migrated:
             connection = stack.enter_context(engine.connect())
             stack.callback(connection.invalidate)  # never back to the pool with the lock still held
             if engine.dialect.name == "postgresql":
-                # It belongs to the session, so it outlives each step's transaction and ends with the connection.
+                # The lock belongs to the session: it lasts beyond each step's transaction, until the connection ends.
                 connection.execute(text("SELECT pg_advisory_lock(:id)"), {"id": _LOCK})
                 connection.commit()
             before = current_revision(connection)
@@ -167,10 +167,10 @@ def _apply(connection: Connection, plan: Migrated) -> None:
 
 
 def statement_seconds(revision: str) -> int:
-    """Return what a statement of the migration may take.
+    """Return the seconds that a statement of the migration may take.
 
     Raises:
-        SchemaError: what the migration declares is no number of seconds.
+        SchemaError: the migration declares something that is not a number of seconds.
 
     """
     script = ScriptDirectory.from_config(_config()).get_revision(revision)
@@ -192,7 +192,7 @@ def _plan(before: str | None, *, finalize: bool) -> Migrated:
     if behind:
         raise SchemaError(
             f"migration {behind[0]} comes after contract migration {waiting[0]}, which is not applied. Finalize the"
-            f" release that brought {waiting[0]} first («make finalize»), then deploy this one again; if this release"
+            f" release that brought {waiting[0]} first (`make finalize`), then deploy this one again; if this release"
             f" brings both, leave {behind[0]} to the next one. Nothing was changed"
         )
     return Migrated(before, free[-1] if free else revisions[begin - 1], waiting)
@@ -201,7 +201,7 @@ def _plan(before: str | None, *, finalize: bool) -> Migrated:
 def note_applied(
     ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]
 ) -> None:
-    """Enter the migration that was just applied; Alembic calls this in the migration's own transaction."""
+    """Record the migration that was just applied. Alembic calls this in the migration's own transaction."""
     revision = str(step.up_revision_id)
     if list(known()).index(revision) >= list(known()).index(_KEPT_SINCE):
         if ctx.connection is None:

@@ -1,4 +1,4 @@
-"""Reads that a replica may answer, never behind what the same trader has written (ADR 5)."""
+"""Reads from replicas, which always include the same trader's writes (ADR 5)."""
 
 import logging
 import re
@@ -18,16 +18,16 @@ from tradefleet.platform.postgres.database import Database, DatabaseUnavailableE
 from tradefleet.platform.redis.store import Store
 
 HEADER = "TradeFleet-Read"
-# What a replica may use of a request's budget; the rest is the primary's.
+# The share of a request's budget for a replica; the rest is for the primary.
 REPLICA_SECONDS = 0.8
-# How long the primary is waited for where a replica will do: a connection may take that long.
+# The wait for the primary if a replica is sufficient: a connection may take that long.
 PRIMARY_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
-# For so long a primary that did not answer is left alone where a replica will do.
+# The pause after a failure of the primary, if a replica is sufficient.
 PRIMARY_PAUSE_SECONDS = 2.0
-# Longer than a request's whole budget, twice: for the write that is marked, and for a read that began before it.
+# Longer than two budgets of a request: that of the marked write, and that of a read that began before it.
 MARK_SECONDS = 20
-# How long a replica is asked for this trader before the primary is asked again.
+# How long replicas are used for this trader before the primary is queried again.
 POSITION_SECONDS = 60
 _MARK = b"written"
 _POSITION = re.compile(rb"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 
 class _BehindError(Exception):
-    """The replica has not replayed what this trader may expect to see."""
+    """The replica has not replayed all writes of this trader."""
 
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What was read, and from whom."""
+    """The result of a read, and the kind of server that it is from."""
 
     value: T
     source: Source
@@ -52,31 +52,31 @@ class Answer(Generic[T]):
 class Replicas:
     """The Flask extension that decides for each read whether a replica may answer it.
 
-    A trader's position is a place in PostgreSQL's log that has all that the trader has written; Redis keeps it. Without
-    it, and whenever the replica fails or is not there yet, the primary answers. The Redis must be one that evicts
-    nothing: where a mark goes before its write is committed, a read notes a position without that write.
+    A trader's position is a place in PostgreSQL's log after all of the trader's writes; Redis stores it. Without it,
+    and if the replica fails or has not reached it, the primary is used. This Redis must not evict keys: if a mark
+    disappeared before its write is committed, a read would store a position without that write.
     """
 
     def __init__(self, database: Database, store: Store) -> None:
-        """Take the extensions that have the engines and the positions."""
+        """Set the extensions that have the engines and the positions."""
         self._database = database
         self._store = store
 
     def init_app(self, app: Flask) -> None:
-        """Give `app` a breaker for its replicas, and one for its primary where a replica will do."""
+        """Create a breaker for the replicas of `app`, and one for its primary if a replica is sufficient."""
         app.extensions["replica_breaker"] = Breaker(PAUSE_SECONDS)
         app.extensions["primary_breaker"] = Breaker(PRIMARY_PAUSE_SECONDS)
 
     def will_write(self, trader_id: uuid.UUID) -> None:
-        """Have the trader's reads answered by the primary for a while. To be called before the write is committed."""
+        """Direct the trader's reads to the primary for a while. Call this before the write is committed."""
         if self._database.replica is not None:
             self._store.current.put(_key(trader_id), _MARK, MARK_SECONDS)
 
     def read(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
-        """Run `work`, which only looks, on a replica if that is not behind this trader's writes, or on the primary.
+        """Run `work`, which only reads, on a replica that has this trader's writes, or on the primary.
 
         Raises:
-            DatabaseUnavailableError: the primary was needed, and could not answer.
+            DatabaseUnavailableError: the primary was needed and failed to respond.
 
         """
         replica = self._database.replica
@@ -91,13 +91,13 @@ class Replicas:
         return found or Answer(self._database.read(work), "primary")
 
     def find(self, work: Callable[[Session], T | None]) -> T | None:
-        """Run `work` on the primary or, while that does not answer, on a replica, however far behind that is.
+        """Run `work` on the primary or, if that is unreachable, on a replica with any lag.
 
-        After a failure the replica comes first for a moment: else each request would wait for the primary. While no
-        server answers, the request waits for the primary as long as its budget allows.
+        For a moment after a failure the replica is tried first, so that not every request waits for the primary. If no
+        server responds, the request waits for the primary as long as its budget allows.
 
         Raises:
-            DatabaseUnavailableError: the primary could not answer, and no replica found anything, which proves nothing.
+            DatabaseUnavailableError: the primary failed to respond, and a replica without the row proves nothing.
 
         """
         replica = self._database.replica
@@ -113,7 +113,7 @@ class Replicas:
             breaker.failed()
             looked = self._try(replica, lambda session: Answer(work(session), "replica"))
             if looked is None:
-                # No server answers, as while all of them restart: the primary has the rest of the request's budget.
+                # No server responds, for example while all of them restart: the primary gets the rest of the budget.
                 return self._database.read(work)
             if looked.value is None:
                 raise
@@ -136,25 +136,25 @@ class Replicas:
             log.warning("no replica answered", exc_info=error)
             return None
         except Exception:
-            breaker.succeeded()  # the work's own: the replica did answer
+            breaker.succeeded()  # an error of the work itself: the replica did respond
             raise
         breaker.succeeded()
         return answer
 
     def _read_and_note(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
         def look(session: Session) -> tuple[str, T]:
-            # Before the work: whatever is committed later may be missing in it.
+            # Before the work, because its result may lack what is committed later.
             position: str = session.execute(text("SELECT CAST(pg_current_wal_lsn() AS text)")).scalar_one()
             return position, work(session)
 
         position, value = self._database.read(look)
-        # Not in place of a mark: a write that was marked after this read began may be beyond the position.
+        # Not instead of a mark: a write that was marked after this read began may be beyond the position.
         self._store.current.put(_key(trader_id), position.encode(), POSITION_SECONDS, only_if_new=True)
         return Answer(value, "primary")
 
 
 def _at(session: Session, position: str, work: Callable[[Session], T]) -> Answer[T]:
-    """Run `work` on a server that has all up to `position`. The last resort behind a replica's port is the primary."""
+    """Run `work` on a server that has replayed `position`. The replica port leads to the primary as a last resort."""
     replays, has_it = session.execute(
         text("SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn)"),
         {"position": position},

@@ -1,4 +1,4 @@
-"""What is kept in Redis for a while: every error is a miss, and a Redis that fails is left alone for a moment."""
+"""Temporary data in Redis: every error is a miss, and after a failure Redis is not used for a moment."""
 
 import logging
 import socket
@@ -17,13 +17,13 @@ from tradefleet.platform import deadline
 from tradefleet.platform.breaker import Breaker
 from tradefleet.platform.settings import RedisSettings
 
-# One call with all that it needs: finding the primary, connecting, asking.
+# For one call in total: finding the primary, connecting, querying.
 CALL_SECONDS = 0.25
-# Sentinels are asked one after the other; three silent ones together take no longer than one call.
+# Sentinels are queried one after the other; three silent ones together take no longer than one call.
 SENTINEL_SECONDS = 0.08
 PAUSE_SECONDS = 1.0
 LOG_EVERY_SECONDS = 30.0
-# Written to ask whether writes are taken, and gone at once.
+# Written to check whether Redis accepts writes; it expires at once.
 HEALTH_KEY = "tradefleet:health"
 
 Health = Literal["ok", "down", "disabled"]
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class BoundedConnection(SentinelManagedSSLConnection):
-    """A connection whose every wait ends with the running budget.
+    """A connection on which every wait ends with the running budget.
 
-    redis-py's own timeouts begin anew with each step, so that a call of many steps may take many times as long.
+    redis-py's own timeouts start again with each step, so a call of many steps may take many times as long.
     """
 
     def _bound(self) -> float:
-        # 0 would mean: do not wait at all, and another error.
+        # 0 would mean not to wait at all, and cause another error.
         left = max(deadline.remaining(CALL_SECONDS), 0.001)
         if self._sock:
             self._sock.settimeout(left)
@@ -93,7 +93,7 @@ def _connect(settings: RedisSettings, service: str, password: str) -> Redis:
 
 
 class RedisStore:
-    """What one application keeps in one service of Redis. `errors` counts what failed since the start."""
+    """The data of one application in one service of Redis. `errors` counts failures since the start."""
 
     def __init__(self, name: str, client: Redis | None) -> None:
         self.errors = 0
@@ -104,26 +104,26 @@ class RedisStore:
         self._logged_at = -LOG_EVERY_SECONDS
 
     def get(self, key: str) -> bytes | None:
-        """Return the value, or None where there is none or Redis fails."""
+        """Return the value, or None without a value or if Redis fails."""
         value = self._call(lambda client: client.get(key), None)
         return value if isinstance(value, bytes) else None
 
     def put(self, key: str, value: bytes, seconds: float, *, only_if_new: bool = False) -> None:
-        """Keep the value for so many seconds, if Redis can; `only_if_new` leaves a value that is there alone."""
+        """Store the value for this many seconds, if Redis works; `only_if_new` keeps an existing value."""
         milliseconds = max(1, round(seconds * 1000))
         self._call(lambda client: client.set(key, value, px=milliseconds, nx=only_if_new), None)
 
     def health(self) -> Health:
-        """Say whether Redis takes writes; while it is left alone it counts as down.
+        """Return whether Redis accepts writes; during the pause after a failure it counts as down.
 
-        A primary that was demoted would answer a PING, and give out what it had, for ever.
+        A PING is not enough, because a demoted primary would answer it and return its old data forever.
         """
         if self._client is None:
             return "disabled"
         return "ok" if self._call(lambda client: bool(client.set(HEALTH_KEY, b"", px=1000)), False) else "down"
 
     def _call(self, use: Callable[[Redis], T], otherwise: T) -> T:
-        # A call that may not take its time would fail, and Redis would be blamed.
+        # A call with too little time left would fail and count as a failure of Redis.
         if self._client is None or deadline.remaining(CALL_SECONDS) < CALL_SECONDS or not self._breaker.allows():
             return otherwise
         try:
@@ -131,8 +131,8 @@ class RedisStore:
                 answer = use(self._client)
         except (RedisError, OSError) as error:
             self._breaker.failed()
-            # What one connection met (a server that is gone, that loads, that is primary no longer), the idle ones
-            # would meet as well, one after the other.
+            # The idle connections would fail for the same reason, one after the other: a server that is gone, that is
+            # loading, or that was demoted.
             self._client.connection_pool.disconnect(inuse_connections=False)
             self._note(error)
             return otherwise
@@ -150,14 +150,14 @@ class RedisStore:
 
 
 class Store:
-    """The Flask extension that gives each application what it keeps in one service of Redis."""
+    """The Flask extension with each application's store in one service of Redis."""
 
     def __init__(self, name: str) -> None:
-        """Take the name under which the application and its log know the service."""
+        """Set the name of the service in the application and its log."""
         self._name = name
 
     def init_app(self, app: Flask, settings: RedisSettings, service: str, password: str) -> None:
-        """Give `app` a client of the service that the Sentinels call so; nothing connects yet."""
+        """Create a client of the service with this name in Sentinel; nothing connects yet."""
         client = _connect(settings, service, password) if settings.sentinels else None
         app.extensions[self._name] = RedisStore(self._name, client)
 

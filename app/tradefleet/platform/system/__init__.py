@@ -1,4 +1,4 @@
-"""What the platform itself serves: health, readiness, the version and the OpenAPI document."""
+"""The views of the platform: health, readiness, the version and the OpenAPI document."""
 
 from tradefleet.platform.application import Application
 from tradefleet.platform.events.failures import FailedEvent
@@ -8,7 +8,7 @@ from tradefleet.platform.system import views
 
 
 def register(app: Application) -> None:
-    """Declare it as a domain does. None of these endpoints needs a key."""
+    """Declare the views, like a domain. None of them needs a key."""
     app.add_models(Event, FailedEvent)
     app.add_views(views.blueprint, public=["healthz", "readyz", "version"])
     app.add_views(openapi.blueprint, public=["document"])

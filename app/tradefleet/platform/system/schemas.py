@@ -1,4 +1,4 @@
-"""The form of the operator's answers."""
+"""The form of the responses for operators."""
 
 from typing import Literal
 
@@ -8,13 +8,13 @@ from tradefleet.platform.redis.store import Health
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["ok"]
 
 
 class Dependencies(BaseModel):
-    """Each dependency by name; `redis` is the one that keeps state.
+    """Each dependency by name; `redis` is the service with state.
 
     `schema` is "ok", "unknown" while the database is down, or the reason why this release cannot run on it.
     """
@@ -29,7 +29,7 @@ class Dependencies(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served: ready, degraded (without a Redis), unavailable, or not here for now: draining."""
+    """Whether requests can be served: ready, degraded (without a Redis), unavailable or draining."""
 
     status: Literal["ready", "degraded", "unavailable", "draining"]
     dependencies: Dependencies
@@ -42,14 +42,14 @@ class Readiness(BaseModel):
 
 
 class Migration(BaseModel):
-    """The schema that the code knows, and the one that the database has; null where nobody could ask."""
+    """The migration of the code, and that of the database; null if the database is unreachable."""
 
     code: str
     database: str | None
 
 
 class Version(BaseModel):
-    """What runs."""
+    """The running release."""
 
     release: str
     commit: str

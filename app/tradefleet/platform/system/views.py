@@ -1,4 +1,4 @@
-"""What the operator's machinery asks: alive, ready, and which version."""
+"""The views for probes and operators: health, readiness and version."""
 
 import logging
 from http import HTTPStatus
@@ -19,9 +19,9 @@ from tradefleet.platform.postgres.database import DatabaseUnavailableError
 from tradefleet.platform.settings import Settings
 from tradefleet.platform.system.schemas import Alive, Dependencies, Migration, Readiness, Version
 
-# What these answers wait for the database: whoever asks wants to know now, and Redis is asked in what is left.
+# Seconds for which these views wait for the database, because probes need a quick answer. Redis gets the rest.
 ASK_SECONDS = 1.0
-# Of that, each look at the outbox.
+# Of that, for each query of the outbox.
 LOOK_MILLISECONDS = 200
 
 blueprint = Blueprint("system", __name__)
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 @blueprint.get("/healthz")
 @operation(answers={HTTPStatus.OK: Alive})
 def healthz() -> Response:
-    """Say that the process answers; it asks nobody else."""
+    """Return that the process responds, without using a dependency."""
     return jsonify(Alive(status="ok").model_dump())
 
 
 @blueprint.get("/readyz")
 @operation(answers={HTTPStatus.OK: Readiness, HTTPStatus.SERVICE_UNAVAILABLE: Readiness})
 def readyz() -> Response:
-    """Name each dependency; only the database is needed to take orders, with a schema that carries this release."""
+    """Return the state of each dependency. Orders need only the database, with a schema that this release can use."""
     has_database = True
     waiting: float | None = None
     failed: int | None = None
@@ -48,7 +48,7 @@ def readyz() -> Response:
         if fit != "ok":
             log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
-        log.warning("not ready: the database does not answer", exc_info=error)
+        log.warning("not ready: the database is unreachable", exc_info=error)
         has_database, fit = False, "unknown"
     redis, cached = state.current.health(), cache.current.health()
     gate: drain.Gate = current_app.extensions["gate"]
@@ -67,9 +67,9 @@ def readyz() -> Response:
 
 
 def _ask(session: Session) -> tuple[str, float | None, int | None]:
-    """Return how the schema fits, for how long the oldest event has been waiting, and how many events are set aside.
+    """Return the state of the schema, the age of the oldest event, and the number of events that were set aside.
 
-    Both are None where that is unknown: what takes too long to learn keeps no host from serving.
+    The latter two are None if unknown: a slow query of the outbox must not take a host out of service.
     """
     fit = migrator.misfit(session.connection()) or "ok"
     if fit != "ok":
@@ -89,7 +89,7 @@ def _ask(session: Session) -> tuple[str, float | None, int | None]:
 def _status(
     *, is_draining: bool, is_fit: bool, is_whole: bool
 ) -> Literal["draining", "unavailable", "degraded", "ready"]:
-    # The dependencies beside it tell whether a draining host would be ready.
+    # The dependencies in the same response show whether a draining host would be ready.
     if is_draining:
         return "draining"
     if not is_fit:
@@ -100,7 +100,7 @@ def _status(
 @blueprint.get("/version")
 @operation(answers={HTTPStatus.OK: Version})
 def version() -> Response:
-    """Say what runs, and which schema the code knows and the database has."""
+    """Return the running release, and the migrations of the code and of the database."""
     settings: Settings = current_app.extensions["settings"]
     try:
         with deadline.budget(ASK_SECONDS):

@@ -12,10 +12,10 @@ function show(instrument) {
   document.getElementById("instruments").append(item);
 }
 
-// A 503 says what is missing, too; what is no JSON, or no answer, is an error of the way there.
+// A 503 also names what is missing. A body that is not JSON, or no response, is an error on the way.
 ask("/readyz")
   .then((found) => found.status, () => "not reachable")
   .then((status) => (document.getElementById("status").textContent = status));
 ask("/v1/instruments")
   .then((page) => page.items.forEach(show))
-  .catch(() => {}); // the list stays empty, and the line above says why
+  .catch(() => {}); // the list stays empty, and the line above shows the reason
