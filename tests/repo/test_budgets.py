@@ -19,7 +19,7 @@ def test_every_part_has_a_budget() -> None:
 
 
 def test_all_parts_fit() -> None:
-    """Two parallel lanes, then the fleet alone."""
+    """Two lanes beside each other, then the fleet alone."""
     seconds = sum(budget if part in ALONE else budget / 2 for part, budget in budgets().items())
     assert seconds <= 60 * MINUTES, (
         f"the budgets come to {seconds / 60:.0f} minutes: make a part of tests/budgets.yml cheaper"

@@ -1,4 +1,4 @@
-"""What the tests cost: phases, tests and tasks of a part are recorded, and the table compares them with the budget."""
+"""What the tests cost: phases, tests and tasks of a part are recorded, and the table shows them beside the budget."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def test_a_restarted_host_costs_no_negative_time(tmp_path: Path) -> None:
     assert 2 <= meter.lap().cpu_seconds < 2.5
 
 
-def test_table_has_every_part_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_has_every_part_beside_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longest part first; a part over its budget is marked."""
     monkeypatch.setattr(table, "budgets", lambda: {"redis": 100, "fleet": 900})
     for part, seconds in (("redis", 120.0), ("fleet", 800.0)):
