@@ -1,4 +1,4 @@
-"""The table at the end of `make test`: what each part, phase, test and task costs, beside the declared budget."""
+"""The table at the end of `make test`: what each part, phase, test and task costs, next to the declared budget."""
 
 import json
 import re

@@ -104,7 +104,7 @@ def cutovers(run: Meter) -> None:
 def canary_steps(_run: Meter) -> None:
     """Give the idle colour twenty different shares of the clients, one after the other, and take them back."""
     other_has_a_release()
-    # A quarter of the clients goes to the other colour at each step, and neither lacks the judge's sample.
+    # To and fro: a quarter of the clients goes to the other colour at each step, and neither lacks the judge's sample.
     shares = [share for few in range(20, 20 + ROUNDS, 2) for share in (few, 100 - few)]
     steps = 0
     with http2(CANARY_REQUESTS) as loads:
