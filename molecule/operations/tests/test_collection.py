@@ -31,7 +31,7 @@ def test_role_converges_by_its_full_name_in_an_empty_environment(tmp_path: Path)
     )
     (tmp_path / "playbook.yml").write_text(PLAYBOOK)
     inventories = [f"--inventory={path}" for path in (PROJECT / "molecule/shared/inventory", SCENARIO / "inventory")]
-    # The lab's keys are beside this repository's settings, which this environment does not have.
+    # The lab's keys are in the folder of this repository's settings, which this environment does not have.
     lab = f"--extra-vars=lab_dir={PROJECT / '.lab'}"
     recap = run("ansible-playbook", *inventories, lab, "playbook.yml").split("PLAY RECAP")[1]
     assert re.findall(r"^(\S+) .*changed=(\d+) .*failed=0", recap, re.MULTILINE) == [

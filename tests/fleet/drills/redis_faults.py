@@ -20,8 +20,8 @@ def primaries_apart() -> list[str]:
 
 def _move(service: str) -> None:
     # Sentinel refuses until it has noticed that a returned replica is healthy.
-    query = f"sentinel-cli-state SENTINEL FAILOVER {service}"
-    wait(lambda: "OK" in on(others(leader())[0], query, check=False), 60, f"Sentinel moves the primary of {service}")
+    command = f"sentinel-cli-state SENTINEL FAILOVER {service}"
+    wait(lambda: "OK" in on(others(leader())[0], command, check=False), 60, f"Sentinel moves the primary of {service}")
     wait(
         lambda: redis_role(leader(), service)[0] == "slave" and redis_healthy(),
         60,

@@ -36,7 +36,7 @@ def test_fleet_survives_the_fault(drill: Drill, tmp_path: Path) -> None:
         f"{drill.breaks}: write gap {result.write_gap} s, read gap {result.read_gap} s, "
         f"{result.failed_writes} writes and {result.failed_reads} reads of {result.requests} requests failed, "
         f"{result.lost} of {result.acknowledged} acknowledged orders lost, "
-        f"healthy {result.healthy_after} s after it was mended"
+        f"healthy {result.healthy_after} s after the repair"
     )
     assert result.broken == []
     # `make test` checks that once, after all of its drills (test_5_afterwards).
