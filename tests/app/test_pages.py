@@ -12,7 +12,7 @@ from tradefleet.domains.pages import assets
 STATIC = sorted(assets.FOLDER.iterdir())
 
 
-def named(client: FlaskClient) -> set[str]:
+def static_files(client: FlaskClient) -> set[str]:
     """Return the static files that the page names."""
     return set(re.findall(r'(?:src|href)="/static/([^"]+)"', client.get("/").text))
 
@@ -28,8 +28,8 @@ def test_page_is_always_revalidated_and_sent_if_changed(client: FlaskClient) -> 
 def test_page_names_each_file_as_in_the_release(client: FlaskClient, tmp_path: Path) -> None:
     folder = tmp_path / "static"
     assets.build(folder)
-    assert named(client) == {file.name for file in folder.iterdir() if file.suffix != ".gz"}
-    for name in named(client):
+    assert static_files(client) == {file.name for file in folder.iterdir() if file.suffix != ".gz"}
+    for name in static_files(client):
         compressed = (folder / f"{name}.gz").read_bytes()
         with client.get(f"/static/{name}") as answer:
             assert answer.data == (folder / name).read_bytes() == gzip.decompress(compressed)

@@ -24,18 +24,18 @@ def traffic_meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meter]:
     assert run.report["comparison"]["lost"] == 0
 
 
-def refuses(version: str, *words: str) -> None:
+def assert_refused(version: str, *words: str) -> None:
     """Assert that a deploy is refused, and that its hosts, the schema and traffic.yml stay the same."""
-    before = running(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()
+    before = running_releases(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()
     # This is half the default: a longer wait would not change the result.
     refused = play("deploy", check=False, deploy_release=version, app_start_timeout_seconds="15")
     assert refused.returncode != 0
     for word in words:
         assert word in output(refused)
-    assert (running(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()) == before
+    assert (running_releases(), sql(leader(), "SELECT version_num FROM alembic_version"), traffic()) == before
 
 
-def running() -> list[str]:
+def running_releases() -> list[str]:
     """Return the linked release of each idle host, and the one that its process reports."""
     query = "readlink /opt/tradefleet/current; curl -sS --max-time 9 --cacert /etc/ssl/tradefleet/ca.crt https://{}:8443/version"
     return [on(host, query.format(ADDRESSES[host]), check=False) for host in GREEN]
@@ -53,7 +53,7 @@ def test_release_that_never_becomes_ready_is_refused(release: Callable[..., Path
         )
 
     release("0.2.0", change)
-    refuses("0.2.0", "did not become ready", "never ready", "Traffic was not changed")
+    assert_refused("0.2.0", "did not become ready", "never ready", "Traffic was not changed")
 
 
 @pytest.mark.usefixtures("traffic_meter")
@@ -66,7 +66,7 @@ def test_release_that_does_not_start_is_refused(release: Callable[..., Path]) ->
         entry.write_text(entry.read_text() + '\n\ndef create_app():\n    raise RuntimeError("never starts")\n')
 
     release("0.2.1", change)
-    refuses("0.2.1", "did not become ready", "never starts")
+    assert_refused("0.2.1", "did not become ready", "never starts")
 
 
 @pytest.mark.thorough
@@ -80,7 +80,7 @@ def test_release_with_a_corrupted_wheel_is_refused(release: Callable[..., Path],
     content[len(content) // 2] ^= 1
     wheel.write_bytes(content)
     subprocess.run(["tar", "-czf", tarball, "-C", tmp_path, *(path.name for path in tmp_path.iterdir())], check=True)
-    refuses("0.2.2", wheel.name, "FAILED")
+    assert_refused("0.2.2", wheel.name, "FAILED")
 
 
 @pytest.mark.thorough
@@ -96,7 +96,7 @@ def test_release_with_a_failing_migration_is_refused(release: Callable[..., Path
         )
 
     release("0.2.3", change)
-    refuses("0.2.3", "division by zero")
+    assert_refused("0.2.3", "division by zero")
     assert sql(leader(), "SELECT to_regclass('half')") == ""
 
 
@@ -119,7 +119,7 @@ def test_migration_that_does_not_get_its_lock_is_refused(release: Callable[..., 
         reader.stdin.write("BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE; SELECT 'locked';\n")
         reader.stdin.flush()
         assert [reader.stdout.readline() for _ in range(3)][-1] == "locked\n"
-        refuses("0.2.4", "lock timeout", "at a quieter time")
+        assert_refused("0.2.4", "lock timeout", "at a quieter time")
     finally:
         reader.communicate("ROLLBACK;\n", timeout=60)
     assert sql(leader(), "SELECT to_regclass('half')") == ""
@@ -137,7 +137,7 @@ def test_killed_deploy_is_completed_by_another_run(release: Callable[..., Path])
     ):
         play_until(marker, "deploy", deploy_release="0.1.3")
     play("deploy", deploy_release="0.1.3")
-    for answer in running():
+    for answer in running_releases():
         assert answer.startswith("/opt/tradefleet/releases/0.1.3\n")
         assert '"release":"0.1.3"' in answer
     assert traffic()["release_green"] == "0.1.3"

@@ -51,7 +51,7 @@ def revision() -> str:
     return sql(leader(), "SELECT version_num FROM alembic_version")
 
 
-def refused(playbook: str, *words: str, **extra: str) -> None:
+def assert_refused(playbook: str, *words: str, **extra: str) -> None:
     """Run a playbook; assert that it fails with these words, and that neither schema nor traffic.yml has changed."""
     before = revision(), traffic()
     done = play(playbook, check=False, **extra)
@@ -71,18 +71,18 @@ def test_contraction_waits_until_the_former_release_is_gone(
         assert f"Contract migrations are deferred until no former release is needed: {CONTRACTION}" in output(deployed)
         assert revision() == EXPANSION
         play("cutover")
-        refused("finalize", f"Color blue still has release {former}")
+        assert_refused("finalize", f"Color blue still has release {former}")
         play("deploy", deploy_release="0.4.1")
         play("finalize")
         assert revision() == CONTRACTION
         names_it = f"has contract migration {CONTRACTION}, which this release does not know"
-        refused("deploy", names_it, deploy_release=former)
+        assert_refused("deploy", names_it, deploy_release=former)
         # As if it had been recorded in another way.
         home = "/opt/tradefleet"
         for host in ("blue1", "blue2"):
             on(host, f"ln -sfn {home}/releases/{former} {home}/current && systemctl restart tradefleet-api")
-        refused("finalize", f"runs {former}, and the release that serves is 0.4.1")
+        assert_refused("finalize", f"runs {former}, and the release that serves is 0.4.1")
         for playbook in ("cutover", "rollback"):
-            refused(playbook, "Nothing has moved", names_it)
+            assert_refused(playbook, "Nothing has moved", names_it)
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert run.report["comparison"]["lost"] == 0

@@ -20,7 +20,7 @@ def _former() -> str:
     return traffic()["release_blue"]
 
 
-def running() -> list[str]:
+def running_releases() -> list[str]:
     """Return the linked release of each live host; its process must report the same."""
     found = []
     for host in BLUE:
@@ -30,7 +30,7 @@ def running() -> list[str]:
     return found
 
 
-def unharmed(run: Meter) -> None:
+def assert_no_failure(run: Meter) -> None:
     """Assert that no request failed: reads and orders, on kept connections and on new ones."""
     groups, comparison = run.report["groups"], run.report["comparison"]
     assert groups["all"]["failed"] == 0, run.report["failures"]
@@ -52,9 +52,9 @@ def test_hosts_are_replaced_without_a_failed_request(release: Callable[..., Path
     workers = [nginx_processes(edge) for edge in EDGES]
     with meter(tmp_path, rate=QUIET) as run:
         play("rolling", rolling_release="0.5.0")
-        assert running() == ["0.5.0", "0.5.0"]
+        assert running_releases() == ["0.5.0", "0.5.0"]
         assert traffic()["release_blue"] == "0.5.0"
-    unharmed(run)
+    assert_no_failure(run)
     assert [nginx_processes(edge) for edge in EDGES] == workers
     assert drained() == []
     everything = run.report["groups"]["all"]
@@ -79,9 +79,9 @@ def test_killed_roll_is_completed_by_another_run(former: str, tmp_path: Path) ->
             assert len(drained()) == left
             assert traffic() == before
         play("rolling", rolling_release=former)
-        assert (running(), drained()) == ([former, former], [])
+        assert (running_releases(), drained()) == ([former, former], [])
         assert traffic()["release_blue"] == former
-    unharmed(run)
+    assert_no_failure(run)
 
 
 @pytest.mark.thorough
@@ -101,9 +101,9 @@ def test_release_that_never_becomes_ready_stops_at_the_first_host(
         assert stopped.returncode != 0
         for words in ("did not become ready on blue1", "never starts", f"blue1 runs {former}, blue2 runs {former}"):
             assert words in output(stopped)
-        assert (running(), drained(), traffic()) == ([former, former], [], before)
+        assert (running_releases(), drained(), traffic()) == ([former, former], [], before)
         assert on("blue2", "systemctl show -p MainPID --value tradefleet-api") == other
-    unharmed(run)
+    assert_no_failure(run)
 
 
 @pytest.mark.thorough
@@ -112,4 +112,4 @@ def test_no_host_is_drained_while_another_is_down(former: str) -> None:
     on("blue2", "systemctl stop tradefleet-api")
     done = play("rolling", rolling_release=former)
     assert next(line for line in changes(done) if "Drain |" in line).startswith("blue2: ")
-    assert (running(), drained()) == ([former, former], [])
+    assert (running_releases(), drained()) == ([former, former], [])

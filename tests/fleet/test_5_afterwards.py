@@ -43,7 +43,7 @@ def test_playbook_with_nothing_to_do_changes_nothing(playbook: str, extra: str) 
     assert changes(play(playbook, "-e", extra.format(**now))) == []
 
 
-def untouched() -> list[str]:
+def changeable_state() -> list[str]:
     """Return what a playbook could change on the hosts, in the journal and in the repository."""
     edges = [on(edge, "ls -lR /etc/nginx /var/lib/tradefleet-edge | sort") for edge in EDGES]
     apps = [
@@ -71,11 +71,11 @@ def untouched() -> list[str]:
 )
 def test_check_mode_reports_changes_without_making_them(playbook: str, extra: str, expected: str | None) -> None:
     """The changes are in the output, and nothing is changed."""
-    before = untouched()
+    before = changeable_state()
     done = play(playbook, "--check", "-e", extra.format(**traffic()))
     assert {change.split(": ", 1)[1] for change in changes(done)} >= ({expected} if expected else set())
     assert expected or changes(done) == []
-    assert untouched() == before
+    assert changeable_state() == before
 
 
 def test_status_shows_every_host_and_warns() -> None:

@@ -36,7 +36,7 @@ def unreachable_lab(folder: Path) -> Path:
     copy = inventory(folder, "lab")
     hosts = copy / "hosts.yml"
     hosts.write_text(hosts.read_text().replace("10.203.0.", "192.0.2."))
-    traffic(copy)
+    record_traffic(copy)
     return copy
 
 
@@ -51,21 +51,21 @@ def change(path: Path, **values: Any) -> None:
     write(path, {name: value for name, value in content.items() if value is not None})
 
 
-def traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0", canary: Any = 0) -> None:
+def record_traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0", canary: Any = 0) -> None:
     """Record traffic and releases in traffic.yml."""
     content = {"traffic_live_color": live, "release_blue": blue, "release_green": green}
     content["traffic_canary_percent"] = canary
     write(copy / "group_vars/all/traffic.yml", content)
 
 
-def children(copy: Path, change: Any) -> None:
+def change_groups(copy: Path, change: Any) -> None:
     """Change the groups of an inventory."""
     hosts = yaml.safe_load((copy / "hosts.yml").read_text())
     change(hosts["all"]["children"])
     write(copy / "hosts.yml", hosts)
 
 
-def known(copy: Path) -> Fleet:
+def parsed(copy: Path) -> Fleet:
     """Return groups and hosts of an inventory as Ansible reads them, with the wiring, in this process."""
     if AnsibleCollectionConfig.collection_finder is None:
         init_plugin_loader([])

@@ -10,7 +10,7 @@ from judge import bounds, chance, judge, merged
 RANDOM = random.Random(1)  # noqa: S311 - a sample, the same each time
 
 
-def drawn(requests: int, share: float) -> int:
+def random_count(requests: int, share: float) -> int:
     """Return how many of these requests have a property that this share of requests has."""
     return sum(RANDOM.random() < share for _ in range(requests))
 
@@ -19,14 +19,14 @@ def sample(requests: int, errors: float = 0.0, slower: float = 0.0, refusals: fl
     """Return a color's sample from the log: log-normal latencies around 20 ms with a long tail."""
     return {
         "requests": requests,
-        "errors": drawn(requests, errors),
-        "refusals": drawn(requests, refusals),
+        "errors": random_count(requests, errors),
+        "refusals": random_count(requests, refusals),
         "seconds": [RANDOM.lognormvariate(-3.9, 0.7) + slower for _ in range(requests)],
         "groups": {},
     }
 
 
-def counted(requests: int, errors: int = 0, refusals: int = 0) -> dict[str, Any]:
+def exact_sample(requests: int, errors: int = 0, refusals: int = 0) -> dict[str, Any]:
     """Return a sample with exactly these numbers of requests and errors."""
     return sample(requests) | {"errors": errors, "refusals": refusals}
 
@@ -76,16 +76,16 @@ def test_bound_beyond_the_sample_is_none() -> None:
 
 def test_failures_are_detected_with_as_few_requests_as_are_significant() -> None:
     """Seven of seven against none of seven has a chance of 1 in 3,432; six of six, 1 in 924, is not significant yet."""
-    assert judge(counted(7, errors=7), counted(7))["verdict"] == "worse"
-    assert judge(counted(7, refusals=7), counted(7))["verdict"] == "worse"
-    assert judge(counted(2, errors=2), counted(60))["verdict"] == "worse"
+    assert judge(exact_sample(7, errors=7), exact_sample(7))["verdict"] == "worse"
+    assert judge(exact_sample(7, refusals=7), exact_sample(7))["verdict"] == "worse"
+    assert judge(exact_sample(2, errors=2), exact_sample(60))["verdict"] == "worse"
     for undecided in (
-        judge(counted(6, errors=6), counted(6)),
-        judge(counted(1, errors=1), counted(900)),
-        judge(counted(199, errors=1), counted(5000)),
+        judge(exact_sample(6, errors=6), exact_sample(6)),
+        judge(exact_sample(1, errors=1), exact_sample(900)),
+        judge(exact_sample(199, errors=1), exact_sample(5000)),
         # Nothing is known about the other color: it may not be better.
-        judge(counted(50, errors=50), counted(0)),
-        judge(counted(0), counted(50)),
+        judge(exact_sample(50, errors=50), exact_sample(0)),
+        judge(exact_sample(0), exact_sample(50)),
     ):
         assert undecided["verdict"] == "undecided"
     assert undecided["reasons"] == ["fewer than 200 requests with a valid key: candidate 0, other 50"]
@@ -142,17 +142,17 @@ def grouped(found: dict[str, Any], **groups: tuple[int, int]) -> dict[str, Any]:
 
 def test_failing_group_is_not_hidden_by_other_groups() -> None:
     """A tenth of the writes, one request in twenty, is half a percent of all requests; public ones are excluded."""
-    other = grouped(counted(4000), reads=(0, 3800), writes=(0, 200), public=(0, 100))
-    found = judge(grouped(counted(4000, errors=20), reads=(0, 3800), writes=(20, 200), public=(0, 9000)), other)
+    other = grouped(exact_sample(4000), reads=(0, 3800), writes=(0, 200), public=(0, 100))
+    found = judge(grouped(exact_sample(4000, errors=20), reads=(0, 3800), writes=(20, 200), public=(0, 9000)), other)
     assert (found["verdict"], found["reasons"]) == ("worse", ["10.00% of its writes failed, against 0.00%"])
-    found = judge(grouped(counted(0), public=(25, 100)), other)
+    found = judge(grouped(exact_sample(0), public=(25, 100)), other)
     assert (found["verdict"], found["reasons"]) == ("worse", ["25.00% of its public failed, against 0.00%"])
 
 
 def test_without_authenticated_requests_nothing_passes() -> None:
     """This holds for any number of responses of public routes."""
     public = {"public": (0, 90_000)}
-    assert judge(grouped(counted(0), **public), grouped(counted(5000), **public))["verdict"] == "undecided"
+    assert judge(grouped(exact_sample(0), **public), grouped(exact_sample(5000), **public))["verdict"] == "undecided"
 
 
 def is_condemned(candidate: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -186,7 +186,7 @@ def test_worse_canary_is_withdrawn_within_the_documented_time(
         while passed <= bound and not is_condemned((failed, requests), (0, requests * others)):
             passed += EVERY
             requests += rate * EVERY
-            failed += drawn(rate * EVERY, FAILING)
+            failed += random_count(rate * EVERY, FAILING)
         late += passed > bound
     assert late <= 2
 
@@ -201,7 +201,7 @@ def test_equal_canary_passes_repeated_judging(failing: float) -> None:
         for number in range(1, 13):
             for more, so_far in zip(sent, failed, strict=True):
                 for group, requests in more.items():
-                    so_far[group] += drawn(requests, failing)
+                    so_far[group] += random_count(requests, failing)
             candidate, other = (
                 grouped(
                     {

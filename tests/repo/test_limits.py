@@ -12,7 +12,7 @@ from preflight.sources import facts, specs, wired
 from preflight.values import mistakes, wrong
 from repository import PROJECT
 
-from inventories import change, inventory, known, write
+from inventories import change, inventory, parsed, write
 
 KNOWN, FIXED = specs(PROJECT), wired(PROJECT)
 # The variables that an inventory may set, without secrets.
@@ -99,9 +99,9 @@ def fleet(tmp_path: Path) -> Path:
     return inventory(tmp_path, "production")
 
 
-def found(copy: Path) -> str:
+def findings(copy: Path) -> str:
     """Return the mistakes in the values of an inventory as Ansible reads it."""
-    return "\n".join(mistakes(known(copy)))
+    return "\n".join(mistakes(parsed(copy)))
 
 
 @pytest.mark.parametrize("end", [0, -1])
@@ -109,7 +109,7 @@ def test_all_variables_at_one_limit_are_accepted(fleet: Path, end: int) -> None:
     """All variables are at a limit at the same time."""
     values = {name: edges(spec)[0][end] for name, spec in FREE.items() if name not in OPEN | TOGETHER}
     write(fleet / "group_vars/all/zz_edges.yml", values | {"base_operators": []})
-    assert found(fleet) == ""
+    assert findings(fleet) == ""
 
 
 def test_all_variables_beyond_their_limits_are_refused_at_once(fleet: Path) -> None:
@@ -119,7 +119,7 @@ def test_all_variables_beyond_their_limits_are_refused_at_once(fleet: Path) -> N
     write(path, wrongs)
     for file in ("fleet.yml", "releases.yml"):
         change(fleet / "group_vars/all" / file, **dict.fromkeys(wrongs))
-    report = found(fleet)
+    report = findings(fleet)
     sentence = r"(?m)^{} is (a value that is hidden|\".*\"); it must be .+\. Correct it in {}\.$"
     assert [name for name in wrongs if not re.search(sentence.format(name, re.escape(str(path))), report)] == []
 
@@ -132,7 +132,7 @@ def test_fixed_and_misspelled_variables_are_refused(fleet: Path) -> None:
         path,
         {"nginx_http_port": 8080, "nginx_upstream_port": 1, "nginx_rate_per_adress": 5, "app_api_keys": "hunter2"},
     )
-    report = found(fleet)
+    report = findings(fleet)
     assert f"nginx_http_port cannot be set: clients and ACME servers expect 80. Take it out of {path}." in report
     assert (
         f"nginx_upstream_port cannot be set: playbooks/group_vars/edge/wiring.yml sets it. Take it out of {path}."
@@ -174,7 +174,7 @@ def test_missing_required_variable_is_reported(fleet: Path) -> None:
     """It is reported once, although every host lacks it."""
     names = ("fleet_domain", "pki_ca_dir")
     change(fleet / "group_vars/all/fleet.yml", **dict.fromkeys(names))
-    report = found(fleet)
+    report = findings(fleet)
     for name in names:
         assert report.count(f"{name} is not set. Set it in {fleet}/group_vars/all/fleet.yml.") == 1
 
@@ -182,7 +182,7 @@ def test_missing_required_variable_is_reported(fleet: Path) -> None:
 def test_unreadable_value_is_refused(fleet: Path) -> None:
     """A key file that the operator has not written yet is reported with its name."""
     (fleet / "files/deploy.pub").unlink()
-    report = found(fleet)
+    report = findings(fleet)
     assert "base_operators cannot be read: " in report
     assert f"Unable to access the file '{fleet}/files/deploy.pub'" in report
     assert f"Correct it in {fleet}/group_vars/all/fleet.yml." in report
@@ -198,7 +198,7 @@ def test_host_with_an_unusable_address_or_name_is_refused(fleet: Path) -> None:
     edge["lb_3"] = {"ansible_host": "192.0.2.13"}
     edge["l" * 50] = {"ansible_host": "jump.example", "fleet_address": "192.0.2.14"}
     write(fleet / "hosts.yml", hosts)
-    report = found(fleet)
+    report = findings(fleet)
     for host, address in (("lb-1", "lb-1.lan"), ("lb-2", "2001:db8::12"), ("lb-4", "")):
         assert f'Host {host} has the address "{address}"; the others need an IPv4 address.' in report
     assert 'Host "lb_3": use lower-case letters' in report
@@ -212,12 +212,12 @@ def test_facts_of_roles_are_not_regarded_as_misspelled(fleet: Path) -> None:
     set_by_roles = {name for task in tasks for name in task.get("ansible.builtin.set_fact", {}) if name[0] != "_"}
     assert set_by_roles - {"cacheable"} == facts(PROJECT)
     change(fleet / "group_vars/all/fleet.yml", base_installed=["curl"])
-    assert "base_installed" not in "\n".join(mistakes(known(fleet)))
+    assert "base_installed" not in "\n".join(mistakes(parsed(fleet)))
 
 
 def test_undefined_reference_does_not_hide_other_mistakes(fleet: Path) -> None:
     """Both mistakes are reported."""
     change(fleet / "group_vars/all/fleet.yml", fleet_domain="{{ nope }}", base_packages="x y")
-    report = "\n".join(mistakes(known(fleet)))
+    report = "\n".join(mistakes(parsed(fleet)))
     assert "fleet_domain cannot be read" in report
     assert "base_packages is" in report

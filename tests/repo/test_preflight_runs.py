@@ -14,11 +14,11 @@ from inventories import (
     FILLER,
     INVENTORIES,
     change,
-    children,
+    change_groups,
     inventory,
-    known,
+    parsed,
+    record_traffic,
     refusal,
-    traffic,
     unreachable_lab,
     write,
 )
@@ -37,7 +37,7 @@ def test_inputs_of_the_repository_pass(tmp_path: Path, name: str) -> None:
     arguments = ["-i", str(copy), f"-epreflight_release_dir={tmp_path}"]
     done = ansible("ansible-playbook", *arguments, "playbooks/preflight.yml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {"edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"} <= known(copy).groups.keys()
+    assert {"edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"} <= parsed(copy).groups.keys()
 
 
 def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: 
         groups["postgres_retired"] = {"hosts": {"data1": {}}}
         groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
 
-    children(lab, wrong)
-    traffic(lab, live="purple", blue="1+1", canary=100)
+    change_groups(lab, wrong)
+    record_traffic(lab, live="purple", blue="1+1", canary=100)
     kept = [name for name in SECRETS if name not in ("vault_redis_app_password", "vault_demo_api_key")]
     write(lab / "group_vars/all/vault.yml", dict.fromkeys(kept, FILLER))
     change(lab / "group_vars/all/fleet.yml", fleet_vip="192.0.2.41", acme_email="ops@trade.example")
@@ -107,7 +107,7 @@ WAYS: dict[str, tuple[str, dict[str, str], dict[str, Any], str]] = {
 def test_playbook_passes_its_inputs_to_preflight(lab: Path, way: str) -> None:
     """The inputs are name, color, release, batch and shares; the run ends before any host is contacted."""
     playbook, typed, recorded, sentence = WAYS[way]
-    traffic(lab, **recorded)
+    record_traffic(lab, **recorded)
     assert sentence in refusal(lab, playbook, **typed)
 
 
@@ -119,7 +119,7 @@ def test_deploy_passes_color_and_release_to_preflight(lab: Path, tmp_path: Path)
         member = tarfile.TarInfo("manifest.json")
         member.size = len(manifest)
         archive.addfile(member, io.BytesIO(manifest))
-    children(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
+    change_groups(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
     output = refusal(lab, "deploy", deploy_release="0.1.0", preflight_release_dir=str(tmp_path))
     assert f"Color green has no hosts. Put some into group app_green in {lab}/hosts.yml." in output
     assert f"{name} contains release 0.1.0 for Python 3.11; the hosts need 0.1.0 for Python 3.13." in output
@@ -131,7 +131,7 @@ def test_acme_certificate_is_wired(lab: Path) -> None:
     names = ("fleet_acme", "fleet_edge_ca_path", "acme_issuer", "nginx_challenge_server", "nginx_tls_delivered_dir")
 
     def wired(host: str) -> list[Any]:
-        variables = known(lab).hosts[host]
+        variables = parsed(lab).hosts[host]
         return [variables.get(name, "-") for name in names]
 
     assert wired("lb1") == [False, str(PROJECT / ".lab/ca.crt"), "192.0.2.51", "", ""]

@@ -90,9 +90,9 @@ class Fleet:
         self.root = folder
         self.hosts = ["blue1", "blue2", "blue3"]
         for host in self.hosts:
-            self.set(host, release="0.1.0", drained=False, fit=True)
+            self.set_state(host, release="0.1.0", drained=False, fit=True)
             (folder / f"{host}.current").symlink_to("releases/0.1.0")
-        self.bad()
+        self.set_bad_releases()
         (folder / "traffic").symlink_to("traffic-sets/blue+green-10")
         (folder / "action_plugins").mkdir()
         (folder / "action_plugins/stand_in.py").write_text(ACT.replace("FOLDER", str(folder)))
@@ -157,13 +157,13 @@ class Fleet:
         }
         self._write("hosts.yml", {"all": {"children": groups, "vars": local | own}})
 
-    def set(self, host: str, **state: Any) -> None:
+    def set_state(self, host: str, **state: Any) -> None:
         """Change the state of a host."""
         file = self.root / f"{host}.json"
         before = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps(before | state))
 
-    def bad(self, *pairs: tuple[str, str]) -> None:
+    def set_bad_releases(self, *pairs: tuple[str, str]) -> None:
         """Set which releases do not become ready on which hosts."""
         (self.root / "bad.json").write_text(json.dumps(pairs))
 
@@ -242,7 +242,7 @@ def test_batch_is_the_configured_number_of_hosts(fleet: Fleet) -> None:
 @pytest.mark.parametrize(("batch", "left"), [(1, ["0.2.0", "0.1.0", "0.1.0"]), (2, ["0.2.0", "0.1.0", "0.1.0"])])
 def test_host_that_does_not_become_ready_stops_the_roll(fleet: Fleet, batch: int, left: list[str]) -> None:
     """It returns to its former release, later hosts are not touched; the message has all releases and a remedy."""
-    fleet.bad(("blue2", "0.2.0"))
+    fleet.set_bad_releases(("blue2", "0.2.0"))
     stopped = fleet.roll("0.2.0", "-e", f"rolling_batch={batch}")
     assert stopped.returncode == 2
     assert list(fleet.releases().values()) == left
@@ -261,7 +261,7 @@ def test_host_that_does_not_become_ready_stops_the_roll(fleet: Fleet, batch: int
 @pytest.mark.parametrize("fit", [True, False])
 def test_host_of_a_killed_run_is_replaced_first(fleet: Fleet, fit: bool) -> None:
     """It is drained, with the new release or none; the other hosts are not touched until it serves."""
-    fleet.set("blue2", release="0.2.0", drained=True, fit=fit)
+    fleet.set_state("blue2", release="0.2.0", drained=True, fit=fit)
     done = fleet.roll("0.2.0")
     assert done.returncode == 0, output(done)
     assert [step for step in fleet.journal() if step.startswith("drain")] == [
@@ -274,8 +274,8 @@ def test_host_of_a_killed_run_is_replaced_first(fleet: Fleet, fit: bool) -> None
 
 def test_no_host_is_drained_while_another_is_down(fleet: Fleet) -> None:
     """The failed host is repaired first; if that fails it stays drained, and the others serve."""
-    fleet.set("blue3", fit=False)
-    fleet.bad(("blue3", "0.2.0"))
+    fleet.set_state("blue3", fit=False)
+    fleet.set_bad_releases(("blue3", "0.2.0"))
     stopped = fleet.roll("0.2.0")
     assert stopped.returncode == 2
     assert [step.split(" |")[0] for step in fleet.journal()] == ["drain blue3"]

@@ -70,8 +70,8 @@ class Fleet:
         self._tasks("roles/app/tasks/workers.yml", {"name": "Note", "ansible.builtin.copy": followed})
         noted = {"msg": "{{ inventory_hostname }} is {{ 'live' if app_live else 'idle' }}"}
         self._tasks("roles/app/tasks/activate.yml", {"name": "Note", "ansible.builtin.debug": noted})
-        self.fit(True)
-        self.judge("fit")
+        self.set_probes(True)
+        self.set_verdict("fit")
         for name, hosts in (("preflight", "localhost"), ("reach", "localhost")):
             self._play(f"{name}.yml", hosts)
         note = {
@@ -87,7 +87,7 @@ class Fleet:
         self._play("begin.yml", "edge", note)
         for edge in ("lb1", "lb2"):
             (folder / edge).mkdir()
-        self.state()
+        self.set_state()
         self._inventory()
 
     def _here(self, text: str) -> str:
@@ -135,7 +135,7 @@ class Fleet:
         }
         (self.root / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": local | own}}))
 
-    def state(self, canary: int = 0, running: str = "blue") -> None:
+    def set_state(self, canary: int = 0, running: str = "blue") -> None:
         """Write traffic.yml, and set what the load balancers do, which may differ from it."""
         content = {"traffic_live_color": "blue", "traffic_canary_percent": canary}
         self.file.write_text(yaml.safe_dump(content | {"release_blue": "0.1.0", "release_green": "0.1.0"}))
@@ -144,7 +144,7 @@ class Fleet:
             (self.root / edge / "traffic-sets" / running).mkdir(parents=True, exist_ok=True)
             (self.root / edge / "traffic").symlink_to(f"traffic-sets/{running}")
 
-    def fit(self, *probes: bool) -> None:
+    def set_probes(self, *probes: bool) -> None:
         """Set the result of each successive probe of the other color; the last one applies to all later probes."""
         (self.root / "probes").write_text(json.dumps(probes))
         script = (
@@ -157,7 +157,7 @@ class Fleet:
         judged = {"name": "Probe", "ansible.builtin.assert": refuse}
         self._tasks("roles/app/tasks/probe.yml", probe | {"failed_when": False}, judged)
 
-    def judge(self, verdict: str) -> None:
+    def set_verdict(self, verdict: str) -> None:
         """Set the judge's verdict."""
         fact = {"__traffic_verdict": {"verdict": verdict, "reasons": ["so it is"], "figures": {}}}
         self._tasks("roles/traffic/tasks/judge.yml", {"name": "Judge", "ansible.builtin.set_fact": fact})
@@ -173,7 +173,7 @@ class Fleet:
         assert (done.returncode == 0) == ok, output
         return output
 
-    def sets(self) -> set[str]:
+    def flag_sets(self) -> set[str]:
         """Return the sets of flags that the load balancers use."""
         return {(self.root / edge / "traffic").readlink().name for edge in ("lb1", "lb2")}
 
@@ -210,35 +210,35 @@ def fleet(tmp_path: Path) -> Fleet:
 def test_canary_gets_a_share_and_loses_it(fleet: Fleet) -> None:
     """Both load balancers apply it; giving clients to the canary needs a confirmation, withdrawing it does not."""
     fleet.play("canary", percent="10")
-    assert (fleet.sets(), fleet.recorded()) == ({"blue+green-10"}, ("blue", 10))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue+green-10"}, ("blue", 10))
     assert fleet.begun() == ["canary green 0.1.0 10 % (green 0.1.0)"]
     assert fleet.queried() == {"lb1", "lb2"}
-    fleet.fit(False)  # withdrawing requires no healthy target
+    fleet.set_probes(False)  # withdrawing requires no healthy target
     fleet.play("canary", percent="0")
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.begun() == ["canary green 0.1.0 0 % ()"]
 
 
 def test_rollback_during_a_canary_withdraws_it(fleet: Fleet) -> None:
     """This includes a canary that was killed before it was recorded, and any state of the other color."""
-    fleet.fit(False)
+    fleet.set_probes(False)
     for canary, running in ((10, "blue+green-10"), (0, "blue+green-50"), (10, "blue")):
-        fleet.state(canary, running)
+        fleet.set_state(canary, running)
         fleet.play("rollback")
-        assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+        assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
         assert fleet.begun() == ["rollback green 0.1.0 0 % ()"]
 
 
 @pytest.mark.thorough
 def test_rollback_without_a_canary_is_a_cutover(fleet: Fleet) -> None:
     """It goes to the other color; after an interrupted cutover, even of a canary, to the one in traffic.yml."""
-    fleet.state(10, "green")
+    fleet.set_state(10, "green")
     fleet.play("rollback")
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.begun() == ["rollback blue 0.1.0 (blue 0.1.0)"]
-    fleet.state(0, "blue+shadow-green-5")
+    fleet.set_state(0, "blue+shadow-green-5")
     fleet.play("rollback")
-    assert (fleet.sets(), fleet.recorded()) == ({"green"}, ("green", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"green"}, ("green", 0))
     assert fleet.begun() == ["rollback green 0.1.0 (green 0.1.0)"]
     assert fleet.queried() == {"lb1", "lb2", "vip"}
     assert fleet.workers() == "green1"
@@ -246,23 +246,23 @@ def test_rollback_without_a_canary_is_a_cutover(fleet: Fleet) -> None:
 
 def test_whole_canary_continues_from_its_present_share(fleet: Fleet) -> None:
     """No client moves back in between."""
-    fleet.state(10, "blue+green-10")
+    fleet.set_state(10, "blue+green-10")
     output = fleet.play("canary")
     assert "50 % on green" in output
     assert "10 % on green" not in output
-    assert (fleet.sets(), fleet.recorded()) == ({"green"}, ("green", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"green"}, ("green", 0))
     assert fleet.begun() == ["canary green 0.1.0 50,100 % (green 0.1.0)"]
 
 
 @pytest.mark.parametrize("probes", [[False], [True, False]])
 def test_canary_on_an_unhealthy_color_is_withdrawn(fleet: Fleet, probes: list[bool]) -> None:
     """This is checked before the first step and before the last."""
-    fleet.state(10, "blue+green-10")
-    fleet.fit(*probes)
+    fleet.set_state(10, "blue+green-10")
+    fleet.set_probes(*probes)
     output = fleet.play("canary", ok=False)
     assert "All clients are back on blue. Nothing has moved: color green is not fit to serve release 0.1.0." in output
     assert "lb1: Probe: green1 is not ready" in output
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
 def test_canary_that_one_load_balancer_fails_to_serve_is_withdrawn(fleet: Fleet) -> None:
@@ -270,25 +270,25 @@ def test_canary_that_one_load_balancer_fails_to_serve_is_withdrawn(fleet: Fleet)
     (fleet.root / "lb2/out-of-order-green").touch()
     output = fleet.play("canary", ok=False, percent="10")
     assert "All clients are back on blue. lb2: Share | Query as a client in the share" in output
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
 @pytest.mark.thorough
 def test_worse_color_loses_its_clients(fleet: Fleet) -> None:
     """It also loses those that it had before this step."""
-    fleet.state(10, "blue+green-10")
-    fleet.judge("undecided")
+    fleet.set_state(10, "blue+green-10")
+    fleet.set_verdict("undecided")
     assert "cannot be judged after 1 s" in fleet.play("canary", ok=False, percent="50")
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
 def test_cutover_that_is_undone_ends_the_canary(fleet: Fleet) -> None:
     """Otherwise the next site.yml would send clients to the color that has just failed."""
-    fleet.state(50, "blue+green-50")
+    fleet.set_state(50, "blue+green-50")
     (fleet.root / "lb2/out-of-order-green").touch()
     output = fleet.play("cutover", ok=False)
     assert "all traffic is back on blue, and traffic.yml says so. lb2: Verify" in output
-    assert (fleet.sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.workers() == "blue1"
 
 
@@ -301,7 +301,7 @@ def test_color_with_clients_is_live(fleet: Fleet) -> None:
         (0, "green", "live"),
         (0, "blue+shadow-green-5", "idle"),
     ):
-        fleet.state(canary, running)
+        fleet.set_state(canary, running)
         output = fleet.play("converge_releases")
         assert f"green1 is {green}" in output
         assert "blue1 is live" in output
