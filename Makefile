@@ -175,23 +175,26 @@ meter: ## measure the lab with a request loop (DURATION=60)
 
 ## --- checks ---
 
+# A part of the tests: its output is in .lab/log/PART.txt, its costs are rows of the table at the end of make test.
+PART := python -m tools.suite run
+
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, import-linter
 	@ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
 test-app: venv ## the application, the programs and plugins, the repository and the templates
-	@pytest tests/app tests/unit tests/repo tests/templates
+	@$(PART) units pytest tests/app tests/unit tests/repo tests/templates
 
 .PHONY: test-role
 test-role: venv ## one role in its containers (ROLE=redis)
-	@scripts/scenario $(or $(ROLE),$(error say which: make test-role ROLE=redis))
+	@$(PART) $(or $(ROLE),$(error say which: make test-role ROLE=redis)) molecule test --scenario-name $(ROLE)
 
 .PHONY: test-fleet
 test-fleet: secrets ## the whole fleet under load
 	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
-	@scripts/scenario fleet
+	@$(PART) fleet molecule test --scenario-name fleet
 	@scripts/no-fleet $(PROJECT_VERSION)
 
 .PHONY: drill
@@ -205,15 +208,17 @@ ROLES := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.y
 .PHONY: test-roles
 test-roles: $(ROLES:%=test-role-%) ## every role (make -j2: two at a time)
 test-role-%: venv
-	@scripts/scenario $*
+	@$(PART) $* molecule test --scenario-name $*
 
 .PHONY: test
 test: export PYTEST_ADDOPTS := -m 'not thorough'
 test: system ## everything but what is marked as thorough: test-app, test-role and test-fleet, called by name, run that too
 	@$(MAKE) venv
-	@$(MAKE) --jobs 2 --output-sync=target lint image
-	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || { cat .lab/log/*.failed; exit 1; }
+	@python -m tools.suite clean
+	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
+	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app test-roles || { python -m tools.suite report; cat .lab/log/*.failed; exit 1; }
 	@$(MAKE) test-fleet
+	@python -m tools.suite report
 
 .PHONY: bench
 bench: ## measure make up, a second run, deploy and cutover (takes the lab down); writes docs/benchmarks.md

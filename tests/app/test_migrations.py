@@ -326,4 +326,4 @@ def test_lock_timeout_is_reported_with_advice(state: str, advises: bool) -> None
         sqlstate = state
 
     advice = cli._advice(OperationalError("ALTER TABLE orders", {}, OriginalError("canceling statement")))
-    assert ("type the verb again" in advice) is advises
+    assert ("repeat the playbook" in advice) is advises

@@ -95,7 +95,7 @@ def command(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         assert done.exit_code == 0, done.output
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return run  # type: ignore[return-value]  # nothing is left to do afterwards
+    return run  # type: ignore[return-value]  # nothing is left to do afterward
 
 
 @pytest.mark.parametrize("named", [True, False])

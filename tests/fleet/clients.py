@@ -105,7 +105,7 @@ def meter(
     targets: tuple[str, ...] = BOTH,
     **options: str,
 ) -> Iterator[Meter]:
-    """Send traffic to the lab during the block; afterwards each acknowledged order has been looked up."""
+    """Send traffic to the lab during the block; afterward each acknowledged order has been looked up."""
     folder.mkdir(parents=True, exist_ok=True)
     run = Meter(folder)
     argv = [sys.executable, "-m", "tools.meter", "--ca", str(LAB / "ca.crt"), "--rate", str(rate)]

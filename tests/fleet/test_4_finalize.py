@@ -1,4 +1,4 @@
-"""Is everything that a former release needs kept until it is gone, and is it refused afterwards?"""
+"""Is everything that a former release needs kept until it is gone, and is it refused afterward?"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ MIGRATIONS = {
 
 @pytest.fixture(name="former")
 def _former() -> Iterator[str]:
-    """Return the present release; afterwards both colors run it again, on the schema that it knows."""
+    """Return the present release; afterward both colors run it again, on the schema that it knows."""
     assert traffic()["traffic_live_color"] == "blue"
     former = traffic()["release_blue"]
     yield former

@@ -115,7 +115,7 @@ def test_waf_matched_no_legitimate_request(api: Api, edge: str) -> None:
 
 
 def test_maintenance_closes_and_opens(api: Api) -> None:
-    """Both load balancers respond themselves, `make status` warns, and afterwards all is as before."""
+    """Both load balancers respond themselves, `make status` warns, and afterward all is as before."""
     play("maintenance", maintenance="on")
     try:
         for edge in EDGES:

@@ -12,7 +12,7 @@ NAME = "tradefleet.test"
 
 @pytest.fixture
 def _blocks() -> Iterator[None]:
-    """Set the WAF to blocking mode on both load balancers, and afterwards restore the inventory's mode."""
+    """Set the WAF to blocking mode on both load balancers, and afterward restore the inventory's mode."""
     play("site", "--limit", "edge", "--tags", "nginx", nginx_waf_mode="block")
     yield
     play("site", "--limit", "edge", "--tags", "nginx")

@@ -59,7 +59,7 @@ def held(host: Host) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def afterwards(host: Host) -> Iterator[None]:
+def restore_workers(host: Host) -> Iterator[None]:
     """Leave only the live host's worker running after each test."""
     yield
     host.check_output(f"systemctl stop {UNIT}")

@@ -50,7 +50,7 @@ def answer(ca: Path, *arguments: str, path: str = "/") -> list[str]:
 
 @contextmanager
 def serving(color: str) -> Iterator[None]:
-    """Make another color live, as a cutover does, and restore the former one afterwards."""
+    """Make another color live, as a cutover does, and restore the former one afterward."""
     flip = "ln -s traffic-sets/{} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic"
     EDGE.check_output(flip.format(color))
     try:

@@ -65,7 +65,7 @@ def test_client_is_in_the_same_share_at_each_load_balancer(tmp_path: Path) -> No
 
 
 def test_browser_keeps_its_color_by_a_cookie() -> None:
-    """It gets the cookie with its first response, and the cookie does not change afterwards."""
+    """It gets the cookie with its first response, and the cookie does not change afterward."""
     served: Counter[str] = Counter()
     with session() as client:
         for _ in range(CLIENTS):

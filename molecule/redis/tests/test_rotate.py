@@ -33,7 +33,7 @@ OPENS: dict[str, dict[str, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a copy of the scenario's inventory, whose vault changes; afterwards restore the hosts."""
+    """Yield a copy of the scenario's inventory, whose vault changes; afterward restore the hosts."""
     copy = tmp_path_factory.mktemp("rotate") / "inventory"
     shutil.copytree(SCENARIO / "inventory", copy)
     yield copy
@@ -138,7 +138,7 @@ def links() -> dict[str, str]:
 
 # The last test, because the others write as the application.
 def test_killed_rotation_continues_and_no_client_is_rejected(inventory: Path) -> None:
-    """Half-way both passwords are accepted everywhere; afterwards only the new one, and no write is lost."""
+    """Half-way both passwords are accepted everywhere; afterward only the new one, and no write is lost."""
     former = vault(inventory)
     with writing() as writer:
         playbook = PROJECT / "playbooks/rotate_redis_password.yml"

@@ -59,7 +59,7 @@ def test_killed_process_restarts_before_sentinel_acts() -> None:
 
 
 def test_planned_switchover_loses_no_write() -> None:
-    """The playbook moves both services under load; writes wait, and none is missing afterwards."""
+    """The playbook moves both services under load; writes wait, and none is missing afterward."""
     before = {service: primary(ADDRESSES[0], service) for service in ("state", "cache")}
     with writing("state") as state, writing("cache") as cache:
         run_playbook("redis_switchover")

@@ -32,7 +32,7 @@ def primary_full(run: Meter) -> None:
 
 @contextmanager
 def _small_disk(host: str) -> Iterator[None]:
-    """Move a replica's data to a small disk, and afterwards back."""
+    """Move a replica's data to a small disk, and afterward back."""
     mount = f"mount -t tmpfs -o size={MEGABYTES}m,mode=0700,uid=postgres,gid=postgres tmpfs {DIRECTORY}"
     aside = f"mv {DIRECTORY} {DIRECTORY}.aside && mkdir {DIRECTORY}"
     _stopped(host, f"{aside} && {mount} && cp -a {DIRECTORY}.aside/. {DIRECTORY}")

@@ -13,7 +13,7 @@ class Drill:
 
     Gaps are the longest time without a success, in seconds; while commits wait, the meter's clients wait as well and
     send no reads. `failed_…` is the permitted number of failed requests; None leaves it to the gap. No acknowledged
-    order may be lost or duplicated, and an order that is repeated afterwards is the same order.
+    order may be lost or duplicated, and an order that is repeated afterward is the same order.
     """
 
     name: str

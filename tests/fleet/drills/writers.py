@@ -43,7 +43,7 @@ class Write:
 
 @contextmanager
 def writers() -> Iterator[list[Write]]:
-    """Try to write on each data host during the block; afterwards the list has the acknowledged writes in order."""
+    """Try to write on each data host during the block; afterward the list has the acknowledged writes in order."""
     found: list[Write] = []
     on(leader(), "su postgres -c 'psql -qc \"CREATE TABLE IF NOT EXISTS drill_writes (at timestamptz DEFAULT now())\"'")
     try:
@@ -58,7 +58,7 @@ def writers() -> Iterator[list[Write]]:
 
 @contextmanager
 def trying_to_write(host: str) -> Iterator[list[Write]]:
-    """Try to write on one host during the block; afterwards the list has the acknowledged writes."""
+    """Try to write on one host during the block; afterward the list has the acknowledged writes."""
     found: list[Write] = []
     _write(host, "/usr/local/sbin/drill-writer", SCRIPT)
     _write(host, "/etc/systemd/system/drill-writer.service", UNIT)
