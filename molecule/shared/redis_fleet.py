@@ -75,25 +75,25 @@ def together(address: str, cases: Mapping[Case, Sequence[str]]) -> dict[Case, An
     return {case: Answer(*answer) for case, answer in zip(cases, answers, strict=True)}
 
 
-def ask(address: str, *command: str, service: str = "state") -> str:
+def query(address: str, *command: str, service: str = "state") -> str:
     """Return the response of a host's own Redis to its operator."""
     return on(address, f"redis-cli-{service}", *command)
 
 
-def ask_sentinel(address: str, *command: str) -> str:
+def query_sentinel(address: str, *command: str) -> str:
     """Return the response of a host's own Sentinel to its operator."""
     return on(address, "sentinel-cli-state", "SENTINEL", *command)
 
 
 def role(address: str, service: str = "state") -> list[str]:
     """Return a host's role, and for a replica its primary and the state of the link."""
-    answer = json.loads(ask(address, "--json", "ROLE", service=service))
+    answer = json.loads(query(address, "--json", "ROLE", service=service))
     return ["primary"] if answer[0] == "master" else ["replica", answer[1], answer[3]]
 
 
-def primary(asked: str, service: str = "state") -> str:
+def primary(queried: str, service: str = "state") -> str:
     """Return the address of the primary according to the Sentinel of one host."""
-    return ask_sentinel(asked, "GET-MASTER-ADDR-BY-NAME", service).splitlines()[0]
+    return query_sentinel(queried, "GET-MASTER-ADDR-BY-NAME", service).splitlines()[0]
 
 
 def healthy(service: str = "state") -> bool:
@@ -114,7 +114,7 @@ def processes(service: str = "state") -> dict[str, str]:
 
 def settings(address: str, *names: str, service: str = "state") -> dict[str, str]:
     """Return settings as the running server reports them."""
-    found: dict[str, str] = json.loads(ask(address, "--json", "CONFIG", "GET", *names, service=service))
+    found: dict[str, str] = json.loads(query(address, "--json", "CONFIG", "GET", *names, service=service))
     return found
 
 

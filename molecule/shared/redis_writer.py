@@ -100,7 +100,7 @@ class Writer:
 
 @contextmanager
 def writing(service: str = "state") -> Iterator[Writer]:
-    """Write throughout the block; afterwards `lost` returns the missing writes."""
+    """Write throughout the block; afterward `lost` returns the missing writes."""
     writer = Writer(service)
     writer.start()
     try:

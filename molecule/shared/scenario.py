@@ -29,7 +29,7 @@ def would_change(*arguments: str) -> set[str]:
     return found
 
 
-def verb(
+def run_playbook(
     name: str, *arguments: str, check: bool = True, inventory: Path = SCENARIO / "inventory"
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the operator's playbooks on the scenario's hosts, with the wiring of the fleet."""

@@ -1,4 +1,4 @@
-"""An application on a SQLite file of its own, two traders, a worker, and what tests ask of them."""
+"""An application with its own SQLite file, two traders, a worker, and helpers of tests."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ MakeApp = Callable[[Settings], Flask]
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> Iterator[MakeApp]:
-    """Make applications whose connections are closed at the end."""
+    """Create applications whose connections are closed at the end."""
     made = []
 
     def make(settings: Settings) -> Flask:
@@ -41,7 +41,7 @@ def app(make_app: MakeApp) -> Flask:
     app = make_app(Settings())
     with app.app_context():
         for name, key in KEYS.items():
-            # mypy cannot tell the types of a lambda's defaults
+            # mypy cannot infer the types of a lambda's defaults.
             db.transact(lambda session, name=name, key=key: keys.add(session, name, key))  # type: ignore[misc]
     return app
 
@@ -66,7 +66,7 @@ def order() -> dict[str, str]:
 
 @pytest.fixture
 def closed() -> Iterator[Address]:
-    """A port where nobody listens, nor can begin to."""
+    """A port on which nothing listens, and nothing can."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield Address("127.0.0.1", bound.getsockname()[1])
@@ -74,7 +74,7 @@ def closed() -> Iterator[Address]:
 
 @pytest.fixture
 def silent() -> Iterator[Address]:
-    """A port where connections are accepted by the kernel and nobody ever answers."""
+    """A port at which the kernel accepts connections, but no process responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -82,26 +82,26 @@ def silent() -> Iterator[Address]:
 
 
 @pytest.fixture
-def hand(app: Flask) -> Worker:
+def queue_worker(app: Flask) -> Worker:
     """A worker on the application's database."""
     return Worker(app.extensions["database"], app.extensions["handlers"])
 
 
 def place(client: FlaskClient, headers: dict[str, str], order: dict[str, str], key: str) -> str:
-    """Place an order under this idempotency key; return its id."""
+    """Place an order with this idempotency key; return its ID."""
     answer = client.post("/v1/orders", json=order, headers=headers | {"Idempotency-Key": key})
     assert answer.status_code == 201
     return str(answer.get_json()["id"])
 
 
 def waiting(app: Flask) -> int:
-    """Return how many events are in the outbox."""
+    """Return the number of events in the outbox."""
     with app.app_context():
         return int(db.read(lambda session: session.scalar(select(func.count()).select_from(Event)) or 0))
 
 
 def activity(client: FlaskClient, headers: dict[str, str], query: str = "") -> list[str]:
-    """Return the ids of the orders that the trader's activity names, the latest first."""
+    """Return the IDs of the orders in the trader's activity, the latest first."""
     answer = client.get(f"/v1/activity{query}", headers=headers)
     assert answer.status_code == 200
     return [item["order_id"] for item in answer.get_json()["items"]]

@@ -1,7 +1,7 @@
-"""What a migration does, and which of it an expansion may not do: whatever a statement of older code could trip over.
+"""The operations of a migration, and those that an expansion may not perform, because older code could fail on them.
 
-Only what is known to be harmless passes. Tables that the migration itself creates are its own affair. An index on any
-other is built online, by a migration that does nothing else.
+Only operations that are known to be harmless pass. Tables that the migration itself creates are exempt. An index on
+another table is built online, by a migration that does nothing else.
 """
 
 import io
@@ -14,51 +14,51 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations, ops
 from alembic.operations.base import AbstractOperations
 
-# Raw SQL: the beginnings that pass. A column may be added with them as well, see _objections_to_sql.
+# Permitted beginnings of raw SQL. It may also add a column, see _objections_to_sql.
 _HARMLESS = re.compile(r"CREATE TABLE|INSERT INTO|UPDATE|COMMENT ON", re.IGNORECASE)
 _ADDS_COLUMN = re.compile(r"ALTER TABLE (IF EXISTS )?(ONLY )?[\w.\"]+ ADD (COLUMN )?", re.IGNORECASE)
 _TROUBLE = re.compile(r"\b(DROP|RENAME|ALTER|TYPE|CONSTRAINT|UNIQUE|CHECK|PRIMARY|EXCLUDE|ADD|TRUNCATE|DELETE)\b", re.I)
 
 
-def _asked(upgrade: Callable[[], None]) -> list[ops.MigrateOperation | str]:
-    """Return what a migration asks Alembic for, in its words where it is no operation. Nothing is done, nowhere."""
-    asked: list[ops.MigrateOperation | str] = []
+def _operations(upgrade: Callable[[], None]) -> list[ops.MigrateOperation | str]:
+    """Return the operations that a migration requests from Alembic, or a description of others. Nothing is executed."""
+    found: list[ops.MigrateOperation | str] = []
     options = {"as_sql": True, "output_buffer": io.StringIO()}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)
 
     def invoke(_: Operations, operation: ops.MigrateOperation) -> Any:
-        asked.append(operation)
+        found.append(operation)
         # Rows may be inserted into it.
         return operation.to_table(context) if isinstance(operation, ops.CreateTableOp) else None
 
     def get_bind(_: Operations) -> None:
-        asked.append("uses the connection itself (get_bind), and what it does there cannot be read")
+        found.append("uses the connection itself (get_bind), and what it does there cannot be read")
 
-    # Alembic's own base of `op` and of what batch_alter_table gives.
+    # Alembic's own base class of `op` and of the result of batch_alter_table.
     with (
         patch.multiple(AbstractOperations, invoke=invoke, get_bind=get_bind),
         Operations.context(context),
     ):
         upgrade()
-    return asked
+    return found
 
 
 def tables(upgrade: Callable[[], None]) -> set[str] | None:
-    """Return the tables that a migration names, None where that cannot be read from what it asks Alembic for."""
+    """Return the tables that a migration names; None if an operation does not show its table."""
     found: set[str] = set()
-    for one in _asked(upgrade):
+    for one in _operations(upgrade):
         if isinstance(one, str | ops.ExecuteSQLOp):
             return None
-        # What inserts rows has the table itself.
+        # A bulk insert contains the table itself.
         found.add(one.table.name if isinstance(one, ops.BulkInsertOp) else getattr(one, "table_name", ""))
     return found - {""}
 
 
 def objections(upgrade: Callable[[], None]) -> list[str]:
-    """Return what a migration does that an expansion may not do."""
+    """Return the operations of a migration that an expansion may not perform."""
     own: set[str] = set()
     found: list[str] = []
-    for one in _asked(upgrade):
+    for one in _operations(upgrade):
         if isinstance(one, str):
             found.append(one)
         elif isinstance(one, ops.CreateTableOp):
@@ -69,10 +69,10 @@ def objections(upgrade: Callable[[], None]) -> list[str]:
 
 
 def objections_to_index(upgrade: Callable[[], None]) -> list[str]:
-    """Return what a migration does beside building indexes online."""
+    """Return the operations of a migration that are not online builds of indexes."""
     return [
         f"does not build an index online: {one if isinstance(one, str) else type(one).__name__}"
-        for one in _asked(upgrade)
+        for one in _operations(upgrade)
         if not (
             isinstance(one, ops.CreateIndexOp)
             and one.if_not_exists
@@ -100,7 +100,7 @@ def _objections_to(one: ops.MigrateOperation) -> list[str]:
         return [f"adds {name}, unique"] if one.column.unique else []
     if isinstance(one, ops.AlterColumnOp):
         keeps = one.modify_type is None and one.modify_name is None and one.modify_nullable is not False
-        # False says that it stays as it is, None that it is dropped.
+        # False means that it stays unchanged, None that it is dropped.
         if keeps and one.modify_server_default is not None:
             return []
     return [f"{type(one).__name__.removesuffix('Op')} on {getattr(one, 'table_name', 'something')}"]
@@ -115,5 +115,5 @@ def _objections_to_sql(text: str) -> list[str]:
         needs_default = "NOT NULL" in rest.upper() and "DEFAULT" not in rest.upper()
         harmless = bool(_HARMLESS.match(sql)) or bool(adds and not _TROUBLE.search(rest) and not needs_default)
         if sql and not harmless:
-            found.append(f"executes «{sql}»")
+            found.append(f"executes `{sql}`")
     return found

@@ -1,5 +1,5 @@
-# ruff: noqa: D102, D103  # the name of a test says what it holds
-"""Who is let in."""
+# ruff: noqa: D102, D103  # the name of a test states what it asserts
+"""Authentication: keys, their cache, and public routes."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from .conftest import KEYS
 
 
 class Memory:
-    """Stands in for Redis: what `RedisStore` uses of a client, kept in a dictionary."""
+    """Stands in for Redis with a dictionary: the methods of a client that `RedisStore` uses."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -66,7 +66,7 @@ def memory(app: Flask) -> Memory:
         f"Bearer {KEYS['alice']}=",
     ],
 )
-def test_no_or_wrong_key_is_refused(client: FlaskClient, authorization: str | None) -> None:
+def test_missing_or_invalid_key_is_rejected(client: FlaskClient, authorization: str | None) -> None:
     answer = client.get("/v1/orders", headers={"Authorization": authorization} if authorization is not None else {})
     assert answer.status_code == 401
     assert answer.mimetype == "application/problem+json"
@@ -74,7 +74,7 @@ def test_no_or_wrong_key_is_refused(client: FlaskClient, authorization: str | No
 
 
 @pytest.mark.parametrize("before", ["Bearer ", "bearer ", "BEARER ", "bEaReR   ", " Bearer "])
-def test_scheme_has_any_case_and_any_number_of_spaces_after_it(client: FlaskClient, before: str) -> None:
+def test_scheme_is_case_insensitive_with_any_number_of_spaces(client: FlaskClient, before: str) -> None:
     assert client.get("/v1/orders", headers={"Authorization": f"{before}{KEYS['alice']}"}).status_code == 200
 
 
@@ -92,12 +92,12 @@ def test_each_key_that_can_be_stored_is_accepted(app: Flask, key: str) -> None:
     "key",
     ["k" * 31, "k" * 257, f"{'k' * 20}={'k' * 20}", "=" * 40, f"{'k' * 32} ", f"{'k' * 32}\n", "é" * 32, "!" * 32],
 )
-def test_key_that_could_not_be_accepted_is_not_stored(app: Flask, key: str) -> None:
+def test_unacceptable_key_is_not_stored(app: Flask, key: str) -> None:
     with app.app_context(), pytest.raises(keys.InvalidKeyError, match="openssl rand -hex 32"):
         db.transact(lambda session: keys.add(session, "alice", key))
 
 
-def test_every_route_needs_a_key_or_is_public(app: Flask) -> None:
+def test_every_route_requires_a_key_or_is_public(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<uuid:order_id>", "00000000-0000-0000-0000-000000000000")
         path = path.replace("<path:filename>", "file")
@@ -106,7 +106,7 @@ def test_every_route_needs_a_key_or_is_public(app: Flask) -> None:
             assert (status == 401) is (rule.endpoint not in public_endpoints(app)), f"{method} {path} gave {status}"
 
 
-def test_public_list_is_what_we_mean(app: Flask) -> None:
+def test_public_routes_are_the_intended_ones(app: Flask) -> None:
     assert {
         "system.healthz",
         "system.readyz",
@@ -118,7 +118,9 @@ def test_public_list_is_what_we_mean(app: Flask) -> None:
     } == public_endpoints(app)
 
 
-def test_answers_say_to_the_edge_who_asked(client: FlaskClient, headers: dict[str, str]) -> None:
+def test_responses_mark_authenticated_and_public_requests_for_the_edge(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
     def guard(path: str, **headers: str) -> str | None:
         return client.get(path, headers=headers).headers.get("X-Guard")
 
@@ -136,7 +138,7 @@ def test_only_a_digest_is_stored(app: Flask) -> None:
     assert stored == {digest(key) for key in KEYS.values()}
 
 
-def test_principal_comes_from_the_cache(app: Flask, memory: Memory, headers: dict[str, str]) -> None:
+def test_principal_is_read_from_the_cache(app: Flask, memory: Memory, headers: dict[str, str]) -> None:
     assert app.test_client().get("/v1/orders", headers=headers).status_code == 200
     assert memory.seconds is not None
     assert 0 < memory.seconds <= 0.5
@@ -149,12 +151,12 @@ def test_principal_comes_from_the_cache(app: Flask, memory: Memory, headers: dic
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"[]", b"null", b'{"trader_id": "x", "name": "y"}', b'"text"'])
-def test_junk_in_the_cache_is_a_miss(app: Flask, memory: Memory, headers: dict[str, str], junk: bytes) -> None:
+def test_malformed_cache_entry_is_a_miss(app: Flask, memory: Memory, headers: dict[str, str], junk: bytes) -> None:
     memory.values[f"tradefleet:principal:2:{digest(KEYS['alice'])}"] = junk
     assert app.test_client().get("/v1/orders", headers=headers).status_code == 200
 
 
-def test_answer_is_kept_no_longer_than_it_is_true(
+def test_cached_principal_expires_with_its_validity(
     app: Flask, memory: Memory, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = services.find_principal
@@ -169,7 +171,7 @@ def test_answer_is_kept_no_longer_than_it_is_true(
     assert memory.values == {}
 
 
-def test_revoked_key_is_rejected_once_the_cache_has_forgotten_it(
+def test_revoked_key_is_rejected_after_its_cache_entry_expires(
     app: Flask, memory: Memory, headers: dict[str, str]
 ) -> None:
     client = app.test_client()
@@ -182,7 +184,7 @@ def test_revoked_key_is_rejected_once_the_cache_has_forgotten_it(
     assert memory.values == {}
 
 
-def test_what_an_older_release_keeps_for_longer_is_not_read(
+def test_longer_cached_entry_of_an_older_release_is_ignored(
     app: Flask, memory: Memory, headers: dict[str, str]
 ) -> None:
     content = {"trader_id": "00000000-0000-0000-0000-000000000000", "name": "alice"}

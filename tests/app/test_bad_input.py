@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""Whatever a caller sends wrongly: a problem document, and nothing stored."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Invalid requests: the response is a problem document, and nothing is stored."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ AMOUNTS: tuple[object, ...] = (
 
 
 @pytest.mark.parametrize("amount", AMOUNTS, ids=lambda amount: repr(amount)[:20])
-def test_amounts(client: FlaskClient, headers: dict[str, str], amount: object) -> None:
+def test_invalid_amount_is_rejected(client: FlaskClient, headers: dict[str, str], amount: object) -> None:
     assert_refused(client, headers, 422, json=GOOD | {"quantity": amount})
     if amount is not None:  # a limit order without a price is below
         assert_refused(client, headers, 422, json=GOOD | {"limit_price": amount})
@@ -68,7 +68,7 @@ def test_amounts(client: FlaskClient, headers: dict[str, str], amount: object) -
     ],
     ids=lambda order: repr(order)[:60],
 )
-def test_bodies(client: FlaskClient, headers: dict[str, str], order: object) -> None:
+def test_invalid_body_is_rejected(client: FlaskClient, headers: dict[str, str], order: object) -> None:
     assert_refused(client, headers, 422, json=order)
 
 
@@ -89,29 +89,29 @@ def test_bodies(client: FlaskClient, headers: dict[str, str], order: object) -> 
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_raw_bodies(client: FlaskClient, headers: dict[str, str], body: bytes, status: int) -> None:
+def test_malformed_body_is_rejected(client: FlaskClient, headers: dict[str, str], body: bytes, status: int) -> None:
     assert_refused(client, headers, status, data=body, content_type="application/json")
 
 
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_content_types(client: FlaskClient, headers: dict[str, str], content_type: str | None) -> None:
+def test_wrong_content_type_is_rejected(client: FlaskClient, headers: dict[str, str], content_type: str | None) -> None:
     assert_refused(client, headers, 415, data=json.dumps(GOOD), content_type=content_type)
 
 
 @pytest.mark.parametrize("key", [None, "", "k" * 129, "two words", "tab\tkey", "bell\x07", "kéy"])
-def test_idempotency_keys(client: FlaskClient, headers: dict[str, str], key: str | None) -> None:
+def test_invalid_idempotency_key_is_rejected(client: FlaskClient, headers: dict[str, str], key: str | None) -> None:
     del headers["Idempotency-Key"]
     if key is not None:
         headers["Idempotency-Key"] = key
     assert_refused(client, headers, 422, json=GOOD)
 
 
-def test_longest_key_is_taken(client: FlaskClient, headers: dict[str, str]) -> None:
+def test_longest_idempotency_key_is_accepted(client: FlaskClient, headers: dict[str, str]) -> None:
     assert client.post("/v1/orders", json=GOOD, headers=headers | {"Idempotency-Key": "k" * 128}).status_code == 201
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("DELETE", "/v1/orders", 405)])
-def test_unknown_routes(client: FlaskClient, method: str, path: str, status: int) -> None:
+def test_unknown_route_is_not_found(client: FlaskClient, method: str, path: str, status: int) -> None:
     answer = client.open(path, method=method)
     assert answer.status_code == status
     assert answer.mimetype == "application/problem+json"

@@ -1,4 +1,4 @@
-# ruff: noqa: D103  # the name of a test says what it holds
+# ruff: noqa: D103  # the name of a test states what it asserts
 """The schema, and the commands that manage it and the keys."""
 
 import json
@@ -38,20 +38,20 @@ def run(*arguments: str, standard_input: str = "") -> Result:
     return CliRunner().invoke(main, arguments, input=standard_input)
 
 
-def test_migrations_make_what_the_models_say(engine: Engine) -> None:
+def test_migrations_create_the_tables_of_the_models(engine: Engine) -> None:
     assert migrator.upgrade(engine) == migrator.Migrated(None, migrator.head_revision())
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_upgrading_again_changes_nothing(engine: Engine) -> None:
+def test_second_upgrade_changes_nothing(engine: Engine) -> None:
     migrator.upgrade(engine)
     assert migrator.upgrade(engine) == migrator.Migrated(migrator.head_revision(), migrator.head_revision())
 
 
 @pytest.mark.usefixtures("_own_folder")
-def test_migrate_says_what_it_did() -> None:
+def test_migrate_reports_what_it_changed() -> None:
     head = migrator.head_revision()
     assert json.loads(run("migrate").stdout) == {"from": None, "to": head, "changed": True, "waiting": []}
     assert json.loads(run("migrate").stdout) == {"from": head, "to": head, "changed": False, "waiting": []}
@@ -66,7 +66,7 @@ def _migrated(_own_folder: None) -> None:
 
 
 def key(*arguments: str, standard_input: str = "") -> dict[str, Any]:
-    """Run an api-key command that succeeds; return what it prints."""
+    """Run an api-key command that succeeds; return its output."""
     result = run("api-key", *arguments, standard_input=standard_input)
     assert result.exit_code == 0, result.stderr
     printed: dict[str, Any] = json.loads(result.stdout)
@@ -80,7 +80,7 @@ def sync(*wanted: tuple[str, str]) -> Result:
 
 
 def synced(*wanted: tuple[str, str]) -> dict[str, list[str]]:
-    """Run `api-key sync`; return the traders whose keys changed, and how."""
+    """Run `api-key sync`; return the traders whose keys changed, with the change."""
     result = sync(*wanted)
     assert result.exit_code == 0, result.stderr
     done = json.loads(result.stdout)
@@ -89,7 +89,7 @@ def synced(*wanted: tuple[str, str]) -> dict[str, list[str]]:
 
 
 def accepted() -> set[tuple[str, str]]:
-    """Return trader and id of each key that is accepted."""
+    """Return trader and ID of each accepted key."""
     lines = [json.loads(line) for line in run("api-key", "list").stdout.splitlines()]
     return {(line["trader"], line["id"]) for line in lines if "revoked_at" not in line}
 
@@ -109,7 +109,7 @@ def test_api_key_is_stored_once() -> None:
 @pytest.mark.parametrize(
     ("trader", "unusable"), [("alice", ""), ("alice", "short"), ("a b", K), ("bob", "x" * 32), ("alice", "k=" * 20)]
 )
-def test_unusable_key_is_refused(trader: str, unusable: str) -> None:
+def test_unusable_key_is_rejected(trader: str, unusable: str) -> None:
     key("add", "--trader", "alice", standard_input="x" * 32)
     result = run("api-key", "add", "--trader", trader, standard_input=unusable)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -125,7 +125,9 @@ def test_unusable_key_is_refused(trader: str, unusable: str) -> None:
         (["--trader", "alice"], "", of("bob", M)),
     ],
 )
-def test_revoked_keys_are_gone_for_good(selector: list[str], standard_input: str, left: set[tuple[str, str]]) -> None:
+def test_revoked_key_cannot_be_added_again(
+    selector: list[str], standard_input: str, left: set[tuple[str, str]]
+) -> None:
     for trader, each in (("alice", K), ("alice", L), ("bob", M)):
         key("add", "--trader", trader, standard_input=each)
     done = key("revoke", *selector, standard_input=standard_input)
@@ -150,7 +152,7 @@ def test_revoked_keys_are_gone_for_good(selector: list[str], standard_input: str
         (["--trader", "alice", "--id", "0" * 12], 2, "not both"),
     ],
 )
-def test_revoking_what_is_not_there_fails(selector: list[str], status: int, words: str) -> None:
+def test_revoking_an_unknown_key_fails(selector: list[str], status: int, words: str) -> None:
     key("add", "--trader", "alice", standard_input=K)
     result = run("api-key", "revoke", *selector, standard_input=L)
     assert (result.exit_code, result.stdout) == (status, "")
@@ -159,7 +161,7 @@ def test_revoking_what_is_not_there_fails(selector: list[str], status: int, word
 
 
 @pytest.mark.usefixtures("_migrated")
-def test_list_names_who_revoked_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_who_revoked_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "sasha")
     key("add", "--trader", "alice", standard_input=K)
     key("add", "--trader", "alice", standard_input=L)
@@ -186,7 +188,7 @@ def test_keys_follow_the_inventory() -> None:
 
 
 @pytest.mark.usefixtures("_migrated")
-def test_keys_of_the_command_line_are_left_alone_until_the_inventory_lists_them() -> None:
+def test_keys_of_the_command_line_stay_until_the_inventory_lists_them() -> None:
     key("add", "--trader", "alice", standard_input=K)
     assert synced(("bob", M)) == {"added": ["bob"]}
     assert accepted() == of("alice", K) | of("bob", M)
@@ -207,7 +209,7 @@ def test_keys_of_the_command_line_are_left_alone_until_the_inventory_lists_them(
         ([], "the list is empty, and all 1 keys of the inventory would be revoked"),
     ],
 )
-def test_mistake_in_the_inventory_changes_nothing(wanted: list[tuple[str, str]], words: str) -> None:
+def test_invalid_inventory_changes_nothing(wanted: list[tuple[str, str]], words: str) -> None:
     synced(("alice", K))
     key("add", "--trader", "carol", standard_input=L)
     key("revoke", standard_input=L)
@@ -219,7 +221,7 @@ def test_mistake_in_the_inventory_changes_nothing(wanted: list[tuple[str, str]],
 
 
 @pytest.mark.usefixtures("_migrated")
-def test_empty_inventory_is_fine_where_it_has_no_keys() -> None:
+def test_empty_inventory_is_accepted_if_it_has_no_keys() -> None:
     key("add", "--trader", "alice", standard_input=K)
     assert synced() == {}
     assert accepted() == of("alice", K)
@@ -227,7 +229,7 @@ def test_empty_inventory_is_fine_where_it_has_no_keys() -> None:
 
 @pytest.mark.usefixtures("_migrated")
 @pytest.mark.parametrize("junk", ["", "[", "{}x", '["k"]', '[{"trader": "alice"}]', f'"{K}"', f'[{{"key": "{K}"}}]'])
-def test_junk_is_no_list_of_keys(junk: str) -> None:
+def test_malformed_list_of_keys_is_rejected(junk: str) -> None:
     result = run("api-key", "sync", standard_input=junk)
     assert result.exit_code == 1
     assert "write the list as" in result.stderr
@@ -263,7 +265,7 @@ def test_each_change_of_a_key_is_in_the_log_of_the_host(tmp_path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("_migrated")
-def test_key_is_revoked_where_the_host_has_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_revoked_even_without_a_log_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_SYSLOG", str(tmp_path / "nothing"))
     key("add", "--trader", "alice", standard_input=K)
     result = run("api-key", "revoke", standard_input=K)
@@ -273,7 +275,7 @@ def test_key_is_revoked_where_the_host_has_no_log(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["api-key", "add", "--trader", "alice"]])
-def test_commands_say_why_they_failed(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_command_reports_why(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "database_password").write_text("x")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("TRADEFLEET_DATABASE_HOSTS", "127.0.0.1:1")
@@ -287,7 +289,7 @@ def test_commands_say_why_they_failed(command: list[str], tmp_path: Path, monkey
     assert "database_password" in result.stderr
 
 
-def test_an_older_release_leaves_a_newer_schema_alone(engine: Engine) -> None:
+def test_older_release_leaves_a_newer_schema_unchanged(engine: Engine) -> None:
     migrator.upgrade(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'newer'"))

@@ -1,4 +1,4 @@
-"""The application keeps its OpenAPI document's word."""
+"""The application conforms to its OpenAPI document."""
 
 import threading
 import uuid
@@ -11,8 +11,8 @@ from werkzeug.serving import make_server
 from .conftest import KEYS
 
 
-def test_every_answer_is_as_the_document_states(app: Flask) -> None:
-    """All checks of schemathesis, a few requests each; the fleet test sends more, through the edge."""
+def test_every_response_conforms_to_the_document(app: Flask) -> None:
+    """All checks of schemathesis run with a few requests each; the fleet test sends more, through the edge."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
@@ -27,7 +27,7 @@ def test_every_answer_is_as_the_document_states(app: Flask) -> None:
 
 
 def test_a_path_parameter_has_the_type_that_its_converter_makes(app: Flask) -> None:
-    """The document has the annotation's."""
+    """The document states the type of the annotation."""
     made = {UUIDConverter: uuid.UUID, IntegerConverter: int, UnicodeConverter: str}
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)

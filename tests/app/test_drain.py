@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""A host that is being taken out: it refuses before it touches anything, and tells when nobody is at work any more."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""A draining host refuses before it changes anything, and reports when no request is in flight."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ def served(make_app: MakeApp, tmp_path: Path, app: Flask) -> FlaskClient:
 
 
 def is_idle(folder: Path) -> bool:
-    """Take the lock as the operator does, without waiting."""
+    """Acquire the lock as the operator does, without waiting; return whether that succeeded."""
     handle = os.open(folder / "requests", os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,7 +51,7 @@ def is_idle(folder: Path) -> bool:
         ("PATCH", "/v1/sessions", "@write_elsewhere"),
     ],
 )
-def test_a_draining_host_refuses_before_it_touches_anything(
+def test_draining_host_refuses_before_it_changes_anything(
     served: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, place: str
 ) -> None:
     def touched(*_: object, **__: object) -> None:
@@ -74,18 +74,18 @@ def test_a_draining_host_refuses_before_it_touches_anything(
         assert "Nothing was done" in answer.get_json()["detail"]
 
 
-def test_what_the_operator_asks_is_answered_all_the_same(served: FlaskClient, tmp_path: Path) -> None:
+def test_draining_host_answers_the_operators_queries(served: FlaskClient, tmp_path: Path) -> None:
     (tmp_path / FLAG).touch()
     assert served.get("/healthz").status_code == 200
     assert served.get("/version").get_json()["release"] == "dev"
     ready = served.get("/readyz")
-    # Through a load balancer another host answers; who asks this one sees that it would be ready.
+    # A load balancer sends the request to another host; a direct query shows that this one would be ready.
     assert (ready.status_code, ready.headers["X-Accel-Redirect"]) == (503, "@read_elsewhere")
     assert ready.get_json()["status"] == "draining"
     assert ready.get_json()["dependencies"]["schema"] == "ok"
 
 
-def test_without_the_flag_it_serves_again(
+def test_host_serves_again_without_the_flag(
     served: FlaskClient, tmp_path: Path, headers: dict[str, str], order: dict[str, str]
 ) -> None:
     (tmp_path / FLAG).touch()
@@ -101,7 +101,7 @@ Hold = Callable[[dict[str, str]], tuple[threading.Event, threading.Thread]]
 
 @pytest.fixture
 def held(served: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Hold:
-    """Start a request that stays at work until its event is set."""
+    """Start a request that stays in flight until its event is set."""
 
     def start(headers: dict[str, str]) -> tuple[threading.Event, threading.Thread]:
         inside, release = threading.Event(), threading.Event()
@@ -120,7 +120,7 @@ def held(served: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Hold:
     return start
 
 
-def test_who_waits_for_the_lock_waits_for_requests_that_began_before_the_flag(
+def test_lock_waits_for_requests_that_began_before_the_flag(
     served: FlaskClient,
     tmp_path: Path,
     headers: dict[str, str],
@@ -130,7 +130,7 @@ def test_who_waits_for_the_lock_waits_for_requests_that_began_before_the_flag(
     release, thread = held(headers)
     (tmp_path / FLAG).touch()
     assert not is_idle(tmp_path)
-    # Those that come now are refused, and hold nobody up; nor do the operator's questions.
+    # Later requests are refused; neither they nor the operator's queries delay the lock.
     assert served.get("/v1/orders", headers=headers).status_code == 503
     assert served.get("/healthz").status_code == 200
     release.set()
@@ -138,9 +138,7 @@ def test_who_waits_for_the_lock_waits_for_requests_that_began_before_the_flag(
     assert is_idle(tmp_path)
 
 
-def test_no_request_begins_while_somebody_has_the_lock(
-    served: FlaskClient, tmp_path: Path, headers: dict[str, str]
-) -> None:
+def test_no_request_begins_while_the_lock_is_held(served: FlaskClient, tmp_path: Path, headers: dict[str, str]) -> None:
     with (tmp_path / "requests").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert served.get("/v1/orders", headers=headers).status_code == 503
@@ -148,7 +146,7 @@ def test_no_request_begins_while_somebody_has_the_lock(
     assert served.get("/v1/orders", headers=headers).status_code == 200
 
 
-def test_a_request_that_fails_or_whose_process_dies_is_at_work_no_more(
+def test_failed_request_or_process_is_no_longer_in_flight(
     served: FlaskClient, tmp_path: Path, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tradefleet.domains.identity.services.find_principal", lambda *_: 1 / 0)
@@ -164,8 +162,8 @@ def test_a_request_that_fails_or_whose_process_dies_is_at_work_no_more(
     assert is_idle(tmp_path)
 
 
-def test_only_three_places_say_503() -> None:
-    """Each promises that nothing was done: a fourth must be thought about, and tested, before it stands here."""
+def test_503_is_returned_in_only_three_places() -> None:
+    """Each promises that nothing was done: a fourth one needs thought and a test before it is added here."""
     package = Path(__file__).parents[2] / "app/tradefleet"
     saying = {
         str(path.relative_to(package))

@@ -1,5 +1,5 @@
 # ruff: noqa: D103  # the name of a test states what it asserts
-"""What starts the application from outside: the names in a host's files and in the package, and what is refused."""
+"""The ways to start the application: names in a host's files and in the package, and refused configurations."""
 
 import re
 import tomllib
@@ -19,8 +19,8 @@ PROJECT = Path(__file__).parents[2]
 TEMPLATES = PROJECT / "roles/app/templates"
 
 
-def test_the_unit_and_gunicorns_configuration_name_what_the_package_exports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both files start older releases too, which have the same names."""
+def test_unit_and_gunicorn_use_names_that_the_package_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both files also start older releases, which have the same names."""
     (entry,) = re.findall(r'"(.+:.+)"$', (TEMPLATES / "api.service.j2").read_text(), re.MULTILINE)
     app = Flask("made")
     monkeypatch.setattr(tradefleet, "create_app", lambda: app)
@@ -40,19 +40,19 @@ def test_each_command_of_the_package_exists() -> None:
         assert callable(getattr(import_module(module), name))
 
 
-def test_without_anybody_who_identifies_the_caller_nothing_is_served(tmp_path: Path) -> None:
+def test_application_without_a_domain_for_authentication_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no domain identifies the caller"):
         factory.build(Application(), {"SETTINGS": Settings(), "INSTANCE_PATH": str(tmp_path)})
 
 
-def test_a_public_view_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_public_view_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     app = registered()
     app.add_views(Blueprint("quotes", __name__), public=["list_quotes"])
     with pytest.raises(ValueError, match=r"declared as public, and no view: quotes\.list_quotes"):
         factory.build(app, {"SETTINGS": Settings(), "INSTANCE_PATH": str(tmp_path)})
 
 
-def test_only_one_domain_identifies_the_caller() -> None:
+def test_only_one_domain_may_authenticate() -> None:
     app = registered()
     assert app.identify is not None
     with pytest.raises(ValueError, match="two domains identify the caller"):

@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""Dependencies that are dead, silent or break in the middle: fast, honest answers."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Dependencies that are down, silent or fail during the work: responses are fast and honest."""
 
 import sqlite3
 import sys
@@ -38,12 +38,12 @@ def with_database(*hosts: Address) -> Settings:
 
 
 def with_redis(*sentinels: Address) -> Settings:
-    # A file that can be loaded: otherwise TLS fails before anything is sent, and nothing is ever waited for.
+    # The file can be loaded: otherwise TLS fails before anything is sent, and nothing is waited for.
     return Settings(redis=RedisSettings(sentinels=sentinels, ca_file=str(Path(__file__).with_name("authority.pem"))))
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent"])
-def test_dead_database_is_503_in_time(
+def test_unreachable_database_is_503_in_time(
     kind: str, make_app: MakeApp, headers: dict[str, str], order: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     host: Address = request.getfixturevalue(kind)
@@ -56,7 +56,7 @@ def test_dead_database_is_503_in_time(
     assert "127.0.0.1" not in answer.text
     began = time.monotonic()
     ready = client.get("/readyz")
-    assert time.monotonic() - began < 3  # a primary is looked for longer than that where nothing bounds it
+    assert time.monotonic() - began < 3  # without a limit, a primary is searched for longer than that
     assert ready.status_code == 503
     assert ready.get_json() == {
         "status": "unavailable",
@@ -69,7 +69,7 @@ def test_dead_database_is_503_in_time(
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent"])
-def test_dead_redis_only_degrades(
+def test_unreachable_redis_only_degrades(
     kind: str,
     make_app: MakeApp,
     app: Flask,
@@ -80,27 +80,27 @@ def test_dead_redis_only_degrades(
 ) -> None:
     monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "PAUSE_SECONDS", 60)
     sentinel: Address = request.getfixturevalue(kind)
-    # The same SQLite file as `app`, which holds the keys.
+    # This is the SQLite file of `app`, which holds the keys.
     degraded = make_app(with_redis(sentinel, sentinel, sentinel))
     client = degraded.test_client()
     began = time.monotonic()
     assert client.post("/v1/orders", json=order, headers=headers).status_code == 201
     assert time.monotonic() - began < 2
     assert client.get("/v1/orders", headers=headers).status_code == 200
-    # It was asked once, and then left alone.
+    # It was queried once, and then skipped.
     assert degraded.extensions["cache"].errors == 1
     ready = client.get("/readyz")
     assert ready.status_code == 200
     both = {"redis": "down", "cache": "down"}
-    said = ready.get_json()
-    assert (said["status"], said["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | both)
+    document = ready.get_json()
+    assert (document["status"], document["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | both)
 
 
 @pytest.mark.parametrize(("dead", "alive"), [("cache", "state"), ("state", "cache")])
-def test_one_dead_redis_leaves_the_other_alone(
+def test_one_unreachable_redis_does_not_affect_the_other(
     dead: str, alive: str, make_app: MakeApp, closed: Address, app: Flask, headers: dict[str, str]
 ) -> None:
-    # The same SQLite file as `app`, which holds the keys.
+    # This is the SQLite file of `app`, which holds the keys.
     broken = make_app(with_redis(closed))
     memory: Any = Memory()
     broken.extensions[alive] = RedisStore(alive, memory)
@@ -110,8 +110,8 @@ def test_one_dead_redis_leaves_the_other_alone(
     assert ready.status_code == 200
     names = {"state": "redis", "cache": "cache"}
     health = {names[dead]: "down", names[alive]: "ok"}
-    said = ready.get_json()
-    assert (said["status"], said["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | health)
+    document = ready.get_json()
+    assert (document["status"], document["dependencies"]) == ("degraded", {"database": "ok", "schema": "ok"} | health)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize(("held_seconds", "expected"), [(0.5, 201), (9.0, 503)])
-def test_an_exhausted_pool_is_waited_for_as_long_as_the_request_may_take(
+def test_exhausted_pool_is_waited_for_within_the_budget(
     app: Flask,
     headers: dict[str, str],
     order: dict[str, str],
@@ -147,11 +147,11 @@ def test_an_exhausted_pool_is_waited_for_as_long_as_the_request_may_take(
     giving_back.cancel()
     held.close()
     assert answer.status_code == expected
-    # It is held for longer than that: the budget ends the wait.
+    # The connection is held for longer than that: the budget ends the wait.
     assert min(held_seconds, 2.0) <= took < 6
 
 
-def test_the_pool_is_asked_in_short_waits_that_end_with_the_budget() -> None:
+def test_pool_is_polled_in_short_waits_within_the_budget() -> None:
     pool: Any = make_engine(with_database(Address("127.0.0.1", 1)).database, Path("/nonexistent")).pool
     assert (pool.size(), pool._max_overflow, pool._timeout) == (POOL_SIZE, 0, POOL_SECONDS)
 
@@ -160,7 +160,7 @@ def lost_connection(*, invalidated: bool) -> OperationalError:
     return OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=invalidated)
 
 
-def test_dead_pooled_connection_is_tried_once_more(engine: Engine) -> None:
+def test_broken_pooled_connection_is_retried_once(engine: Engine) -> None:
     calls = []
 
     def work(session: Session) -> int:
@@ -173,7 +173,7 @@ def test_dead_pooled_connection_is_tried_once_more(engine: Engine) -> None:
     assert len(calls) == 2
 
 
-def test_a_connection_that_breaks_after_the_read_changes_no_answer(
+def test_connection_that_breaks_after_the_read_changes_no_response(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(session: Session) -> int:
@@ -190,7 +190,7 @@ def test_a_connection_that_breaks_after_the_read_changes_no_answer(
 
 
 @pytest.mark.parametrize(("invalidated", "expected"), [(True, 2), (False, 1)])
-def test_work_that_keeps_failing_is_unavailable(engine: Engine, invalidated: bool, expected: int) -> None:
+def test_repeatedly_failing_work_is_unavailable(engine: Engine, invalidated: bool, expected: int) -> None:
     calls = []
 
     def work(session: Session) -> None:
@@ -215,7 +215,7 @@ def test_error_in_the_commit_is_unknown_and_not_repeated(engine: Engine, monkeyp
 
 
 def failing_commits(monkeypatch: pytest.MonkeyPatch, failures: int, *, stores: bool) -> None:
-    """Have the first commits lose their answer, after the database has stored the work or before."""
+    """Make the first commits lose their response, after the database has stored the work or before."""
     commit = Session.commit
     left = [True] * failures
 
@@ -239,7 +239,7 @@ def test_idempotent_work_is_repeated_to_learn_its_outcome(
     assert len(client.get("/v1/orders", headers=headers).get_json()["items"]) == 1
 
 
-def test_after_a_lost_commit_no_failure_says_that_nothing_was_stored(
+def test_after_a_lost_commit_no_failure_promises_that_nothing_was_stored(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing_commits(monkeypatch, 1, stores=True)
@@ -269,10 +269,10 @@ def test_unknown_outcome_is_504(
 
 
 class Fault:
-    """Breaks one step of the work with a database: a statement before or after it was done, or a commit likewise."""
+    """Breaks one step of the work with a database: a statement or a commit, before or after it took effect."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Listen to each step; nothing breaks yet."""
+        """Count the steps; nothing breaks yet."""
         self._steps = 0
         self._breaking = range(0)
         self._invalidated = False
@@ -288,7 +288,7 @@ class Fault:
             event.listen(engine, moment, lambda *_: self._pass())
 
     def plan(self, breaking: range, *, invalidated: bool = False) -> None:
-        """Have these steps break, counted from now."""
+        """Make these steps break, counted from now."""
         self._steps, self._breaking, self._invalidated = 0, breaking, invalidated
 
     def _pass(self) -> None:

@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""What can be traded: public, and the same for everybody, so that the edge may answer it for a moment."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Instruments: public and the same for everyone, so that the edge may cache them for a moment."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tradefleet.platform.http.guard import public_endpoints
 EDGE = yaml.safe_load((Path(__file__).parents[2] / "roles/nginx/defaults/main.yml").read_text())
 
 
-def test_whoever_asks_learns_what_can_be_ordered(
+def test_any_client_gets_the_tradable_instruments(
     client: FlaskClient, headers: dict[str, str], order: dict[str, str]
 ) -> None:
     answer = client.get("/v1/instruments")
@@ -28,13 +28,13 @@ def test_whoever_asks_learns_what_can_be_ordered(
 
 
 @pytest.mark.parametrize("path", EDGE["nginx_cache_paths"])
-def test_what_the_edge_keeps_is_the_same_for_everybody(
+def test_cached_response_is_the_same_for_everyone(
     app: Flask, client: FlaskClient, headers: dict[str, str], path: str
 ) -> None:
     endpoint, _ = app.url_map.bind("").match(path)
     assert endpoint in public_endpoints(app)
-    nobody, alice = client.get(path), client.get(path, headers=headers)
-    assert nobody.status_code == 200
-    assert nobody.data == alice.data
-    # Either would have nginx keep it for another time, or not at all.
-    assert not {"Cache-Control", "Expires", "Set-Cookie", "Vary", "X-Accel-Expires"} & set(nobody.headers.keys())
+    anonymous, alice = client.get(path), client.get(path, headers=headers)
+    assert anonymous.status_code == 200
+    assert anonymous.data == alice.data
+    # Either header would change how long nginx caches the response, or prevent that.
+    assert not {"Cache-Control", "Expires", "Set-Cookie", "Vary", "X-Accel-Expires"} & set(anonymous.headers.keys())

@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""What a migration says of itself, what a deploy applies, and which release the schema carries."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""What a migration declares, what a deploy applies, and which releases run on a schema."""
 
 import os
 import re
@@ -30,12 +30,12 @@ from .expansion import objections, objections_to_index
 SCRIPTS = list(ScriptDirectory.from_config(migrator._config()).walk_revisions())
 HEAD = migrator.head_revision()
 VERSIONS = Path(migrations.__file__).parent / "versions"
-# What a release brings: the kinds of its further migrations.
+# The kinds of a release's further migrations.
 Release = Callable[..., None]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.revision)
-def test_an_expansion_does_nothing_that_older_code_would_trip_over(script: Any) -> None:
+def test_expansion_does_nothing_on_which_older_code_would_fail(script: Any) -> None:
     assert script.module.kind in migrator.KINDS
     if script.module.kind == migrator.EXPAND:
         assert objections(script.module.upgrade) == []
@@ -80,7 +80,7 @@ def own_table() -> None:
         execute("COMMENT ON TABLE orders IS 'all of them'; -- DROP\nUPDATE orders SET side = 'buy'"),
     ],
 )
-def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
+def test_operation_is_permitted_in_an_expansion(upgrade: Callable[[], None]) -> None:
     assert objections(upgrade) == []
 
 
@@ -122,12 +122,12 @@ def test_what_an_expansion_may_do(upgrade: Callable[[], None]) -> None:
         (execute("SELECT 1/0"), "SELECT"),
     ],
 )
-def test_what_an_expansion_may_not_do(upgrade: Callable[[], None], word: str) -> None:
+def test_operation_is_refused_in_an_expansion(upgrade: Callable[[], None], word: str) -> None:
     (found,) = objections(upgrade)
     assert re.search(word, found)
 
 
-def test_what_an_index_may_do() -> None:
+def test_operation_is_permitted_in_an_index_migration() -> None:
     assert objections_to_index(lambda: build_index("ix_orders_side", "orders", ["side"])) == []
 
 
@@ -142,13 +142,13 @@ def test_what_an_index_may_do() -> None:
         lambda: op.get_bind(),
     ],
 )
-def test_what_an_index_may_not_do(upgrade: Callable[[], None]) -> None:
+def test_operation_is_refused_in_an_index_migration(upgrade: Callable[[], None]) -> None:
     assert objections_to_index(upgrade)
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A SQLite database that has what this code knows."""
+    """A SQLite database with the schema of this code."""
     engine = make_engine(DatabaseSettings(), tmp_path)
     migrator.upgrade(engine)
     yield engine
@@ -157,7 +157,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
-    """Make the code that of a release with further migrations n1, n2, … of these kinds: each a table or an index."""
+    """Turn the code into a release with further migrations n1, n2, … of these kinds: each a table or an index."""
 
     def become(*kinds: str, more: str = "") -> None:
         folder = tmp_path / "-".join(("versions", *kinds, more))
@@ -190,7 +190,7 @@ def misfit(engine: Engine) -> str:
         return migrator.misfit(connection)
 
 
-def test_a_deploy_leaves_contractions_to_finalize(engine: Engine, release: Release) -> None:
+def test_deploy_leaves_contractions_to_finalize(engine: Engine, release: Release) -> None:
     release("expand", "contract", "contract")
     assert migrator.upgrade(engine) == migrator.Migrated(HEAD, "n1", ("n2", "n3"))
     assert misfit(engine) == ""
@@ -200,7 +200,7 @@ def test_a_deploy_leaves_contractions_to_finalize(engine: Engine, release: Relea
     assert misfit(engine) == ""
 
 
-def test_an_expansion_does_not_overtake_a_contraction(engine: Engine, release: Release) -> None:
+def test_expansion_does_not_overtake_a_contraction(engine: Engine, release: Release) -> None:
     release("expand", "contract", "expand")
     with pytest.raises(migrator.SchemaError, match=r"migration n3 comes after contract migration n2.*make finalize"):
         migrator.upgrade(engine)
@@ -212,7 +212,7 @@ def test_an_expansion_does_not_overtake_a_contraction(engine: Engine, release: R
     assert migrator.upgrade(engine) == migrator.Migrated("n2", "n3")
 
 
-def test_an_index_is_an_expansion_of_its_own(engine: Engine, release: Release) -> None:
+def test_index_is_a_separate_expansion(engine: Engine, release: Release) -> None:
     release("index", "expand", "contract", "index")
     with pytest.raises(migrator.SchemaError, match="migration n4 comes after contract migration n3"):
         migrator.upgrade(engine)
@@ -225,7 +225,7 @@ def test_an_index_is_an_expansion_of_its_own(engine: Engine, release: Release) -
 
 
 @pytest.mark.parametrize("declared", ["0", "-1", "'600'", "1.5", "86401", "None"])
-def test_a_migration_declares_whole_seconds(release: Release, declared: str) -> None:
+def test_migration_declares_whole_seconds(release: Release, declared: str) -> None:
     release("expand", more=f"statement_seconds = {declared}")
     with pytest.raises(migrator.SchemaError, match="n1: write statement_seconds = 1 to 86400"):
         migrator.statement_seconds("n1")
@@ -233,14 +233,14 @@ def test_a_migration_declares_whole_seconds(release: Release, declared: str) -> 
     assert (migrator.statement_seconds("n1"), migrator.statement_seconds(HEAD)) == (600, migrator.STATEMENT_SECONDS)
 
 
-def test_where_nobody_runs_everything_is_applied(tmp_path: Path, release: Release) -> None:
+def test_without_a_running_release_everything_is_applied(tmp_path: Path, release: Release) -> None:
     release("contract", "expand", "contract")
     engine = make_engine(DatabaseSettings(), tmp_path)
     assert migrator.upgrade(engine) == migrator.Migrated(None, "n3")
     engine.dispose()
 
 
-def test_a_former_release_runs_on_newer_expansions_alone(engine: Engine, release: Release) -> None:
+def test_former_release_runs_only_with_newer_expansions(engine: Engine, release: Release) -> None:
     release("expand", "contract")
     migrator.upgrade(engine)
     release()
@@ -257,7 +257,7 @@ def test_a_former_release_runs_on_newer_expansions_alone(engine: Engine, release
             migrator.upgrade(engine, finalize=finalize)
 
 
-def test_a_release_from_another_branch_is_told_what_is_missing(engine: Engine, release: Release) -> None:
+def test_release_from_another_branch_gets_the_missing_migrations(engine: Engine, release: Release) -> None:
     release("expand", "expand")
     migrator.upgrade(engine)
     with engine.begin() as connection:
@@ -267,34 +267,34 @@ def test_a_release_from_another_branch_is_told_what_is_missing(engine: Engine, r
         migrator.upgrade(engine)
 
 
-def test_a_migration_must_say_what_it_is(engine: Engine, release: Release) -> None:
+def test_migration_must_declare_its_kind(engine: Engine, release: Release) -> None:
     release("expand", "expnad")
     with pytest.raises(migrator.SchemaError, match="migration n2 has no kind: write kind ="):
         migrator.upgrade(engine)
 
 
-def test_the_command_says_what_waits_and_why_it_refuses(
+def test_migrate_reports_pending_migrations_and_refusals(
     engine: Engine, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Flask, "auto_find_instance_path", lambda _: str(tmp_path))
     release("contract")
-    said = CliRunner().invoke(cli.main, ["migrate"])
-    assert f'"to": "{HEAD}", "changed": false, "waiting": ["n1"]' in said.stdout
-    said = CliRunner().invoke(cli.main, ["migrate", "--finalize"])
-    assert '"to": "n1", "changed": true, "waiting": []' in said.stdout
+    done = CliRunner().invoke(cli.main, ["migrate"])
+    assert f'"to": "{HEAD}", "changed": false, "waiting": ["n1"]' in done.stdout
+    done = CliRunner().invoke(cli.main, ["migrate", "--finalize"])
+    assert '"to": "n1", "changed": true, "waiting": []' in done.stdout
     release()
-    said = CliRunner().invoke(cli.main, ["migrate"])
-    assert said.exit_code == 1
-    assert "Error: the migration failed: the database is at migration n1" in said.stderr
+    done = CliRunner().invoke(cli.main, ["migrate"])
+    assert done.exit_code == 1
+    assert "Error: the migration failed: the database is at migration n1" in done.stderr
 
 
 def ready(client: FlaskClient) -> tuple[int, str, str]:
     answer = client.get("/readyz")
-    said = answer.get_json()
-    return answer.status_code, said["status"], said["dependencies"]["schema"]
+    document = answer.get_json()
+    return answer.status_code, document["status"], document["dependencies"]["schema"]
 
 
-def test_readyz_names_the_migration_that_is_missing_or_too_much(app: Flask, release: Release) -> None:
+def test_readyz_names_the_missing_or_unknown_migration(app: Flask, release: Release) -> None:
     client = app.test_client()
     assert ready(client) == (200, "ready", "ok")
     release("contract")
@@ -308,7 +308,7 @@ def test_readyz_names_the_migration_that_is_missing_or_too_much(app: Flask, rele
 
 
 @pytest.mark.parametrize(("state", "expected"), [("42P01", "lacks migration 0002"), ("42501", None)])
-def test_a_database_from_before_the_table_lacks_its_migration(state: str, expected: str | None) -> None:
+def test_database_without_the_migrations_table_is_reported(state: str, expected: str | None) -> None:
     def fail(_: Any) -> None:
         raise ProgrammingError("SELECT", {}, SimpleNamespace(sqlstate=state))  # type: ignore[arg-type]  # enough of one
 
@@ -321,9 +321,9 @@ def test_a_database_from_before_the_table_lacks_its_migration(state: str, expect
 
 
 @pytest.mark.parametrize(("state", "advises"), [("55P03", True), ("57014", False)])
-def test_a_lock_that_was_not_had_comes_with_advice(state: str, advises: bool) -> None:
+def test_lock_timeout_is_reported_with_advice(state: str, advises: bool) -> None:
     class OriginalError(Exception):
         sqlstate = state
 
-    said = cli._advice(OperationalError("ALTER TABLE orders", {}, OriginalError("canceling statement")))
-    assert ("repeat the playbook" in said) is advises
+    advice = cli._advice(OperationalError("ALTER TABLE orders", {}, OriginalError("canceling statement")))
+    assert ("repeat the playbook" in advice) is advises

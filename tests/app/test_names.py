@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""No answer is built from what a client claims to be the platform's name."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""No response is built from the host name that a client sends."""
 
 import re
 from http import HTTPStatus
@@ -32,19 +32,19 @@ def test_no_spelling_of_a_path_is_redirected(make_app: MakeApp, proxies: int) ->
     paths = {re.sub(r"<[^<>]+>", str(uuid4()), rule.rule) for rule in app.url_map.iter_rules()}
     for spelling in {each for path in paths for each in spellings(path)}:
         for method in ("GET", "POST"):
-            # As gunicorn passes it on; the test client would take two slashes for the start of a host name.
+            # gunicorn passes it on like this; the test client would parse two slashes as the start of a host name.
             answer = client.open(method=method, headers=FORGED, environ_overrides={"PATH_INFO": spelling})
             assert not 300 <= answer.status_code < 400, spelling
             assert "evil" not in answer.text + str(answer.headers), spelling
 
 
-def test_a_path_has_one_spelling(app: Flask) -> None:
+def test_path_has_one_spelling(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/v1/instruments").status_code == HTTPStatus.OK
     for spelling in ("/v1//instruments", "/v1/instruments/", "/v1/./instruments", "/v1/instruments//"):
         assert client.get(spelling).status_code == HTTPStatus.NOT_FOUND, spelling
 
 
-def test_the_place_of_a_new_order_names_no_host(app: Flask, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_location_of_a_new_order_contains_no_host(app: Flask, headers: dict[str, str], order: dict[str, str]) -> None:
     answer = app.test_client().post("/v1/orders", json=order, headers=headers | FORGED)
     assert re.fullmatch("/v1/orders/[0-9a-f-]{36}", answer.headers["Location"])

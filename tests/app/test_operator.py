@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""What an operator's machinery sees: headers, health, version, log lines and the OpenAPI document."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""The operator's view: headers, health, version, log lines and the OpenAPI document."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ def blue(make_app: MakeApp) -> FlaskClient:
 
 
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
-def test_every_answer_says_what_runs(blue: FlaskClient, method: str, path: str) -> None:
+def test_every_response_names_release_and_color(blue: FlaskClient, method: str, path: str) -> None:
     answer = blue.open(path, method=method)
     assert (answer.headers["X-Release"], answer.headers["X-Color"]) == ("1.2.3", "blue")
     assert uuid.UUID(answer.headers["X-Request-Id"])
@@ -43,11 +43,11 @@ def test_every_answer_says_what_runs(blue: FlaskClient, method: str, path: str) 
 @pytest.mark.parametrize(
     ("given", "is_taken"), [("req-1.A_b", True), ("x" * 64, True), ("x" * 65, False), ("a b", False), ("<a>", False)]
 )
-def test_request_id_is_taken_if_safe(client: FlaskClient, given: str, is_taken: bool) -> None:
+def test_request_id_is_accepted_if_safe(client: FlaskClient, given: str, is_taken: bool) -> None:
     assert (client.get("/healthz", headers={"X-Request-Id": given}).headers["X-Request-Id"] == given) is is_taken
 
 
-def test_ready_and_version(blue: FlaskClient) -> None:
+def test_ready_and_version_report_the_running_release(blue: FlaskClient) -> None:
     assert blue.get("/readyz").get_json() == {
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
@@ -69,7 +69,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_each_request_is_one_json_line(
     client: FlaskClient, headers: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logging.config.dictConfig(logs.config("INFO"))  # again, now that standard error is captured
+    logging.config.dictConfig(logs.config("INFO"))  # again, because standard error is captured now
     client.get("/v1/orders?limit=3", headers=headers | {"X-Request-Id": "r1"})
     (line,) = lines(capsys.readouterr().err)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
@@ -90,7 +90,7 @@ def test_each_request_is_one_json_line(
     }
 
 
-def test_an_error_is_logged_with_its_request(
+def test_error_is_logged_with_its_request(
     client: FlaskClient,
     headers: dict[str, str],
     capsys: pytest.CaptureFixture[str],
@@ -130,7 +130,7 @@ def test_document_lists_every_v1_route(app: Flask, document: dict[str, Any]) -> 
         assert document["paths"][path][method]["security"] == secured
 
 
-def test_document_holds_together(document: dict[str, Any]) -> None:
+def test_document_is_consistent(document: dict[str, Any]) -> None:
     def references(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
             for name, value in part.items():
@@ -151,7 +151,7 @@ def test_document_holds_together(document: dict[str, Any]) -> None:
             assert described["responses"]
 
 
-def test_document_says_what_the_code_demands(document: dict[str, Any]) -> None:
+def test_document_states_the_requirements_of_the_code(document: dict[str, Any]) -> None:
     place = document["paths"]["/v1/orders"]["post"]
     (key,) = place["parameters"]
     assert (key["name"], key["in"], key["required"]) == ("Idempotency-Key", "header", True)
@@ -164,7 +164,7 @@ def test_document_says_what_the_code_demands(document: dict[str, Any]) -> None:
     assert list(place["responses"]["504"]["content"]) == ["application/problem+json"]
 
 
-def test_document_has_what_the_edge_answers(document: dict[str, Any]) -> None:
+def test_document_has_the_responses_of_the_edge(document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
         for described in item.values():
             assert set(described["responses"]) >= EDGE, path
@@ -172,12 +172,12 @@ def test_document_has_what_the_edge_answers(document: dict[str, Any]) -> None:
                 form = described["responses"][status]["content"]["application/problem+json"]
                 assert form["schema"]["$ref"] == "#/components/schemas/ProblemDocument"
     problem = document["components"]["schemas"]["ProblemDocument"]
-    # The edge cannot name the path of a request line that it cannot read.
+    # The edge cannot name the path of a malformed request line.
     assert {"type", "title", "status", "detail", "request_id"} == set(problem["required"])
     assert "instance" in problem["properties"]
 
 
-def test_document_names_the_header_that_says_who_answered(document: dict[str, Any]) -> None:
+def test_document_names_the_header_with_the_database_that_answered(document: dict[str, Any]) -> None:
     for path in ("/v1/orders", "/v1/orders/{order_id}"):
         (header,) = document["paths"][path]["get"]["responses"]["200"]["headers"].items()
         assert header[0] == "TradeFleet-Read"

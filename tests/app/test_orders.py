@@ -1,4 +1,4 @@
-# ruff: noqa: D103  # the name of a test says what it holds
+# ruff: noqa: D103  # the name of a test states what it asserts
 """Placing orders once, and reading them back."""
 
 import base64
@@ -19,7 +19,7 @@ def place(client: FlaskClient, headers: dict[str, str], order: dict[str, str], k
     return str(answer.get_json()["id"])
 
 
-def test_order_is_stored_as_written(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_order_is_stored_as_sent(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
     answer = client.post("/v1/orders", json=order, headers=headers)
     assert answer.status_code == 201
     placed = answer.get_json()
@@ -47,7 +47,7 @@ def test_amounts_are_exact(client: FlaskClient, headers: dict[str, str], written
     assert client.get(f"/v1/orders/{placed['id']}", headers=headers).get_json() == placed
 
 
-def test_replay_gives_the_first_answer(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_replay_returns_the_first_response(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
     first = client.post("/v1/orders", json=order, headers=headers)
     again = client.post("/v1/orders", json=order | {"quantity": "1.5"}, headers=headers)
     assert (again.status_code, again.data) == (first.status_code, first.data)
@@ -56,7 +56,9 @@ def test_replay_gives_the_first_answer(client: FlaskClient, headers: dict[str, s
     assert "Idempotency-Replayed" not in first.headers
 
 
-def test_key_with_another_order_is_refused(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_key_with_another_order_is_rejected(
+    client: FlaskClient, headers: dict[str, str], order: dict[str, str]
+) -> None:
     place(client, headers, order, "k")
     answer = client.post("/v1/orders", json=order | {"quantity": "2"}, headers=headers | {"Idempotency-Key": "k"})
     assert answer.status_code == 422
@@ -76,7 +78,7 @@ def test_threads_with_one_key_place_one_order(app: Flask, headers: dict[str, str
     assert len(app.test_client().get("/v1/orders", headers=headers).get_json()["items"]) == 1
 
 
-def test_only_own_orders_are_seen(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_only_own_orders_are_visible(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
     order_id = place(client, headers, order, "k")
     bob = {"Authorization": f"Bearer {KEYS['bob']}"}
     assert client.get(f"/v1/orders/{order_id}", headers=bob).status_code == 404
@@ -84,7 +86,7 @@ def test_only_own_orders_are_seen(client: FlaskClient, headers: dict[str, str], 
     assert client.get(f"/v1/orders/{uuid.uuid4()}", headers=headers).status_code == 404
 
 
-def test_pages_are_stable_under_inserts(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_pages_are_stable_during_inserts(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
     placed = [place(client, headers, order, f"k{number}") for number in range(7)]
     seen: list[str] = []
     cursor: str | None = None
@@ -98,7 +100,7 @@ def test_pages_are_stable_under_inserts(client: FlaskClient, headers: dict[str, 
     assert cursor is None
 
 
-def test_exact_last_page_has_no_cursor(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
+def test_full_last_page_has_no_cursor(client: FlaskClient, headers: dict[str, str], order: dict[str, str]) -> None:
     for number in range(2):
         place(client, headers, order, f"k{number}")
     assert client.get("/v1/orders?limit=2", headers=headers).get_json()["next_cursor"] is None
@@ -108,7 +110,7 @@ def test_exact_last_page_has_no_cursor(client: FlaskClient, headers: dict[str, s
     "query",
     ["limit=0", "limit=201", "limit=x", "limit=-1", "cursor=", "cursor=%00", "cursor=zzzz", "cursor=null", "page=1"],
 )
-def test_bad_page_is_refused(client: FlaskClient, headers: dict[str, str], query: str) -> None:
+def test_invalid_page_is_rejected(client: FlaskClient, headers: dict[str, str], query: str) -> None:
     answer = client.get(f"/v1/orders?{query}", headers=headers)
     assert answer.status_code == 422
     assert answer.mimetype == "application/problem+json"
@@ -116,7 +118,7 @@ def test_bad_page_is_refused(client: FlaskClient, headers: dict[str, str], query
 
 @pytest.mark.parametrize("path", ["/v1/orders", "/v1/activity"])
 @pytest.mark.parametrize(
-    "said",
+    "position",
     [
         b"x" * 64,
         b"\xff" * 64,
@@ -125,9 +127,7 @@ def test_bad_page_is_refused(client: FlaskClient, headers: dict[str, str], query
         b"2026-02-03T00:00:00.000000Z " + b"g" * 36,
     ],
 )
-def test_a_cursor_that_names_no_page_is_not_found(
-    client: FlaskClient, headers: dict[str, str], path: str, said: bytes
-) -> None:
-    cursor = base64.urlsafe_b64encode(said).decode().rstrip("=")
+def test_invalid_cursor_is_not_found(client: FlaskClient, headers: dict[str, str], path: str, position: bytes) -> None:
+    cursor = base64.urlsafe_b64encode(position).decode().rstrip("=")
     answer = client.get(path, query_string={"cursor": cursor}, headers=headers)
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")

@@ -1,5 +1,5 @@
 # ruff: noqa: D103  # the name of a test states what it asserts
-"""Who owns which table and which migration: one history for all domains, each table with one owner."""
+"""Owners of tables and migrations: all domains share one history, and each table has one owner."""
 
 import re
 from pathlib import Path
@@ -31,25 +31,25 @@ def test_every_table_has_an_owner(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.revision)
-def test_a_migration_names_the_owners_of_its_tables(script: Any) -> None:
+def test_migration_names_the_owners_of_its_tables(script: Any) -> None:
     named = set(script.module.owners)
     assert named
     assert named <= OWNERS
     found = tables(script.module.upgrade)
     if found is not None:
-        # A table that a later migration has dropped has no owner any more.
+        # A table that a later migration has dropped has no owner.
         owned = registered().tables
         assert {owned[table] for table in found if table in owned} <= named
         assert len(named) == 1 or named == {owned[table] for table in found if table in owned}
 
 
-def test_the_history_is_one_line() -> None:
+def test_history_is_linear() -> None:
     parents = [script.down_revision for script in SCRIPTS]
     assert len(set(parents)) == len(SCRIPTS)
     assert None in parents
 
 
-def test_the_code_map_has_each_domain_and_its_tables() -> None:
+def test_code_map_has_each_domain_and_its_tables() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.*?) \|$", README.read_text(), re.MULTILINE)
     listed = {owner: set(re.findall(r"`(\w+)`", found)) for owner, found in rows}
     owned = registered().tables

@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""The page, the files that it names, and what a release makes of them."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""The page, its static files, and the files that a release builds of them."""
 
 import gzip
 import re
@@ -12,12 +12,12 @@ from tradefleet.domains.pages import assets
 STATIC = sorted(assets.FOLDER.iterdir())
 
 
-def named(client: FlaskClient) -> set[str]:
+def static_files(client: FlaskClient) -> set[str]:
     """Return the static files that the page names."""
     return set(re.findall(r'(?:src|href)="/static/([^"]+)"', client.get("/").text))
 
 
-def test_the_page_is_asked_for_each_time_and_sent_when_it_has_changed(client: FlaskClient) -> None:
+def test_page_is_always_revalidated_and_sent_if_changed(client: FlaskClient) -> None:
     page = client.get("/")
     assert (page.status_code, page.mimetype, page.headers["Cache-Control"]) == (200, "text/html", "no-cache")
     again = client.get("/", headers={"If-None-Match": page.headers["ETag"]})
@@ -25,11 +25,11 @@ def test_the_page_is_asked_for_each_time_and_sent_when_it_has_changed(client: Fl
     assert client.get("/", headers={"If-None-Match": '"another"'}).status_code == 200
 
 
-def test_the_page_names_each_file_as_the_release_has_it(client: FlaskClient, tmp_path: Path) -> None:
+def test_page_names_each_file_as_in_the_release(client: FlaskClient, tmp_path: Path) -> None:
     folder = tmp_path / "static"
     assets.build(folder)
-    assert named(client) == {file.name for file in folder.iterdir() if file.suffix != ".gz"}
-    for name in named(client):
+    assert static_files(client) == {file.name for file in folder.iterdir() if file.suffix != ".gz"}
+    for name in static_files(client):
         compressed = (folder / f"{name}.gz").read_bytes()
         with client.get(f"/static/{name}") as answer:
             assert answer.data == (folder / name).read_bytes() == gzip.decompress(compressed)
@@ -37,12 +37,12 @@ def test_the_page_names_each_file_as_the_release_has_it(client: FlaskClient, tmp
 
 
 @pytest.mark.parametrize("name", ["site.css", "site.000000000000.css", "../templates/index.html", ""])
-def test_another_name_leads_to_nothing(client: FlaskClient, name: str) -> None:
+def test_unknown_file_is_not_found(client: FlaskClient, name: str) -> None:
     answer = client.get(f"/static/{name}")
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
 
-def test_other_contents_have_another_name_and_the_same_ones_the_same_bytes(tmp_path: Path) -> None:
+def test_changed_contents_change_the_name_and_equal_contents_the_bytes_do_not(tmp_path: Path) -> None:
     def built(number: int, content: str) -> dict[str, bytes]:
         source, target = tmp_path / f"source{number}", tmp_path / f"target{number}"
         source.mkdir()
@@ -56,16 +56,16 @@ def test_other_contents_have_another_name_and_the_same_ones_the_same_bytes(tmp_p
     assert built(2, "main {}") == first
     assert not set(built(3, "main { }")) & set(first)
     (compressed,) = [content for name, content in first.items() if name.endswith(".gz")]
-    # No time, no name, and no word on who wrote it: anything else differs from build to build.
+    # It has no time, name or author: they would differ between builds.
     assert compressed[3:10] == bytes([0, 0, 0, 0, 0, 2, 255])
 
 
 @pytest.mark.parametrize("file", STATIC, ids=[file.name for file in STATIC])
 def test_no_file_names_another(file: Path) -> None:
-    # Its name there would not change with the other one's contents.
+    # Its name there would not change with the contents of the other one.
     assert re.findall(r"url\(|@import|\bimport\b|/static/", file.read_text()) == []
 
 
-def test_the_page_has_nothing_that_the_edge_forbids(client: FlaskClient) -> None:
-    # Content-Security-Policy: default-src 'self'. What stands in the page itself would not run.
+def test_page_contains_nothing_that_the_edge_forbids(client: FlaskClient) -> None:
+    # Content-Security-Policy: default-src 'self'. Inline code in the page would not run.
     assert re.findall(r"<style|<script(?![^>]* src=)|\son\w+=|\sstyle=|https?://", client.get("/").text) == []

@@ -1,5 +1,5 @@
 # ruff: noqa: D102, D103  # the name of a test states what it asserts
-"""An event whose effect always fails: it is set aside, the others have theirs, and an operator has it tried again."""
+"""An event whose effect always fails: it is set aside, others are processed, and an operator retries it."""
 
 import json
 import uuid
@@ -33,13 +33,13 @@ MALFORMED = [
     '"text"',
     '{"order_id": "no uuid", "trader_id": "neither"}',
     '{"order_id": 1, "trader_id": null}',
-    "[" * 20_000,  # only its database can read it, if that
+    "[" * 20_000,  # only the database can parse it, if at all
     '{"order_id": ' + "9" * 5000 + "}",
 ]
 
 
 def write(app: Flask, payload: str, event_id: uuid.UUID = ID, seconds_ago: float = 1) -> None:
-    """Write an event past the application, as a release with a bug does."""
+    """Write an event without the application, like a release with a bug."""
     created_at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).replace(tzinfo=None)
     with app.extensions["database"].begin() as connection:
         connection.execute(
@@ -48,30 +48,30 @@ def write(app: Flask, payload: str, event_id: uuid.UUID = ID, seconds_ago: float
         )
 
 
-def aside(app: Flask) -> list[Any]:
+def set_aside(app: Flask) -> list[Any]:
     with app.extensions["database"].begin() as connection:
         return list(connection.execute(sa.text("SELECT id, payload, reason FROM failed_events")).all())
 
 
 @pytest.mark.parametrize("payload", MALFORMED, ids=lambda payload: payload[:20])
-def test_a_malformed_event_is_set_aside_and_the_others_go_on(
-    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], hand: Worker, payload: str
+def test_malformed_event_is_set_aside_and_others_are_processed(
+    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], queue_worker: Worker, payload: str
 ) -> None:
     write(app, payload)
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
-    assert hand.step() == PAUSE_SECONDS
+    assert queue_worker.step() == PAUSE_SECONDS
     assert (waiting(app), activity(client, headers)) == (4, [])
-    assert hand.step() == 0
+    assert queue_worker.step() == 0
     assert (waiting(app), activity(client, headers)) == (0, placed[::-1])
-    ((event_id, kept, reason),) = aside(app)
+    ((event_id, kept, reason),) = set_aside(app)
     assert (uuid.UUID(event_id), kept) == (ID, payload)
     assert reason
     assert client.get("/readyz").get_json()["outbox_failed"] == 1
     assert client.get("/readyz").status_code == 200
-    assert hand.step() == IDLE_SECONDS
+    assert queue_worker.step() == IDLE_SECONDS
 
 
-def test_it_is_found_behind_many_others(app: Flask, client: FlaskClient, hand: Worker) -> None:
+def test_malformed_event_is_found_behind_many_others(app: Flask, client: FlaskClient, queue_worker: Worker) -> None:
     for number in range(CAREFUL_BATCH + 5):
         write(app, GOOD, uuid.UUID(int=100 + number), seconds_ago=20)
     write(app, "{}")
@@ -79,10 +79,10 @@ def test_it_is_found_behind_many_others(app: Flask, client: FlaskClient, hand: W
         write(app, GOOD, uuid.UUID(int=1000 + number), seconds_ago=0.5)
     steps = 0
     while waiting(app):
-        hand.step()
+        queue_worker.step()
         steps += 1
     assert steps < 8
-    assert len(aside(app)) == 1
+    assert len(set_aside(app)) == 1
 
 
 @pytest.fixture
@@ -95,16 +95,16 @@ def command(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         assert done.exit_code == 0, done.output
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    return run  # type: ignore[return-value]  # nothing is left to do afterwards
+    return run  # type: ignore[return-value]  # nothing is left to do afterward
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_an_operator_sees_it_and_has_it_tried_again(
+def test_operator_lists_and_retries_the_event(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
-    hand: Worker,
+    queue_worker: Worker,
     command: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     named: bool,
@@ -118,23 +118,23 @@ def test_an_operator_sees_it_and_has_it_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
-        hand.step()
-        hand.step()
+        queue_worker.step()
+        queue_worker.step()
     assert (waiting(app), activity(client, headers)) == (0, [])
     (shown,) = command("failed")
     assert (shown["kind"], shown["reason"]) == ("order.accepted", "LookupError: no such venue")
     if named:
         assert command("retry", str(uuid.uuid4())) == [{"retried": 0, "left": 1}]
     assert command("retry", *([shown["id"]] if named else [])) == [{"retried": 1, "left": 0}]
-    hand.step()
+    queue_worker.step()
     (item,) = client.get("/v1/activity", headers=headers).get_json()["items"]
     stored = client.get(f"/v1/orders/{placed}", headers=headers).get_json()
     assert (item["order_id"], item["created_at"]) == (placed, stored["created_at"])
-    assert (aside(app), client.get("/readyz").get_json()["outbox_failed"]) == ([], 0)
+    assert (set_aside(app), client.get("/readyz").get_json()["outbox_failed"]) == ([], 0)
 
 
 class StateError(Exception):
-    """An error of the driver."""
+    """An error of the database driver."""
 
     def __init__(self, sqlstate: str | None) -> None:
         self.sqlstate = sqlstate
@@ -162,7 +162,7 @@ class StateError(Exception):
     ids=repr,
 )
 @pytest.mark.parametrize("is_wrapped", [False, True])
-def test_what_ails_the_database_sets_no_event_aside(error: Exception, is_its_own: bool, is_wrapped: bool) -> None:
+def test_errors_of_the_database_set_no_event_aside(error: Exception, is_its_own: bool, is_wrapped: bool) -> None:
     if is_wrapped:
         wrapped = DatabaseUnavailableError("the work failed")
         wrapped.__cause__ = error
@@ -170,12 +170,12 @@ def test_what_ails_the_database_sets_no_event_aside(error: Exception, is_its_own
     assert failures.is_its_own(error) is is_its_own
 
 
-def test_an_outage_is_waited_for(
+def test_worker_waits_during_an_outage(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
-    hand: Worker,
+    queue_worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
@@ -185,9 +185,9 @@ def test_an_outage_is_waited_for(
 
     with monkeypatch.context() as patch:
         patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
-        assert [hand.step() for _ in range(4)] == [PAUSE_SECONDS] * 4
-    assert (waiting(app), aside(app)) == (3, [])
-    hand.step()
+        assert [queue_worker.step() for _ in range(4)] == [PAUSE_SECONDS] * 4
+    assert (waiting(app), set_aside(app)) == (3, [])
+    queue_worker.step()
     assert activity(client, headers) == placed[::-1]
 
 
@@ -197,20 +197,20 @@ def test_two_workers_set_an_event_aside_once(app: Flask) -> None:
         assert failures.set_aside(session, ID, KeyError("trader_id"))
         assert not failures.set_aside(session, ID, KeyError("trader_id"))
         session.commit()
-    assert len(aside(app)) == 1
+    assert len(set_aside(app)) == 1
 
 
-def test_a_reason_is_short_and_readable(app: Flask) -> None:
+def test_reason_is_short_and_printable(app: Flask) -> None:
     write(app, "{}")
     with Session(app.extensions["database"]) as session:
         failures.set_aside(session, ID, ValueError("\0" + "x" * 10_000))
         session.commit()
-    ((_, _, reason),) = aside(app)
+    ((_, _, reason),) = set_aside(app)
     assert reason.startswith("ValueError: xxx")
     assert len(reason) == failures.REASON_CHARACTERS
 
 
-def test_only_as_many_are_counted_as_matter(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_of_failed_events_is_limited(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "COUNTED", 2)
     for number in range(3):
         write(app, "{}", uuid.UUID(int=number))
@@ -221,7 +221,7 @@ def test_only_as_many_are_counted_as_matter(app: Flask, client: FlaskClient, mon
 
 
 class Clock:
-    """Stands in for `time` where the outbox asks for it."""
+    """Stands in for `time` in the outbox."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -230,8 +230,8 @@ class Clock:
         return self.now
 
 
-def look(app: Flask, backlog: Backlog) -> tuple[list[str], bool]:
-    """Return which part of the outbox a look reads, and whether it finds anything."""
+def query(app: Flask, backlog: Backlog) -> tuple[list[str], bool]:
+    """Return which part of the outbox a query reads, and whether it finds anything."""
     seen: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -247,27 +247,27 @@ def look(app: Flask, backlog: Backlog) -> tuple[list[str], bool]:
     return seen, found is not None
 
 
-def test_a_look_begins_where_the_last_one_found_nothing(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_starts_where_the_last_one_found_nothing(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(outbox, "time", clock)
     backlog = Backlog()
-    assert look(app, backlog) == (["whole"], False)
-    assert look(app, backlog) == (["recent"], False)
+    assert query(app, backlog) == (["whole"], False)
+    assert query(app, backlog) == (["recent"], False)
     write(app, GOOD)
-    assert look(app, backlog) == (["recent"], True)
-    # One that came later than any should, or that a dead worker had in hand, is found within a minute.
+    assert query(app, backlog) == (["recent"], True)
+    # An event that arrived late, or that a failed worker held, is found within a minute.
     with app.extensions["database"].begin() as connection:
         connection.execute(sa.delete(Event))
-    look(app, backlog)
+    query(app, backlog)
     write(app, GOOD, seconds_ago=LATE.total_seconds() + 10)
-    assert look(app, backlog) == (["recent"], False)
+    assert query(app, backlog) == (["recent"], False)
     clock.now += WHOLE_SECONDS
-    assert look(app, backlog) == (["whole"], True)
-    # It stays in sight while another worker has it in hand.
-    assert look(app, backlog) == (["recent"], True)
+    assert query(app, backlog) == (["whole"], True)
+    # It remains visible while another worker holds it.
+    assert query(app, backlog) == (["recent"], True)
 
 
-def test_a_look_that_takes_too_long_is_not_repeated_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_that_takes_too_long_is_not_repeated_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(outbox, "time", clock)
     backlog = Backlog()
@@ -277,7 +277,7 @@ def test_a_look_that_takes_too_long_is_not_repeated_at_once(app: Flask, monkeypa
             backlog.oldest(session)
         assert not backlog.is_whole
     with Session(app.extensions["database"]) as session:
-        assert look(app, backlog) == (["recent"], False)
+        assert query(app, backlog) == (["recent"], False)
         assert outbox.waiting_seconds(backlog, session) is None
         clock.now += WHOLE_SECONDS
         assert outbox.waiting_seconds(backlog, session) == 0
@@ -289,8 +289,8 @@ def test_readiness_does_not_depend_on_the_outbox(client: FlaskClient, monkeypatc
 
     monkeypatch.setattr(outbox, "waiting_seconds", slow)
     answer = client.get("/readyz")
-    said = answer.get_json()
-    assert (answer.status_code, said["status"], said["outbox_seconds"], said["outbox_failed"]) == (
+    document = answer.get_json()
+    assert (answer.status_code, document["status"], document["outbox_seconds"], document["outbox_failed"]) == (
         200,
         "ready",
         None,

@@ -35,7 +35,7 @@ def upgrade() -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The application's folder, with the domain added as CONTRIBUTING.md says."""
+    """The application's folder, with a domain added as in CONTRIBUTING.md."""
     folder = tmp_path / "app"
     package = folder / "tradefleet"
     shutil.copytree(PROJECT / "app/tradefleet", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -55,7 +55,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_domain_is_wired_by_its_folder_and_one_line(copy: Path) -> None:
+def test_domain_is_wired_by_its_folder_and_one_line(copy: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={copy}"]
     done = subprocess.run(
         [*command, str(HERE / "throwaway/wired.py")], cwd=PROJECT, capture_output=True, text=True, check=False
@@ -74,7 +74,7 @@ def test_a_domain_is_wired_by_its_folder_and_one_line(copy: Path) -> None:
         ("platform/paging.py", "from tradefleet import create_app", "use the platform BROKEN"),
     ],
 )
-def test_lint_refuses_an_import_across_the_layers(copy: Path, file: str, statement: str, contract: str) -> None:
+def test_lint_rejects_an_import_across_the_layers(copy: Path, file: str, statement: str, contract: str) -> None:
     path = copy / "tradefleet" / file
     path.write_text(f"{path.read_text()}\n{statement}\n")
     done = lint(copy)

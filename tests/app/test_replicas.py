@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""Reads on replicas: who answers, and that nobody misses what he has written. The replica is a second SQLite file."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Reads on replicas: traders always read their own writes. The replica is a second SQLite file."""
 
 import shutil
 import socket
@@ -27,10 +27,10 @@ from .test_auth import Memory
 
 
 class Server:
-    """What PostgreSQL would say of itself. SQLite compares the part of a position that stands before the slash."""
+    """The server functions of PostgreSQL. SQLite compares the part of a position before the slash."""
 
     def __init__(self, engine: Engine) -> None:
-        self.position, self.replays, self.asked = 5, False, 0
+        self.position, self.replays, self.queries = 5, False, 0
         event.listen(engine, "connect", self._teach)
 
     def _teach(self, connection: Any, _: object) -> None:
@@ -39,13 +39,13 @@ class Server:
         connection.create_function("pg_is_in_recovery", 0, self._recovers)
 
     def _recovers(self) -> bool:
-        self.asked += 1
+        self.queries += 1
         return self.replays
 
 
 @pytest.fixture
 def memory(app: Flask) -> Memory:
-    """What the application keeps where nothing is evicted."""
+    """The application's store in which nothing is evicted."""
     memory = Memory()
     client: Any = memory
     app.extensions["state"] = RedisStore("state", client)
@@ -62,7 +62,7 @@ def primary(app: Flask) -> Server:
 
 @pytest.fixture
 def replica(app: Flask, primary: Server, tmp_path: Path) -> Iterator[Server]:
-    """A replica that has all that the primary has now."""
+    """A replica with all present data of the primary."""
     (tmp_path / "replica").mkdir()
     shutil.copy(tmp_path / "tradefleet.sqlite3", tmp_path / "replica")
     engine = make_engine(DatabaseSettings(), tmp_path / "replica")
@@ -82,13 +82,13 @@ def positions(memory: Memory) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_a_replica_answers_once_the_position_is_known(client: FlaskClient, headers: dict[str, str]) -> None:
+def test_replica_answers_if_the_position_is_known(client: FlaskClient, headers: dict[str, str]) -> None:
     assert [source(client, headers) for _ in range(3)] == ["primary", "replica", "replica"]
 
 
 @pytest.mark.parametrize("mark", [b"", b"written 2", b'{"position": "5/0"}', b"5/0 synchronous", b"\xff"])
 @pytest.mark.usefixtures("replica")
-def test_what_another_release_noted_leads_to_the_primary(
+def test_note_of_another_release_leads_to_the_primary(
     client: FlaskClient, headers: dict[str, str], memory: Memory, mark: bytes
 ) -> None:
     source(client, headers)
@@ -99,7 +99,7 @@ def test_what_another_release_noted_leads_to_the_primary(
 
 
 @pytest.mark.usefixtures("replica")
-def test_a_write_keeps_its_trader_at_the_primary(
+def test_write_keeps_its_trader_at_the_primary(
     client: FlaskClient, headers: dict[str, str], order: dict[str, str], memory: Memory
 ) -> None:
     source(client, headers)
@@ -110,7 +110,7 @@ def test_a_write_keeps_its_trader_at_the_primary(
 
 
 @pytest.mark.usefixtures("replica")
-def test_a_cache_that_forgets_everything_loses_no_mark(
+def test_cache_that_evicts_everything_loses_no_mark(
     app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], memory: Memory
 ) -> None:
     forgets: Any = Memory()
@@ -123,7 +123,7 @@ def test_a_cache_that_forgets_everything_loses_no_mark(
     assert list(positions(memory).values()) == [b"written"]
 
 
-def test_the_mark_stands_before_the_write(
+def test_mark_precedes_the_write(
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
@@ -140,7 +140,7 @@ def test_the_mark_stands_before_the_write(
     assert len(positions(memory)) == 1
 
 
-def test_a_replica_that_is_behind_does_not_answer(
+def test_lagging_replica_does_not_answer(
     client: FlaskClient, headers: dict[str, str], memory: Memory, primary: Server, replica: Server
 ) -> None:
     primary.position = 6
@@ -151,7 +151,7 @@ def test_a_replica_that_is_behind_does_not_answer(
     assert source(client, headers) == "replica"
 
 
-def test_a_read_that_began_before_a_write_leaves_its_mark(
+def test_read_that_began_before_a_write_keeps_its_mark(
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
@@ -173,29 +173,31 @@ def test_a_read_that_began_before_a_write_leaves_its_mark(
 
 
 @pytest.mark.usefixtures("memory")
-def test_the_last_resort_is_called_by_its_name(client: FlaskClient, headers: dict[str, str], replica: Server) -> None:
+def test_primary_as_the_last_resort_is_reported_as_the_primary(
+    client: FlaskClient, headers: dict[str, str], replica: Server
+) -> None:
     replica.replays = False
     assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
-    assert replica.asked == 1
+    assert replica.queries == 1
 
 
 def test_without_positions_the_primary_answers(client: FlaskClient, headers: dict[str, str], replica: Server) -> None:
     assert [source(client, headers) for _ in range(2)] == ["primary", "primary"]
-    assert replica.asked == 0
+    assert replica.queries == 0
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"1", b"1/", b"1/0; DROP TABLE orders", b"1/0\n"])
-def test_junk_is_no_position(
+def test_malformed_position_is_ignored(
     client: FlaskClient, headers: dict[str, str], memory: Memory, replica: Server, junk: bytes
 ) -> None:
     source(client, headers)
     memory.values |= dict.fromkeys(positions(memory), junk)
     assert source(client, headers) == "primary"
-    assert replica.asked == 0
+    assert replica.queries == 0
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_what_is_not_there_is_404_from_a_replica_too(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+def test_missing_order_is_404_from_a_replica_too(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
     source(client, headers)
     path = "/v1/orders/00000000-0000-0000-0000-000000000000"
     assert [client.get(path, headers=headers).status_code for _ in range(3)] == [404, 404, 404]
@@ -203,13 +205,13 @@ def test_what_is_not_there_is_404_from_a_replica_too(app: Flask, client: FlaskCl
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_a_dead_replica_costs_one_read_a_moment(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+def test_unreachable_replica_costs_one_read_per_pause(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
     source(client, headers)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(64)
         address = Address("127.0.0.1", silent.getsockname()[1])
-        # Nothing secret is meant here.
+        # This is not a secret.
         settings = DatabaseSettings(hosts=(address,), replicas=(address,), ca_file="/nonexistent", password="x")  # noqa: S106
         app.extensions["replica"].dispose()
         app.extensions["replica"] = make_replica_engine(settings)
@@ -227,15 +229,15 @@ def test_a_dead_replica_costs_one_read_a_moment(app: Flask, client: FlaskClient,
 
 @pytest.fixture
 def no_primary(app: Flask, closed: Address, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Has the primary refuse from the call on."""
-    # Nothing secret is meant here.
+    """Make the primary refuse from the call on."""
+    # This is not a secret.
     settings = DatabaseSettings(hosts=(closed,), ca_file="/nonexistent", password="x")  # noqa: S106
     engine = make_engine(settings, Path("/nonexistent"))
     return lambda: monkeypatch.setitem(app.extensions, "database", engine)
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_a_known_trader_reads_while_there_is_no_primary(
+def test_known_trader_reads_without_a_primary(
     client: FlaskClient, headers: dict[str, str], no_primary: Callable[[], None]
 ) -> None:
     source(client, headers)
@@ -244,13 +246,13 @@ def test_a_known_trader_reads_while_there_is_no_primary(
 
 
 @pytest.mark.usefixtures("replica")
-def test_what_a_replica_does_not_find_is_not_refused(client: FlaskClient, no_primary: Callable[[], None]) -> None:
+def test_key_that_a_replica_lacks_is_not_rejected(client: FlaskClient, no_primary: Callable[[], None]) -> None:
     no_primary()
     assert client.get("/v1/orders", headers={"Authorization": f"Bearer {'n' * 32}"}).status_code == 503
 
 
 @pytest.mark.usefixtures("replica")
-def test_a_key_that_was_removed_is_refused_though_a_replica_has_it(
+def test_removed_key_is_rejected_even_if_a_replica_has_it(
     app: Flask, client: FlaskClient, headers: dict[str, str]
 ) -> None:
     assert client.get("/v1/orders", headers=headers).status_code == 200
@@ -260,11 +262,11 @@ def test_a_key_that_was_removed_is_refused_though_a_replica_has_it(
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_known_keys_wait_once_for_a_primary_that_is_silent(
+def test_known_keys_wait_only_once_for_a_silent_primary(
     app: Flask, client: FlaskClient, headers: dict[str, str], silent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source(client, headers)
-    # Nothing secret is meant here.
+    # This is not a secret.
     settings = DatabaseSettings(hosts=(silent,), ca_file="/nonexistent", password="x")  # noqa: S106
     monkeypatch.setitem(app.extensions, "database", make_engine(settings, Path("/nonexistent")))
     began = time.monotonic()
@@ -276,11 +278,11 @@ def test_known_keys_wait_once_for_a_primary_that_is_silent(
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_a_request_waits_for_the_primary_while_no_server_answers(
+def test_request_waits_for_the_primary_while_no_server_answers(
     app: Flask, client: FlaskClient, headers: dict[str, str], closed: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source(client, headers)
-    # Nothing secret is meant here.
+    # This is not a secret.
     settings = DatabaseSettings(hosts=(closed,), replicas=(closed,), ca_file="/nonexistent", password="x")  # noqa: S106
     monkeypatch.setitem(app.extensions, "replica", make_replica_engine(settings))
     engine: Engine = app.extensions["database"]
@@ -288,7 +290,7 @@ def test_a_request_waits_for_the_primary_while_no_server_answers(
     back_at = time.monotonic() + PRIMARY_SECONDS + 1
 
     def connect(*_: object) -> None:
-        """Wait as for a PostgreSQL that is being restarted."""
+        """Wait as for a PostgreSQL that is restarting."""
         while time.monotonic() < back_at:
             if not deadline.remaining(0):
                 raise sqlite3.OperationalError
@@ -299,9 +301,7 @@ def test_a_request_waits_for_the_primary_while_no_server_answers(
 
 
 @pytest.mark.usefixtures("memory", "replica")
-def test_primary_decides_about_keys_again_when_it_is_back(
-    app: Flask, client: FlaskClient, headers: dict[str, str]
-) -> None:
+def test_recovered_primary_decides_about_keys_again(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
     source(client, headers)
     breaker = app.extensions["primary_breaker"] = Breaker(0.2)
     breaker.failed()
@@ -312,7 +312,7 @@ def test_primary_decides_about_keys_again_when_it_is_back(
     assert client.get("/v1/orders", headers=headers).status_code == 401
 
 
-def test_without_replicas_there_is_no_engine_for_them() -> None:
+def test_without_replicas_they_have_no_engine() -> None:
     address = Address("127.0.0.1", 1)
     assert make_replica_engine(DatabaseSettings()) is None
     assert make_replica_engine(DatabaseSettings(replicas=(address,))) is None

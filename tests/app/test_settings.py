@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""The environment: read strictly, and refused with words that help."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Settings in the environment are parsed strictly, and rejected with a remedy."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SECRETS = ("database_password", "redis_password", "redis_cache_password", "senti
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The environment of a host of the fleet; gives the folder of its secrets."""
+    """Set the environment of a fleet's host; yield the folder of its secrets."""
     for name in SECRETS:
         (tmp_path / name).write_text(f"{name}-123\n")
     (tmp_path / "ca.pem").touch()
@@ -32,11 +32,11 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_nothing_set_means_development() -> None:
+def test_empty_environment_means_development() -> None:
     assert settings.load() == Settings()
 
 
-def test_fleet_is_read(fleet: Path) -> None:
+def test_settings_of_a_fleet_are_read(fleet: Path) -> None:
     read = settings.load()
     assert read.database.hosts == (Address("10.0.0.1", 5432), Address("::1", 5433))
     assert read.database.replicas == (Address("127.0.0.1", 5001),)
@@ -49,7 +49,7 @@ def test_fleet_is_read(fleet: Path) -> None:
     assert "-123" not in repr(read)
 
 
-def test_text_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_not_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRADEFLEET_DATABASE_USER", "0123")
     monkeypatch.setenv("TRADEFLEET_COLOR", "")
     read = settings.load()
@@ -77,7 +77,7 @@ def test_text_stays_text(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_LEVEL", "LOUD"),
     ],
 )
-def test_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TRADEFLEET_{name}", value)
     with pytest.raises(SettingsError, match=f"^TRADEFLEET_{name} "):
         settings.load()
@@ -85,7 +85,7 @@ def test_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("is_empty", [False, True])
-def test_missing_secret_stops(fleet: Path, name: str, is_empty: bool) -> None:
+def test_missing_secret_stops_the_process(fleet: Path, name: str, is_empty: bool) -> None:
     if is_empty:
         (fleet / name).write_text("\n")
     else:
@@ -94,20 +94,20 @@ def test_missing_secret_stops(fleet: Path, name: str, is_empty: bool) -> None:
         settings.load()
 
 
-def test_secrets_need_a_folder(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_require_a_folder(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     with pytest.raises(SettingsError, match="CREDENTIALS_DIRECTORY"):
         settings.load()
 
 
 @pytest.mark.parametrize("name", ["DATABASE_CA_FILE", "REDIS_CA_FILE"])
-def test_hosts_need_an_authority(fleet: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_hosts_require_a_ca_file(fleet: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(f"TRADEFLEET_{name}")
     with pytest.raises(SettingsError, match=name):
         settings.load()
 
 
-def test_a_variable_is_declared_once() -> None:
+def test_variable_is_declared_once() -> None:
     @dataclass(frozen=True)
     class Other:
         color: str = setting("COLOR", token, "write a color", default="")

@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""Redis at its worst: what the client does with it, seen by a stand-in that speaks Redis' protocol over TLS."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""Failures of Redis: the client's behavior, tested with a stand-in that speaks the Redis protocol over TLS."""
 
 import ipaddress
 import re
@@ -28,12 +28,12 @@ from tradefleet.platform.settings import Address, RedisSettings, Settings
 from .conftest import MakeApp
 
 ROLES = Path(__file__).parents[2] / "roles"
-# Commands that are granted by what they are told to do.
+# Commands whose permission depends on their subcommand.
 CONTAINERS = (b"CLIENT", b"SENTINEL")
 
 
 class StandIn(socketserver.ThreadingTCPServer):
-    """Sentinel and the primary that it names, in one. `says` is the answer to SET and GET; None is silence."""
+    """Sentinel and its primary in one. `says` is the response to SET and GET; None means silence."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -42,7 +42,7 @@ class StandIn(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Session)
         self.port = self.primary_port = self.server_address[1]
         self.seen: set[str] = set()
-        # Why clients left before their first word.
+        # Errors of clients that disconnected before their first command.
         self.left: list[str] = []
         self.says: bytes | None = b"+OK\r\n"
         self.seconds = 0.0
@@ -52,7 +52,7 @@ class StandIn(socketserver.ThreadingTCPServer):
         self.tls.load_cert_chain(folder / "tls.pem")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note a client that left during the handshake."""
+        """Record a client that disconnected during the handshake."""
         error = sys.exception()
         if isinstance(error, ssl.SSLError):
             self.left.append(str(error.reason))
@@ -108,7 +108,7 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 def self_signed(folder: Path, address: str) -> Path:
-    """Put a key and a certificate that is its own authority into a folder, and return that."""
+    """Create a key and a self-signed certificate in a folder, and return the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"stand-in {address}")])
     now = datetime.now(UTC)
@@ -131,13 +131,13 @@ def self_signed(folder: Path, address: str) -> Path:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the stand-in shows."""
+    """The certificate of the stand-in."""
     return self_signed(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[StandIn]:
-    """Run a stand-in that shows the certificate in a folder."""
+    """Run a stand-in with the certificate in a folder."""
     with StandIn(folder) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -146,7 +146,7 @@ def serving(folder: Path) -> Iterator[StandIn]:
 
 @contextmanager
 def asking(sentinel: StandIn, ca_file: Path) -> Iterator[RedisStore]:
-    """Give a store that asks one Sentinel and trusts one file."""
+    """Yield a store that queries one Sentinel and trusts one file."""
     address = Address("127.0.0.1", sentinel.port)
     client = _connect(RedisSettings(sentinels=(address,), ca_file=str(ca_file)), "state", "")
     yield RedisStore("state", client)
@@ -164,21 +164,21 @@ def stand_in(certificate: Path) -> Iterator[StandIn]:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far longer than usual for the sake of busy machines, and a short pause."""
+    """Set far longer timeouts than usual because machines may be busy, and a short pause."""
     for name, seconds in (("CALL_SECONDS", 6.0), ("SENTINEL_SECONDS", 5.0), ("PAUSE_SECONDS", 0.1)):
         monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], name, seconds)
 
 
 @pytest.fixture
 def redis(stand_in: StandIn, certificate: Path) -> Iterator[RedisStore]:
-    """A store that speaks to it."""
+    """A store that uses the stand-in."""
     with asking(stand_in, certificate / "ca.pem") as store:
         yield store
 
 
 @pytest.mark.parametrize("door", ["sentinel", "primary"])
 @pytest.mark.parametrize(("wrong", "alert"), [("authority", "UNKNOWN_CA"), ("name", "BAD_CERTIFICATE")])
-def test_a_server_that_is_not_the_one_hears_nothing(
+def test_untrusted_server_receives_nothing(
     door: str, wrong: str, alert: str, certificate: Path, tmp_path: Path
 ) -> None:
     other = self_signed(tmp_path, "127.0.0.1" if wrong == "authority" else "127.0.0.2")
@@ -197,7 +197,7 @@ def test_a_server_that_is_not_the_one_hears_nothing(
         assert (bad.seen, "sentinel|masters" in good.seen) == (set(), door == "primary")
 
 
-def test_the_grants_are_what_the_code_sends(stand_in: StandIn, certificate: Path) -> None:
+def test_permissions_are_the_commands_of_the_code(stand_in: StandIn, certificate: Path) -> None:
     uses: dict[str, Callable[[RedisStore], object]] = {
         "get": lambda store: store.get("k"),
         "put": lambda store: store.put("k", b"v", 1, only_if_new=True),
@@ -210,19 +210,19 @@ def test_the_grants_are_what_the_code_sends(stand_in: StandIn, certificate: Path
             for use in uses.values():
                 use(store)
             assert store.errors == 0
-        # Nobody needs a right to say who he is.
+        # Authentication needs no permission.
         assert primary.seen - {"auth"} == granted("redis/templates/users.acl.j2")
         assert stand_in.seen - {"auth"} == granted("sentinel/templates/users-sentinel.acl.j2")
 
 
 def granted(template: str) -> set[str]:
-    """Return what a role lets the application send."""
+    """Return the commands that a role permits the application."""
     rights = (ROLES / template).read_text().partition("\nuser app ")[2].partition("\nuser ")[0]
     assert "-@all" in rights
     return set(re.findall(r"\+(\S+)", rights))
 
 
-def test_a_primary_that_was_demoted_is_not_healthy_and_is_left(redis: RedisStore, stand_in: StandIn) -> None:
+def test_demoted_primary_is_unhealthy_and_disconnected(redis: RedisStore, stand_in: StandIn) -> None:
     assert redis.health() == "ok"
     stand_in.says = b"-READONLY You can't write against a read only replica.\r\n"
     assert redis.health() == "down"
@@ -240,7 +240,7 @@ def test_each_service_has_its_name_and_password(make_app: MakeApp) -> None:
     assert [pool.connection_kwargs["password"] for pool in pools] == ["one", "two"]
 
 
-def test_a_session_is_kept(redis: RedisStore, stand_in: StandIn) -> None:
+def test_session_is_reused(redis: RedisStore, stand_in: StandIn) -> None:
     for _ in range(3):
         redis.put("k", b"v", 1)
     assert (redis.errors, stand_in.calls, stand_in.sessions) == (0, 3, 1)
@@ -250,7 +250,7 @@ def test_a_session_is_kept(redis: RedisStore, stand_in: StandIn) -> None:
     "refusal",
     [b"-READONLY You can't write against a read only replica.\r\n", b"-LOADING Redis is loading\r\n", b"-ERR no\r\n"],
 )
-def test_a_refusal_ends_the_session(redis: RedisStore, stand_in: StandIn, refusal: bytes) -> None:
+def test_error_response_ends_the_session(redis: RedisStore, stand_in: StandIn, refusal: bytes) -> None:
     stand_in.says = refusal
     redis.put("k", b"v", 1)
     stand_in.says = b"$1\r\nv\r\n"
@@ -259,31 +259,31 @@ def test_a_refusal_ends_the_session(redis: RedisStore, stand_in: StandIn, refusa
     assert (redis.errors, stand_in.sessions) == (1, 2)
 
 
-def test_a_call_has_one_budget_for_all_its_steps(
+def test_call_has_one_budget_for_all_its_steps(
     redis: RedisStore, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "CALL_SECONDS", 2.5)
     stand_in.says, stand_in.seconds = None, 1.0
     began = time.monotonic()
     assert redis.get("k") is None
-    # One for each step would be 3.5.
+    # A separate budget for each step would be 3.5 in total.
     assert 2.4 < time.monotonic() - began < 3.4
     assert stand_in.calls == 1
 
 
-def test_a_call_takes_a_quarter_of_a_second_at_the_most() -> None:
-    # As imported: the fixture's are longer.
+def test_call_takes_at_most_a_quarter_of_a_second() -> None:
+    # These are the imported values: those of the fixture are longer.
     assert CALL_SECONDS <= 0.25
     assert 3 * SENTINEL_SECONDS <= CALL_SECONDS
 
 
-def test_a_request_without_time_does_not_blame_redis(redis: RedisStore, stand_in: StandIn) -> None:
+def test_request_without_time_is_not_counted_as_a_failure_of_redis(redis: RedisStore, stand_in: StandIn) -> None:
     with deadline.budget(0.9):
         assert redis.get("k") is None
     assert (redis.errors, stand_in.calls) == (0, 0)
 
 
-def test_threads_do_not_wait_for_a_dead_redis_together(
+def test_threads_do_not_all_wait_for_an_unreachable_redis(
     redis: RedisStore, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules["tradefleet.platform.redis.store"], "CALL_SECONDS", 1.5)
@@ -294,19 +294,19 @@ def test_threads_do_not_wait_for_a_dead_redis_together(
     with ThreadPoolExecutor(8) as threads:
         began = time.monotonic()
         waited = sorted(threads.map(lambda _: (redis.get("k"), time.monotonic() - began)[1], range(8)))
-    # One looks whether it is back; the others do not wait for it.
+    # One thread retries; the others do not wait for it.
     assert waited[-2] < 1.4 < waited[-1]
     assert stand_in.calls == 2
 
 
-def test_one_call_after_each_pause_until_one_succeeds() -> None:
+def test_one_call_is_tried_after_each_pause_until_one_succeeds() -> None:
     breaker = Breaker(0.05)
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
     breaker.failed()
     assert not breaker.allows()
     time.sleep(0.06)
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
-    time.sleep(0.06)  # that call told nothing: it counts as failed
+    time.sleep(0.06)  # that call had no result: it counts as failed
     assert [breaker.allows() for _ in range(2)] == [True, False]
     breaker.succeeded()
     assert [breaker.allows() for _ in range(3)] == [True, True, True]

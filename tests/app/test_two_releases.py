@@ -1,5 +1,5 @@
 # ruff: noqa: D103  # the name of a test states what it asserts
-"""What two releases share during a cutover: each reads what the other wrote, with fields that it does not know."""
+"""Data that two releases share during a cutover: each reads what the other wrote, even with unknown fields."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ from .test_auth import Memory, memory  # noqa: F401  # a fixture
 
 LIMIT = NewOrder("AAPL", "buy", "limit", Decimal("1.50"), Decimal("187.25"))
 MARKET = NewOrder("BTC-USD", "sell", "market", Decimal("0.00000001"), None)
-# As releases up to 0.1.0 stored them.
+# Releases up to 0.1.0 stored these.
 STORED = {
     LIMIT: "85c3ad5b909dfc5d14f376fb46d4b785ca1938b4e063aa02e3ccbf06870bb630",
     MARKET: "b1d10ef89ba50e5ad4fbca5d961512ddbe8edbc10bbe26bc86975a5f95bd1535",
@@ -36,7 +36,7 @@ STORED = {
 
 @dataclass(frozen=True)
 class NewerOrder(NewOrder):
-    """An order as a later release has it."""
+    """An order of a later release."""
 
     time_in_force: str = "day"
     stop_price: Decimal | None = None
@@ -47,14 +47,14 @@ def newer(order: NewOrder, **more: Any) -> NewerOrder:
 
 
 @pytest.mark.parametrize("order", STORED, ids=["limit", "market"])
-def test_a_fingerprint_is_the_same_in_every_release(order: NewOrder) -> None:
+def test_fingerprint_is_the_same_in_every_release(order: NewOrder) -> None:
     assert order.fingerprint() == STORED[order]
     assert newer(order).fingerprint() == STORED[order]
-    # The client may name the default as well: it is the same order.
+    # The client may also send the default: it is the same order.
     assert newer(order, time_in_force="day", stop_price=None).fingerprint() == STORED[order]
 
 
-def test_orders_that_differ_in_any_field_have_different_fingerprints() -> None:
+def test_different_orders_have_different_fingerprints() -> None:
     first = newer(LIMIT)
     others = [
         replace(first, symbol="MSFT"),
@@ -69,12 +69,12 @@ def test_orders_that_differ_in_any_field_have_different_fingerprints() -> None:
     assert len({first.fingerprint(), *(each.fingerprint() for each in others)}) == 1 + len(others)
 
 
-def test_a_later_field_of_an_order_has_a_default() -> None:
+def test_later_field_of_an_order_has_a_default() -> None:
     first = {"symbol", "side", "type", "quantity", "limit_price"}
     assert {each.name for each in fields(NewOrder) if each.default is MISSING} == first
 
 
-def test_an_order_of_the_former_release_is_replayed(
+def test_order_of_the_former_release_is_replayed(
     app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str]
 ) -> None:
     placed = client.post("/v1/orders", json=order, headers=headers).get_json()
@@ -90,29 +90,29 @@ CURSOR = "MjAyNi0wMS0wMlQwMzowNDowNS42Nzg5MDFaIDAwMDAwMDAwLTAwMDAtMDAwMC0wMDAwLT
 
 
 @pytest.mark.parametrize("more", ["", " filled", " filled desc"])
-def test_a_page_goes_on_in_another_release(client: FlaskClient, headers: dict[str, str], more: str) -> None:
+def test_cursor_is_valid_in_another_release(client: FlaskClient, headers: dict[str, str], more: str) -> None:
     assert encode_cursor(POSITION) == CURSOR
-    said = base64.urlsafe_b64decode(CURSOR + "==").decode() + more
-    cursor = base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+    content = base64.urlsafe_b64decode(CURSOR + "==").decode() + more
+    cursor = base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
     for path in ("/v1/orders", "/v1/activity"):
         assert client.get(path, query_string={"cursor": cursor}, headers=headers).status_code == 200
 
 
-def test_an_event_with_unknown_fields_has_its_effect(
-    app: Flask, client: FlaskClient, headers: dict[str, str], hand: Worker
+def test_event_with_unknown_fields_is_processed(
+    app: Flask, client: FlaskClient, headers: dict[str, str], queue_worker: Worker
 ) -> None:
     with app.app_context():
         trader_id = db.read(lambda session: session.scalars(select(Trader.id).where(Trader.name == "alice")).one())
         payload = {"order_id": str(uuid.uuid4()), "trader_id": str(trader_id), "venue": "XNAS", "version": 2}
         event = Event(id=uuid.uuid4(), kind="order.accepted", payload=payload, created_at=datetime.now(UTC))
         db.transact(lambda session: session.add(event))
-    hand.step()
+    queue_worker.step()
     (item,) = client.get("/v1/activity", headers=headers).get_json()["items"]
     assert item["order_id"] == payload["order_id"]
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_cached_key_with_unknown_fields_is_known_and_without_known_ones_a_miss(
+def test_cached_key_may_have_unknown_fields_and_is_a_miss_without_known_ones(
     client: FlaskClient,
     memory: Memory,  # noqa: F811  # the fixture
     headers: dict[str, str],

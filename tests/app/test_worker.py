@@ -1,5 +1,5 @@
-# ruff: noqa: D103  # the name of a test says what it holds
-"""From an order to what happens after it: once, whatever breaks on the way."""
+# ruff: noqa: D103  # the name of a test states what it asserts
+"""From an order to its effects: exactly once, despite failures."""
 
 import os
 import signal
@@ -20,16 +20,16 @@ from tradefleet.platform.extensions import db
 from .conftest import KEYS, activity, place, waiting
 
 
-def test_an_order_leads_to_one_activity(
-    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], hand: Worker
+def test_order_leads_to_one_activity(
+    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], queue_worker: Worker
 ) -> None:
     placed = place(client, headers, order, "one")
-    assert place(client, headers, order, "one") == placed  # a replay is no event
+    assert place(client, headers, order, "one") == placed  # a replay creates no event
     refused = client.post("/v1/orders", json=order | {"symbol": "NOPE"}, headers=headers | {"Idempotency-Key": "no"})
     assert refused.status_code == 422
     assert waiting(app) == 1
     assert activity(client, headers) == []
-    assert [hand.step(), hand.step()] == [IDLE_SECONDS, IDLE_SECONDS]
+    assert [queue_worker.step(), queue_worker.step()] == [IDLE_SECONDS, IDLE_SECONDS]
     assert waiting(app) == 0
     (item,) = client.get("/v1/activity", headers=headers).get_json()["items"]
     stored = client.get(f"/v1/orders/{placed}", headers=headers).get_json()
@@ -37,11 +37,11 @@ def test_an_order_leads_to_one_activity(
     assert activity(client, headers | {"Authorization": f"Bearer {KEYS['bob']}"}) == []
 
 
-def test_activity_is_paged_and_the_latest_first(
-    client: FlaskClient, headers: dict[str, str], order: dict[str, str], hand: Worker
+def test_activity_is_paged_with_the_latest_first(
+    client: FlaskClient, headers: dict[str, str], order: dict[str, str], queue_worker: Worker
 ) -> None:
     placed = [place(client, headers, order, f"key-{number}") for number in range(5)]
-    hand.step()
+    queue_worker.step()
     seen, query = [], "?limit=2"
     while True:
         page = client.get(f"/v1/activity{query}", headers=headers).get_json()
@@ -53,12 +53,12 @@ def test_activity_is_paged_and_the_latest_first(
 
 
 @pytest.mark.parametrize("stores", [True, False])
-def test_a_lost_commit_is_neither_lost_nor_doubled(
+def test_lost_commit_loses_and_duplicates_nothing(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
-    hand: Worker,
+    queue_worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
     stores: bool,
 ) -> None:
@@ -72,19 +72,19 @@ def test_a_lost_commit_is_neither_lost_nor_doubled(
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "commit", broken)
-        assert hand.step() == PAUSE_SECONDS
+        assert queue_worker.step() == PAUSE_SECONDS
     assert waiting(app) == (0 if stores else 3)
-    hand.step()
+    queue_worker.step()
     assert waiting(app) == 0
     assert activity(client, headers) == placed[::-1]
 
 
-def test_an_effect_that_fails_leaves_its_whole_batch(
+def test_failing_effect_leaves_its_whole_batch(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
-    hand: Worker,
+    queue_worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
@@ -98,23 +98,25 @@ def test_an_effect_that_fails_leaves_its_whole_batch(
 
     with monkeypatch.context() as patch:
         patch.setitem(app.extensions["handlers"], "order.accepted", [broken])
-        assert hand.step() == PAUSE_SECONDS
+        assert queue_worker.step() == PAUSE_SECONDS
     assert (waiting(app), activity(client, headers)) == (3, [])
-    hand.step()
+    queue_worker.step()
     assert activity(client, headers) == placed[::-1]
 
 
-def test_what_a_newer_release_has_written_waits_for_its_worker(
-    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], hand: Worker
+def test_event_of_a_newer_release_waits_for_its_worker(
+    app: Flask, client: FlaskClient, headers: dict[str, str], order: dict[str, str], queue_worker: Worker
 ) -> None:
     with app.app_context():
         db.transact(lambda session: outbox.add(session, "order.filled", datetime.now(UTC), order_id=uuid.uuid4()))
     placed = place(client, headers, order, "one")
-    hand.step()
+    queue_worker.step()
     assert (waiting(app), activity(client, headers)) == (1, [placed])
 
 
-def test_a_backlog_is_worked_off_without_a_pause_and_told(app: Flask, client: FlaskClient, hand: Worker) -> None:
+def test_backlog_is_processed_without_pauses_and_reported(
+    app: Flask, client: FlaskClient, queue_worker: Worker
+) -> None:
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)
     ids = {"order_id": uuid.uuid4(), "trader_id": uuid.uuid4()}
     with app.app_context():
@@ -122,11 +124,11 @@ def test_a_backlog_is_worked_off_without_a_pause_and_told(app: Flask, client: Fl
             db.transact(lambda session: outbox.add(session, "order.accepted", long_ago, **ids))
     expected = (datetime.now(UTC) - long_ago).total_seconds()
     assert abs(client.get("/readyz").get_json()["outbox_seconds"] - expected) < 60
-    assert [hand.step(), hand.step()] == [0, IDLE_SECONDS]
+    assert [queue_worker.step(), queue_worker.step()] == [0, IDLE_SECONDS]
     assert client.get("/readyz").get_json()["outbox_seconds"] == 0
 
 
-def test_told_to_stop_it_finishes_what_it_holds(
+def test_stopped_worker_finishes_its_batch(
     app: Flask,
     client: FlaskClient,
     headers: dict[str, str],
@@ -136,13 +138,13 @@ def test_told_to_stop_it_finishes_what_it_holds(
     placed = [place(client, headers, order, f"key-{number}") for number in range(3)]
     (effect,) = app.extensions["handlers"]["order.accepted"]
 
-    def told(session: Session, event: Event) -> None:
+    def stop(session: Session, event: Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         effect(session, event)
 
-    monkeypatch.setitem(app.extensions["handlers"], "order.accepted", [told])
+    monkeypatch.setitem(app.extensions["handlers"], "order.accepted", [stop])
     monkeypatch.setattr(worker, "create_app", lambda: app)
-    assert waiting(app) == 3  # without any, nobody would tell it to stop
+    assert waiting(app) == 3  # without any event no handler would stop the worker
     before = signal.getsignal(signal.SIGTERM)
     try:
         worker.main()

@@ -1,4 +1,4 @@
-"""Holds the API to its own OpenAPI document: every check of schemathesis, with a fixed seed."""
+"""Checks that the API conforms to its OpenAPI document: all checks of schemathesis, with a fixed seed."""
 
 import os
 import subprocess
@@ -11,16 +11,16 @@ PROGRAM = Path(sys.executable).with_name("schemathesis")
 
 
 def findings(url: str, key: str, *options: str, seconds: int, examples: int, resolve: str = "") -> str:
-    """Return what is not as the document states, "" if all is; the key is a trader's.
+    """Return the deviations from the document, or ""; the key is a trader's.
 
     Raises:
-        subprocess.TimeoutExpired: it took longer than `seconds`.
+        subprocess.TimeoutExpired: the run took longer than `seconds`.
 
     """
     argv = [str(PROGRAM), "--config-file", str(FOLDER / "schemathesis.toml"), "run", f"{url}/openapi.json"]
     argv += ["--checks", "all", "--max-examples", str(examples), "--header", f"Authorization: Bearer {key}", *options]
     environment = os.environ | {"PYTHONPATH": str(FOLDER), "CONTRACT_RESOLVE": resolve}
-    # Hypothesis keeps what it found in the folder where it runs; what an earlier run found decides nothing.
+    # Hypothesis stores its findings in the current folder; those of an earlier run must not affect this one.
     with TemporaryDirectory() as folder:
         done = subprocess.run(
             argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False

@@ -1,4 +1,4 @@
-"""What schemathesis must know besides the document: an instrument, a key that is new, and where the name leads."""
+"""Facts for schemathesis that are not in the document: an instrument, unused keys, and the address of the name."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from typing import Any
 
 import schemathesis
 
-# "name=address": the address of a name that no server of names has, as curl's --resolve.
+# "name=address": the address of a name that no name server has, as for curl's --resolve.
 NAME, _, ADDRESS = os.environ.get("CONTRACT_RESOLVE", "").partition("=")
 _getaddrinfo = socket.getaddrinfo
 
@@ -21,7 +21,7 @@ socket.getaddrinfo = _resolve
 
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
-    """Make a good order one that can be placed: a 422 is the right answer to an unknown symbol and to a used key."""
+    """Turn a valid order into one that can be placed: 422 is correct for an unknown symbol and for a used key."""
     if case.operation.label == "POST /v1/orders" and case.meta and case.meta.generation.mode.is_positive:
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
         if isinstance(case.body, dict):

@@ -1,6 +1,6 @@
-"""Runs on a host of the fleet: asks ports what they answer to this host's certificate, without a password.
+"""Runs on a host of the fleet: sends queries to ports with this host's certificate and without a password.
 
-Standard input: a list of questions. Standard output: the list of their answers, in the same order, each a short string.
+Standard input: a list of queries. Standard output: the list of their responses, in the same order, each a short string.
 """
 
 import json
@@ -21,7 +21,7 @@ SSH = (
 
 
 def context(certificate: bool) -> ssl.SSLContext:
-    """Return a client that shows this host's certificate, or none; servers show certificates for various names."""
+    """Return a client context with this host's certificate or none; servers have certificates for various names."""
     made = ssl.create_default_context(cafile=f"{TLS}/ca.crt")
     made.check_hostname = False
     if certificate:
@@ -33,25 +33,25 @@ CONTEXTS = {certificate: context(certificate) for certificate in (True, False)}
 
 
 def encrypted(question: dict[str, Any], plain: socket.socket) -> ssl.SSLSocket:
-    """Return the connection in TLS."""
+    """Return the connection with TLS."""
     return CONTEXTS[question["certificate"]].wrap_socket(plain)
 
 
 def tls(question: dict[str, Any], plain: socket.socket) -> str:
-    """Return the first line of what is answered to a text over TLS."""
+    """Return the first line of the response to a text over TLS."""
     with encrypted(question, plain) as connection:
         connection.sendall(question["send"].encode())
         return connection.recv(4096).decode(errors="replace")
 
 
 def text(question: dict[str, Any], plain: socket.socket) -> str:
-    """Return what is answered to a text without TLS."""
+    """Return the response to a text without TLS."""
     plain.sendall(question["send"].encode())
     return plain.recv(4096).decode(errors="replace")
 
 
 def postgres(question: dict[str, Any], plain: socket.socket) -> str:
-    """Return whether a user of PostgreSQL is asked for a password, or what else the server says."""
+    """Return whether PostgreSQL requests a password from a user, or its other response."""
     plain.sendall(struct.pack("!ii", 8, 80877103))
     assert plain.recv(1) == b"S"
     parameters = {"user": question["user"]} | question["parameters"]
@@ -65,15 +65,15 @@ def postgres(question: dict[str, Any], plain: socket.socket) -> str:
 
 
 def ssh(question: dict[str, Any], plain: socket.socket) -> str:
-    """Return what a client without a key is told."""
+    """Return SSH's response to a client without a key."""
     plain.close()
     argv = [*SSH.split(), f"debian@{question['address']}", "true"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, check=False)
     return "let in" if done.returncode == 0 else done.stderr.strip()
 
 
-def ask(question: dict[str, Any]) -> str:
-    """Return the first line of an answer, or why there is none."""
+def response(question: dict[str, Any]) -> str:
+    """Return the first line of a response, or the error."""
     try:
         with socket.create_connection((question["address"], question["port"]), timeout=SECONDS) as plain:
             answer = {"tls": tls, "text": text, "postgres": postgres, "ssh": ssh}[question["how"]](question, plain)
@@ -85,4 +85,4 @@ def ask(question: dict[str, Any]) -> str:
 
 
 with ThreadPoolExecutor(8) as pool:
-    json.dump(list(pool.map(ask, json.load(sys.stdin))), sys.stdout)
+    json.dump(list(pool.map(response, json.load(sys.stdin))), sys.stdout)

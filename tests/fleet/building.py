@@ -1,4 +1,4 @@
-"""Releases for tests: the present sources with a fault put in, under a version of their own."""
+"""Releases for tests: the present sources with an injected fault, under their own version."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from lab import PROJECT
 
 Change = Callable[[Path], None]
-# The same sources give the same commit, whenever they are committed.
+# Equal sources get the same commit at any time.
 GIT = os.environ | {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -19,7 +19,7 @@ GIT = os.environ | {
 
 
 def build(source: Path, version: str, change: Change | None = None, umask: int = 0o022) -> Path:
-    """Build a release of what the project's sources become in the empty folder `source`; return its archive."""
+    """Build a release of the project's sources, changed in the empty folder `source`; return its archive."""
     shutil.copy(PROJECT / "pyproject.toml", source)
     shutil.copytree(PROJECT / "app", source / "app", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     if change:
@@ -34,7 +34,7 @@ def build(source: Path, version: str, change: Change | None = None, umask: int =
 
 
 def before_each_request(statement: str) -> Change:
-    """Return a change that has the application run a statement before each request of its API."""
+    """Return a change that makes the application run a statement before each request of its API."""
 
     def change(package: Path) -> None:
         views = package / "platform/system/views.py"

@@ -34,26 +34,26 @@ def api_key() -> str:
 
 
 def reader_key() -> str:
-    """Return the key of the trader who only reads, as inventories/lab reckons it."""
+    """Return the key of the trader who only reads, derived as in inventories/lab."""
     return hashlib.sha256(f"{api_key()} reader".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the platform answered."""
+    """A response of the platform."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Return the body, read as JSON."""
+        """Return the body, parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass
 class Api:
-    """A client that talks to the platform through one load balancer, with a new connection for each request."""
+    """A client that uses one load balancer, with a new connection for each request."""
 
     host: str = "lb1"
     key: str = field(default_factory=api_key)
@@ -61,7 +61,7 @@ class Api:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """Send one request, once."""
+        """Send a request once."""
         context = ssl.create_default_context(cafile=LAB / "ca.crt")
         connection = HTTPSConnection(ADDRESSES[self.host], 443, timeout=15, context=context)
         try:
@@ -76,17 +76,17 @@ class Api:
             connection.close()
 
     def order(self, key: str, **changes: object) -> Answer:
-        """Place an order, a good one unless `changes` makes it bad."""
+        """Place an order, a valid one unless `changes` makes it invalid."""
         order = {"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.5", "limit_price": "180.25"} | changes
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         return self.request("POST", "/v1/orders", json.dumps(order).encode(), headers)
 
 
 class Meter:
-    """The traffic meter on both load balancers; `report` is there once the `with` block has ended."""
+    """The traffic meter on both load balancers; `report` exists after the end of the `with` block."""
 
     def __init__(self, folder: Path) -> None:
-        """Remember where its files go."""
+        """Store the paths of its files."""
         self.progress = folder / "progress.json"
         self.file = folder / "report.json"
         self.report: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def meter(
     targets: tuple[str, ...] = BOTH,
     **options: str,
 ) -> Iterator[Meter]:
-    """Keep traffic on the lab during the block; afterwards each acknowledged order has been looked for."""
+    """Send traffic to the lab during the block; afterward each acknowledged order has been looked up."""
     folder.mkdir(parents=True, exist_ok=True)
     run = Meter(folder)
     argv = [sys.executable, "-m", "tools.meter", "--ca", str(LAB / "ca.crt"), "--rate", str(rate)]
@@ -134,7 +134,7 @@ def meter(
                 "the meter's traffic flows",
             )
             yield run
-            time.sleep(2)  # what comes last shall be measured too
+            time.sleep(2)  # the end of the block is measured as well
         finally:
             process.terminate()
             output = process.communicate(timeout=180)[0]

@@ -1,4 +1,4 @@
-"""Fixtures of the fleet tests; they run against the lab, which the scenario `fleet` has made."""
+"""Fixtures of the fleet tests; they use the lab, which the scenario `fleet` has created."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ def api() -> Api:
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
-    """Builds a release of the present sources under another version, after `change` has had its way with them."""
+    """A function that builds a release of the present sources, changed by `change`, under another version."""
     built: list[Path] = []
 
     def made(version: str, change: Change | None = None, umask: int = 0o022) -> Path:

@@ -1,4 +1,4 @@
-"""Load on the edge of the lab, and what nginx on lb1 needs for it."""
+"""Load on the edge of the lab, and the resources that nginx on lb1 uses for it."""
 
 import os
 import re
@@ -22,7 +22,7 @@ REQUESTS = 6000
 
 
 def settle() -> None:
-    """Wait until the workers from before a reload are gone: they count as nginx, in memory and in time."""
+    """Wait until the workers of the former configuration are gone: they count as nginx, in memory and in time."""
     wait(
         lambda: not on("lb1", "pgrep -f '^nginx: worker process is shutting down'", check=False),
         90,
@@ -31,10 +31,10 @@ def settle() -> None:
 
 
 def load(where: str, path: str, requests: int, clients: int, *options: str) -> tuple[float, float]:
-    """Send so many requests, one after the other for each client, over HTTP/1.1.
+    """Send these requests over HTTP/1.1, one after the other for each client.
 
     Returns:
-        Requests a second, and the median of the milliseconds that one took.
+        Requests a second, and the median of the milliseconds of one.
 
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -50,13 +50,13 @@ def load(where: str, path: str, requests: int, clients: int, *options: str) -> t
 
 
 def nginx_milliseconds() -> int:
-    """Return the milliseconds that both cores have worked so far for the processes of nginx on lb1."""
+    """Return the milliseconds of CPU time that the processes of nginx on lb1 have used."""
     ticks = "cat $(printf '/proc/%s/stat ' $(pidof nginx)) | awk '{ n += $14 + $15 } END { print n }'"
     return int(on("lb1", ticks)) * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def price(path: str, *options: str, requests: int = 2000) -> float:
-    """Return the milliseconds of a core that nginx on lb1 needs for a request: the least of three times."""
+    """Return the milliseconds of CPU time that nginx on lb1 needs for a request: the least of three attempts."""
     found = []
     for _ in range(3):
         before = nginx_milliseconds()
@@ -68,21 +68,21 @@ def price(path: str, *options: str, requests: int = 2000) -> float:
 def both(path: str, *options: str) -> float:
     """Return the requests a second of both hosts, each called directly by half of the clients at the same time.
 
-    All requests by the time of the later one, as through nginx: the earlier one leaves it the cores when it ends, and
-    the sum of both rates would be more than was ever answered.
+    The time is that of the slower host, as through nginx: the faster one leaves it the cores when it ends, and
+    the sum of both rates would exceed what was ever answered.
     """
     with ThreadPoolExecutor(len(APPS)) as pool:
         return len(APPS) * min(pool.map(lambda app: load(app, path, REQUESTS // len(APPS), 8, *options)[0], APPS))
 
 
 def memory() -> float:
-    """Return the MiB that the processes of nginx on lb1 have, what they share counted once."""
+    """Return the MiB that the processes of nginx on lb1 use, with shared memory counted once."""
     sizes = "cat $(printf '/proc/%s/smaps_rollup ' $(pidof nginx))"
     return float(on("lb1", f"{sizes} | awk '/^Pss:/ {{ n += $2 }} END {{ print n / 1024 }}'"))
 
 
 def reload_seconds() -> float:
-    """Return how long a reload takes until there is a new worker."""
+    """Return the seconds from a reload to a new worker."""
     newest = "pgrep --newest --full '^nginx: worker process'"
     return (
         float(
@@ -98,7 +98,7 @@ def reload_seconds() -> float:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Have requests in flight that keep the workers which have them: their bodies never come."""
+    """Hold requests in flight, and with them their workers: the bodies never arrive."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with ExitStack() as opened:

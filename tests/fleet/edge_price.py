@@ -1,10 +1,10 @@
-"""What the edge costs: nginx against gunicorn called directly, the WAF by mode and by rules, a reload.
+"""The cost of the edge: nginx compared with gunicorn called directly, the WAF by mode and by rules, a reload.
 
-Prints rows for docs/benchmarks.md (`make bench` calls it on a lab that serves):
+Prints rows for docs/benchmarks.md (`make bench` calls it with a running lab):
 
     python tests/fleet/edge_price.py
 
-It changes nginx on lb1 alone, and leaves it as site.yml wants it.
+It changes only nginx on lb1, and restores the configuration of site.yml.
 """
 
 import json
@@ -20,7 +20,7 @@ from lab import play
 
 COMMAND = "`tests/fleet/edge_price.py`"
 ROUNDS = 5
-# Families of the Core Rule Set's rules, by the numbers in the names of their files: all that the edge loads.
+# Families of the Core Rule Set's rules, by the numbers in their file names: all that the edge loads.
 FAMILIES = {
     "methods": (911,),
     "scanners": (913,),
@@ -43,13 +43,13 @@ def row(what: str, target: str, measured: str) -> None:
 
 
 def converge(**settings: str) -> None:
-    """Have nginx on lb1 with these settings."""
+    """Configure nginx on lb1 with these settings."""
     play("site", "--limit", "lb1", "--tags", "nginx", *(f"-e{name}={value}" for name, value in settings.items()))
     settle()
 
 
 def against_gunicorn(path: str, *options: str) -> None:
-    """Print what nginx adds to gunicorn's own answer, in turn, since what else this machine does varies."""
+    """Print what nginx adds to gunicorn's own time, in turn, because the load of this machine varies."""
     direct: list[tuple[float, float]] = []
     through: list[tuple[float, float]] = []
     for _ in range(ROUNDS):
@@ -66,13 +66,13 @@ def against_gunicorn(path: str, *options: str) -> None:
 
 
 def key() -> str:
-    """Return what h2load says to be a trader."""
+    """Return the arguments of h2load that authenticate a trader."""
     return f"--header=Authorization: Bearer {api_key()}"
 
 
 @cache
 def order() -> tuple[str, ...]:
-    """Return what h2load says to place an order, the same one each time."""
+    """Return the arguments of h2load that place an order, always the same one."""
     body = Path(tempfile.gettempdir()) / "tradefleet-order.json"
     body.write_text(
         json.dumps({"symbol": "AAPL", "side": "buy", "type": "limit", "quantity": "1.5", "limit_price": "180.25"})
@@ -87,7 +87,7 @@ def prices() -> tuple[float, float]:
 
 
 def firewall(mode: str) -> tuple[float, float]:
-    """Print what the WAF costs in this mode; return the price of a read and of an order."""
+    """Print the cost of the WAF in this mode; return the price of a read and of an order."""
     rate = median(load(EDGE, "/v1/instruments", 5000, 16)[0] for _ in range(ROUNDS))
     target = "3000" if mode == "block" else ""
     row(f"WAF {mode}: reads a second that nginx answers itself, clients on the same cores", target, f"{rate:.0f}")
@@ -102,7 +102,7 @@ def firewall(mode: str) -> tuple[float, float]:
 
 
 def reload_memory() -> None:
-    """Print the most memory that nginx has while former and new workers are there together."""
+    """Print the highest memory use of nginx while former and new workers exist."""
     settle()
     with held():
         reload_seconds()
@@ -113,9 +113,9 @@ def reload_memory() -> None:
 
 
 def families(off: tuple[float, float], whole: tuple[float, float]) -> None:
-    """Print what ModSecurity and each family of rules add to a read and to an order.
+    """Print the cost of ModSecurity and of each family of rules for a read and an order.
 
-    Without any rules it is what nginx needs more than without ModSecurity; without a family nginx is that much quicker.
+    Without rules it is the difference to nginx without ModSecurity; for a family it is the saving without that family.
     """
     on("lb1", "cp /etc/nginx/nginx.conf /root/")
 
@@ -130,7 +130,7 @@ def families(off: tuple[float, float], whole: tuple[float, float]) -> None:
 
 
 def only(*numbers: int) -> tuple[float, float]:
-    """Return the price of a read and of an order while nginx has these files of rules and no others."""
+    """Return the price of a read and of an order with only these rule files."""
     files = "\\n".join(f"Include /usr/share/modsecurity-crs/rules/REQUEST-{number}*.conf" for number in numbers)
     these = f"-e '/modsecurity-crs.rules/{{/REQUEST-911/!d}}' -e 's|^.*modsecurity-crs.rules.*$|{files}|'"
     on("lb1", f"sed {these} /root/nginx.conf > /etc/nginx/nginx.conf")

@@ -1,6 +1,6 @@
-"""Requests made to cost a web application firewall time, which the edge must reject or inspect cheaply.
+"""Expensive requests for a web application firewall, which the edge must reject or inspect cheaply.
 
-Each is an HTTP/1.1 request for a client that keeps its connection. Most are as large as the edge inspects, some larger.
+Each is an HTTP/1.1 request on a kept connection. Most are as large as the edge inspects, some larger.
 """
 
 import gzip
@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# As many values as are inspected.
+# This is the number of values that are inspected.
 MANY = 16
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request; `kind` is how it costs."""
+    """One request; `kind` describes what makes it expensive."""
 
     kind: str
     method: str = "POST"
@@ -46,7 +46,7 @@ MULTIPART = (("Content-Type", "multipart/form-data; boundary=x"),)
 
 @dataclass(frozen=True)
 class Limits:
-    """What the edge inspects at most, in bytes and in number."""
+    """The limits of inspection, in bytes and in number."""
 
     body: int = 4 * 1024
     header: int = 2 * 1024
@@ -77,11 +77,11 @@ def _within(size: int, piece: bytes, opening: bytes, closing: bytes) -> bytes:
 
 
 def shapes(limits: Limits) -> Iterator[Request]:
-    """Yield what costs by its form alone: deep, wide, long, many, malformed, compressed, multipart."""
+    """Yield requests that are expensive by form alone: deep, wide, long, many, malformed, compressed, multipart."""
     size = limits.body
     deep = b"[" * 9990 + b"0," * 980 + b"0" + b"]" * 9990
     yield Request("deep: nested lists with values", headers=JSON, body=deep)
-    yield Request("deep: the same where nobody looks for it", target="/nowhere", headers=JSON, body=deep)
+    yield Request("deep: the same at an unknown path", target="/nowhere", headers=JSON, body=deep)
     yield Request("deep: nested lists within the size", headers=JSON, body=b"[" * (size // 2) + b"]" * (size // 2))
     yield Request("deep: nested objects", headers=JSON, body=b'{"a":' * (size // 6) + b"1" + b"}" * (size // 6))
     nested = b"[" * limits.depth + b"0," * (size // 2 - 20) + b"0" + b"]" * limits.depth

@@ -1,4 +1,4 @@
-"""What the fleet tests do to the lab: run the operator's verbs, break hosts, query databases."""
+"""Actions on the lab: run the operator's playbooks, break hosts, query databases."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ ADDRESSES = {
 }
 DATA = ("data1", "data2", "data3")
 EDGES = ("lb1", "lb2")
-# The address that moves between the load balancers, and their own.
+# The virtual IP, and the load balancers' own addresses.
 VIP = "10.203.0.10"
 BOTH = tuple(ADDRESSES[edge] for edge in EDGES)
 APPS = ("blue1", "blue2", "green1", "green2")
-# Requests a second where playbooks, not requests, shall have most of this machine.
+# Requests a second in tests where playbooks need most of this machine.
 QUIET = 25
 
 
 def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook as an operator would; with `check`, one that fails stops the test and shows its end."""
+    """Run a playbook like an operator; with `check`, a failed run fails the test and shows its end."""
     argv = [*playbook_command(playbook, extra), *arguments]
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=600, check=False)
     if check and done.returncode != 0:
@@ -51,13 +51,13 @@ def play(playbook: str, *arguments: str, check: bool = True, **extra: str) -> su
     return done
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    """Return all that a playbook run has said in one line: Ansible breaks long ones anywhere."""
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a playbook run as one line, because Ansible breaks long lines anywhere."""
     return " ".join((done.stdout + done.stderr).split())
 
 
 def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return what a playbook run has changed, "host: task" for each change."""
+    """Return the changes of a playbook run as "host: task"."""
     found, task = [], ""
     for line in done.stdout.splitlines():
         if announced := re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\]", line):
@@ -69,9 +69,9 @@ def changes(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def play_until(marker: str, playbook: str, **extra: str) -> None:
-    """Run a playbook and kill it, with all of its processes, as soon as it announces the task `marker`.
+    """Run a playbook and kill all of its processes as soon as it announces the task `marker`.
 
-    Then take its lock away, as an operator must (unlock.yml, which calls the same program).
+    Then break its lock, as an operator must (unlock.yml, which calls the same program).
     """
     with subprocess.Popen(
         playbook_command(playbook, extra),
@@ -90,11 +90,11 @@ def play_until(marker: str, playbook: str, **extra: str) -> None:
                 process.wait()
                 on("ops1", "tradefleet-operations unlock --who=test --reason='killed by a test'")
                 return
-    raise AssertionError(f"{playbook} never came to «{marker}»:\n{''.join(seen)[-4000:]}")
+    raise AssertionError(f"{playbook} never printed `{marker}`:\n{''.join(seen)[-4000:]}")
 
 
 def playing(playbook: str, **extra: str) -> Iterator[str]:
-    """Run a playbook and yield the lines of its output as they come; one that fails stops the test."""
+    """Run a playbook and yield the lines of its output as they are printed; a failed run fails the test."""
     with subprocess.Popen(
         playbook_command(playbook, extra), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -118,20 +118,20 @@ def playbook_command(playbook: str, extra: dict[str, str]) -> list[str]:
 
 
 def traffic() -> dict[str, str]:
-    """Return what traffic.yml states."""
+    """Return the contents of traffic.yml."""
     content: dict[str, str] = yaml.safe_load(TRAFFIC.read_text())
     return content
 
 
 def in_network(host: str) -> list[str]:
-    """Return the start of a command that runs on this machine, as root, in a host's network."""
+    """Return the beginning of a command that runs on this machine, as root, in a host's network."""
     argv = ["podman", "inspect", "--format", "{{.State.Pid}}", f"tf-{host}"]
     process = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
     return ["nsenter", f"--target={process}", "--net"]
 
 
 def power_off(host: str) -> None:
-    """Cut the power: nothing on the host gets to say goodbye, nor does its kernel close a connection for it."""
+    """Cut the power: neither a process of the host nor its kernel closes a connection."""
     unplug = [*in_network(host), "ip", "link", "set", "eth0", "down"]
     subprocess.run(unplug, check=True, capture_output=True, timeout=60)
     subprocess.run(["podman", "kill", f"tf-{host}"], check=True, capture_output=True, timeout=60)
@@ -143,16 +143,16 @@ def power_on(host: str) -> None:
 
 
 def nginx_processes(edge: str) -> str:
-    """Return the ids of nginx' master and workers; a reload brings other workers, and a cache loader comes and goes."""
+    """Return the IDs of nginx's master and workers; a reload replaces workers, and a cache loader may come and go."""
     return on(edge, "pgrep -f 'nginx: (master|worker) process' | sort")
 
 
 def workers() -> set[str]:
-    """Return the hosts whose workers take events; theirs, and no others, do so when a host starts anew."""
-    ask = "systemctl is-active tradefleet-worker; systemctl is-enabled tradefleet-worker"
-    said = {host: on(host, ask, check=False).split() for host in APPS}
-    assert set(map(tuple, said.values())) <= {("active", "enabled"), ("inactive", "disabled")}, said
-    return {host for host, (state, _) in said.items() if state == "active"}
+    """Return the hosts whose workers process events; only these start their worker at boot."""
+    query = "systemctl is-active tradefleet-worker; systemctl is-enabled tradefleet-worker"
+    states = {host: on(host, query, check=False).split() for host in APPS}
+    assert set(map(tuple, states.values())) <= {("active", "enabled"), ("inactive", "disabled")}, states
+    return {host for host, (state, _) in states.items() if state == "active"}
 
 
 def sql_command(host: str) -> list[str]:
@@ -171,7 +171,7 @@ def sql_command(host: str) -> list[str]:
 
 
 def sql(host: str, query: str) -> str:
-    """Return what a database host answers to a query, unaligned and without header."""
+    """Return the result of a query on a database host, unaligned and without header."""
     return subprocess.run(
         sql_command(host), input=query, capture_output=True, text=True, timeout=30, check=True
     ).stdout.strip()
@@ -189,7 +189,7 @@ def leader() -> str:
 
 
 def cluster() -> dict[str, str]:
-    """Return the state of each PostgreSQL member as the first host that answers sees it: name -> "role state"."""
+    """Return the state of each PostgreSQL member according to the first responding host: name -> "role state"."""
     for host in DATA:
         text = on(
             host,
@@ -202,7 +202,7 @@ def cluster() -> dict[str, str]:
 
 
 def wait(condition: Any, seconds: float, what: str) -> float:
-    """Wait until `condition()` is true and return the seconds that it took; fail when they run out."""
+    """Wait until `condition()` is true and return the seconds that took; fail after the given time."""
     start = time.monotonic()
     while not condition():
         if time.monotonic() - start > seconds:
@@ -212,12 +212,12 @@ def wait(condition: Any, seconds: float, what: str) -> float:
 
 
 def measured(sentence: str) -> None:
-    """Keep a figure for whoever reads the output, and in .lab/measured.txt."""
+    """Print a figure, and append it to .lab/measured.txt."""
     print(sentence)
     with MEASURED.open("a") as file:
         file.write(sentence + "\n")
 
 
 def figures() -> list[str]:
-    """Return all that was measured so far."""
+    """Return all figures so far."""
     return MEASURED.read_text().splitlines() if MEASURED.exists() else []

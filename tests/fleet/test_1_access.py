@@ -1,6 +1,6 @@
-"""Which host, certificate and user does each port accept? As docs/install.md says, before any firewall exists.
+"""Does each port accept the hosts, certificates and users that docs/install.md names, before any firewall exists?
 
-One host of each kind asks one host of each kind, with its own certificate and without a password.
+One host of each kind sends queries to one host of each kind, with its own certificate and without a password.
 """
 
 import json
@@ -27,7 +27,7 @@ def table(first_heading: str) -> list[Row]:
 
 
 def ports(cell: str) -> set[int]:
-    """Return the ports that a cell names; VRRP has none."""
+    """Return the ports in a cell; VRRP has none."""
     return set() if "VRRP" in cell else {int(port) for port in re.findall(r"\b\d+\b", cell)}
 
 
@@ -36,13 +36,13 @@ def kinds() -> dict[frozenset[str], list[str]]:
     """Return the hosts that are in the same groups, for each such set of groups."""
     found: dict[str, set[str]] = {host: set() for host in ADDRESSES}
 
-    def look(name: str, group: dict[str, Any], parents: set[str]) -> None:
+    def visit(name: str, group: dict[str, Any], parents: set[str]) -> None:
         for host in group.get("hosts") or {}:
             found[host] |= {*parents, name}
         for child, content in (group.get("children") or {}).items():
-            look(child, content or {}, {*parents, name})
+            visit(child, content or {}, {*parents, name})
 
-    look("all", yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"], set())
+    visit("all", yaml.safe_load((INVENTORY / "hosts.yml").read_text())["all"], set())
     grouped: dict[frozenset[str], list[str]] = {}
     for host, groups in found.items():
         grouped.setdefault(frozenset(groups), []).append(host)
@@ -50,11 +50,11 @@ def kinds() -> dict[frozenset[str], list[str]]:
 
 
 def groups_in(cell: str) -> set[str]:
-    """Return the groups that a cell names; the controller, clients and servers elsewhere are in none."""
+    """Return the groups in a cell; the controller, clients and external servers are in none."""
     return {"all"} if "all hosts" in cell else set(re.findall(r"`(\w+)`", cell)) - {"fleet_vip"}
 
 
-# Without an ACME server, as in the lab, nothing of its rows is open.
+# Without an ACME server, as in the lab, its ports are closed.
 ALLOWED = [
     (groups_in(source), groups_in(target), ports(cell)) for source, target, cell in table("from") if "ACME" not in cell
 ]
@@ -66,27 +66,27 @@ DAEMONS = {
 
 
 def serves(groups: frozenset[str]) -> set[int]:
-    """Return the ports on which hosts in these groups serve others; a color without a release serves nobody."""
+    """Return the ports on which hosts in these groups serve others; a color without a release serves none."""
     idle = any(f"app_{color}" in groups and not traffic()[f"release_{color}"] for color in ("blue", "green"))
     served = {port for _, target, numbers in ALLOWED if target & groups for port in numbers}
     return served - {8443} if idle else served
 
 
 def http(method: str, path: str, body: str = "") -> str:
-    """Return a request."""
+    """Return an HTTP request."""
     headers = f"Host: tradefleet.test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{method} {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n{body}"
 
 
 class Question(NamedTuple):
-    """What one host asks another, and what the beginning of the answer must be."""
+    """A query of one host to another, and the beginning of the expected response."""
 
     name: str
     how: str
     expected: str
     send: str = ""
     user: str = ""
-    parameters: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
+    parameters: dict[str, str] = {}  # noqa: RUF012  # it is never changed
     certificate: bool = True
 
 
@@ -96,7 +96,7 @@ NO_CERTIFICATE = r"SSLError: .*CERTIFICATE_REQUIRED"
 WRONG_CERTIFICATE = r"(?i)SSLError: .*bad.certificate"
 NOT_FOR_THIS_HOST = r".*(no pg_hba\.conf entry|no authentication method|login rejected|no such user|not allowed)"
 APPLICATION = {"database": "tradefleet"}
-# Who may log in to PostgreSQL and its pooler, and from where: the first table's rows in detail.
+# Users of PostgreSQL and its pooler, with their hosts: the first table's rows in detail.
 USERS: dict[int, dict[str, tuple[set[str], dict[str, str]]]] = {
     5432: {
         "tradefleet_owner": ({"app"}, APPLICATION),
@@ -104,7 +104,7 @@ USERS: dict[int, dict[str, tuple[set[str], dict[str, str]]]] = {
         "tradefleet_backup": ({"ops"}, APPLICATION),
         "replicator": ({"postgres"}, {"replication": "true"}),
         "rewinder": ({"postgres"}, {"database": "postgres"}),
-        # From their own host alone: through the pooler, or as operators do.
+        # Only from their own host: through the pooler, or like operators.
         "tradefleet_app_blue": (set(), APPLICATION),
         "tradefleet_analytics": (set(), APPLICATION),
         "pgbouncer": (set(), {"database": "postgres"}),
@@ -139,7 +139,7 @@ REDIS = [
 
 
 def questions(port: int, source: frozenset[str]) -> list[Question]:
-    """Return what a host in these groups asks on a port that serves, and the answers that the page promises it."""
+    """Return the queries of a host in these groups to a port that serves, with the responses according to the page."""
     if port in USERS:
         return [
             Question(
@@ -149,7 +149,7 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
                 user=user,
                 parameters=parameters,
                 certificate=port
-                != 6432,  # PgBouncer trusts no client's certificate, and ends a connection that shows one
+                != 6432,  # PgBouncer trusts no client certificate, and closes a connection that presents one
             )
             for user, (groups, parameters) in USERS[port].items()
         ]
@@ -161,7 +161,7 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
         2379: [
             Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/version"), certificate=False),
             Question("open", "tls", "HTTP/1.1 200", http("GET", "/version")),
-            # 400 is "user name is empty".
+            # 400 means "user name is empty".
             Question("keys", "tls", "HTTP/1.1 400", http("POST", "/v3/kv/range", '{"key": "Lw=="}')),
             Question("users", "tls", "HTTP/1.1 400", http("POST", "/v3/auth/user/list", "{}")),
         ],
@@ -173,7 +173,10 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
         6380: REDIS,
         8008: [
             Question("open", "tls", "HTTP/1.0 200", http("GET", "/patroni"), certificate=False),
-            *(Question(f"{verb} {path}", "tls", "HTTP/1.0 401", http(verb, path, "{}")) for verb, path in CHANGES),
+            *(
+                Question(f"{method} {path}", "tls", "HTTP/1.0 401", http(method, path, "{}"))
+                for method, path in CHANGES
+            ),
         ],
         8443: API,
         26379: [
@@ -191,33 +194,33 @@ PAIRS = [
 EVERY_PORT = sorted(DAEMONS | dict.fromkeys((5000, 5001, 8080, 8402, 8403)))
 
 
-def test_the_page_says_of_every_port_what_is_answered() -> None:
-    """Both tables have the same ports, and the second says what the questions here find."""
+def test_page_has_the_response_of_every_port() -> None:
+    """Both tables have the same ports, and the second has the responses to the queries here."""
     assert set(DAEMONS) == {port for *_, numbers in ALLOWED for port in numbers}
-    for port, said in DAEMONS.items():
-        asked = questions(port, frozenset(["edge"]))
-        assert (said["open"] != "nothing") == (port == 2380 or "open" in {question.name for question in asked}), port
-        assert (said["hosts"] == "as above, for each user") == (port in USERS), port
+    for port, row in DAEMONS.items():
+        queries = questions(port, frozenset(["edge"]))
+        assert (row["open"] != "nothing") == (port == 2380 or "open" in {question.name for question in queries}), port
+        assert (row["hosts"] == "as above, for each user") == (port in USERS), port
         expected = {2379: "any of the fleet", 2380: "of a member of etcd"}.get(port, "not needed")
-        assert said["certificate"] == expected, port
+        assert row["certificate"] == expected, port
 
 
 @pytest.mark.parametrize(
     ("source", "groups"),
     [pytest.param(*pair, id=pair[0]) for pair in sorted({(s, g) for s, g, *_ in PAIRS}, key=lambda pair: pair[0])],
 )
-def test_a_host_is_answered_what_the_page_says(source: str, groups: frozenset[str]) -> None:
-    """On every port of a host of each kind, those that must be closed to others included."""
-    asked: list[tuple[str, Question]] = []
+def test_host_gets_the_documented_responses(source: str, groups: frozenset[str]) -> None:
+    """This covers every port of a host of each kind, including those that must be closed to others."""
+    queries: list[tuple[str, Question]] = []
     lines: list[dict[str, Any]] = []
     for host, _, target, target_groups in PAIRS:
         for port in EVERY_PORT if host == source else []:
             closed = Question("closed", "text", CLOSED)
             for question in questions(port, groups) if port in serves(target_groups) else [closed]:
-                # On their own hosts PostgreSQL and its pooler know users whom they do not know from elsewhere.
+                # On their own hosts PostgreSQL and its pooler accept users that they reject from elsewhere.
                 if source == target and port in USERS:
                     continue
-                asked.append((f"{target}:{port} {question.name}", question))
+                queries.append((f"{target}:{port} {question.name}", question))
                 lines.append(question._asdict() | {"address": ADDRESSES[target], "port": port})
     argv = [*into(f"tf-{source}"), "python3", "-c", PROBE]
     done = subprocess.run(argv, input=json.dumps(lines), capture_output=True, text=True, timeout=60, check=False)
@@ -225,15 +228,15 @@ def test_a_host_is_answered_what_the_page_says(source: str, groups: frozenset[st
     answers = json.loads(done.stdout)
     wrong = [
         f"{name}: {answer} (not {question.expected})"
-        for (name, question), answer in zip(asked, answers, strict=True)
+        for (name, question), answer in zip(queries, answers, strict=True)
         if not re.match(question.expected, answer)
     ]
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("host", ADDRESSES)
-def test_nothing_else_listens_where_others_reach_it(host: str) -> None:
-    """What the page does not name listens on loopback only; no daemon waits for datagrams."""
+def test_no_undocumented_port_is_reachable(host: str) -> None:
+    """Ports that the page does not name listen only on loopback; no daemon receives datagrams."""
     (groups,) = [groups for groups, hosts in kinds().items() if host in hosts]
     sockets = [line.split() for line in on(host, "ss -tulnpH").splitlines()]
     reachable = {

@@ -1,4 +1,4 @@
-"""Does an order get into a replicated database, and nothing else?"""
+"""Does an order, and nothing else, reach a replicated database?"""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +9,13 @@ from lab import DATA, leader, sql, wait
 
 
 def count(key: str) -> str:
-    """Return how many orders the primary holds under a key."""
+    """Return the number of orders with a key on the primary."""
     return sql(leader(), f"SELECT count(*) FROM orders WHERE idempotency_key = '{key}'")
 
 
 @pytest.mark.parametrize("balancer", ["lb1", "lb2"])
-def test_an_order_reaches_every_database(api: Api, balancer: str) -> None:
-    """Through either load balancer: acknowledged with an id, and a row on the primary and on both replicas."""
+def test_order_reaches_every_database(api: Api, balancer: str) -> None:
+    """Each load balancer returns an ID, and the row is on the primary and on both replicas."""
     answer = Api(balancer, api.key).order(str(uuid.uuid4()))
     assert answer.status == 201
     assert answer.headers["x-color"] == "blue"
@@ -25,7 +25,7 @@ def test_an_order_reaches_every_database(api: Api, balancer: str) -> None:
 
 
 def test_two_hundred_requests_with_one_key_make_one_order(api: Api) -> None:
-    """PostgreSQL is the judge of the race, on whichever host the requests land."""
+    """PostgreSQL decides the race, whichever hosts receive the requests."""
     key = str(uuid.uuid4())
     clients = [Api("lb1", api.key), Api("lb2", api.key)]
     with ThreadPoolExecutor(24) as pool:
@@ -35,8 +35,8 @@ def test_two_hundred_requests_with_one_key_make_one_order(api: Api) -> None:
     assert count(key) == "1"
 
 
-def test_same_key_other_body_is_refused(api: Api) -> None:
-    """The first answer again for the same body, a problem for another."""
+def test_key_with_another_body_is_rejected(api: Api) -> None:
+    """The same body gets the first response again, and another one a problem document."""
     key = str(uuid.uuid4())
     first, again, other = api.order(key), api.order(key), api.order(key, quantity="2")
     assert (first.status, again.status, again.json()) == (201, 201, first.json())
@@ -45,8 +45,8 @@ def test_same_key_other_body_is_refused(api: Api) -> None:
     assert count(key) == "1"
 
 
-def test_each_role_of_the_database_may_do_its_work_and_no_more() -> None:
-    """Of all tables that there are; the owner alone makes any, and nobody is a superuser."""
+def test_each_database_role_has_only_its_own_permissions() -> None:
+    """This covers all tables; only the owner creates any, and no role is a superuser."""
     rights = """
         SELECT rolname, string_agg(DISTINCT privilege, ' ' ORDER BY privilege)
         FROM pg_roles, pg_tables,
@@ -86,8 +86,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_a_bad_body_is_refused_at_the_edge_of_the_fleet(api: Api, body: bytes) -> None:
-    """A 4xx problem document through nginx too, and nothing stored. tests/app has the whole table."""
+def test_invalid_body_is_rejected(api: Api, body: bytes) -> None:
+    """It gets a 4xx problem document through nginx as well, and nothing is stored. tests/app covers all cases."""
     key = str(uuid.uuid4())
     answer = api.request("POST", "/v1/orders", body, {"Content-Type": "application/json", "Idempotency-Key": key})
     assert 400 <= answer.status < 500
@@ -97,8 +97,8 @@ def test_a_bad_body_is_refused_at_the_edge_of_the_fleet(api: Api, body: bytes) -
 
 
 @pytest.mark.parametrize("key", ["", "x" * 129, "x" * 40_000], ids=["none", "long", "longer-than-a-header"])
-def test_a_bad_key_is_refused(api: Api, key: str) -> None:
-    """Missing, over-long for the application, over-long for nginx."""
+def test_invalid_idempotency_key_is_rejected(api: Api, key: str) -> None:
+    """It is missing, too long for the application, or too long for nginx."""
     before = sql(leader(), "SELECT count(*) FROM orders")
     answer = api.order(key) if key else api.request("POST", "/v1/orders", b"{}", {"Content-Type": "application/json"})
     assert 400 <= answer.status < 500
@@ -106,8 +106,8 @@ def test_a_bad_key_is_refused(api: Api, key: str) -> None:
     assert sql(leader(), "SELECT count(*) FROM orders") == before
 
 
-def test_strangers_are_refused(api: Api) -> None:
-    """No key and a wrong key: 401, a problem document."""
+def test_unauthenticated_request_is_rejected(api: Api) -> None:
+    """Without a key or with an invalid one the response is a 401 problem document."""
     for key in ("", "wrong" * 10):
         answer = Api("lb1", key).request("GET", "/v1/orders")
         assert (answer.status, answer.headers["content-type"]) == (401, "application/problem+json")

@@ -1,4 +1,4 @@
-"""Does traffic move from colour to colour, through deploys in between, without one failed request?"""
+"""Does traffic move between the colors, with deploys in between, without a failed request?"""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clients import Api, meter
 from inside import on
-from lab import QUIET, leader, measured, nginx_processes, play, play_until, said, sql, traffic, wait, workers
+from lab import QUIET, leader, measured, nginx_processes, output, play, play_until, sql, traffic, wait, workers
 
 # Orders that did not lead to exactly one activity.
 WRONG = """
@@ -16,19 +16,19 @@ WRONG = """
 """
 
 
-def seen(api: Api) -> set[tuple[str, str]]:
-    """Return colour and release that each load balancer answers with."""
+def served(api: Api) -> set[tuple[str, str]]:
+    """Return the color and release of each load balancer's response."""
     answers = [Api(balancer, api.key).request("GET", "/version") for balancer in ("lb1", "lb2")]
     return {(answer.headers["x-color"], answer.headers["x-release"]) for answer in answers}
 
 
-def named(api: Api) -> set[str]:
+def static_files(api: Api) -> set[str]:
     """Return the static files that the page names now."""
     return set(re.findall(r'"(/static/[^"]+)"', api.request("GET", "/").body.decode()))
 
 
-def found(api: Api, paths: set[str]) -> bool:
-    """Say whether each load balancer has all of these."""
+def all_have(api: Api, paths: set[str]) -> bool:
+    """Return whether each load balancer has all of these files."""
     balancers = [Api(balancer, api.key) for balancer in ("lb1", "lb2")]
     return {balancer.request("GET", path).status for balancer in balancers for path in paths} == {200}
 
@@ -38,29 +38,31 @@ def restyled(app: Path) -> None:
     (app / "domains/pages/static/site.css").write_text("main { margin: 0; }\n")
 
 
-def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[..., Path], tmp_path: Path) -> None:
-    """The whole day of a release: 0 failed, keep-alive clients without any retry included, 0 lost, 0 duplicated."""
+def test_cutovers_with_deploys_in_between_fail_no_request(
+    api: Api, release: Callable[..., Path], tmp_path: Path
+) -> None:
+    """No request fails, even on kept connections without a retry; no order is lost or duplicated."""
     release("0.1.1", restyled)
     release("0.1.2")
-    opened = named(api)
+    opened = static_files(api)
     with meter(tmp_path) as run:
         play("deploy", deploy_release="0.1.1")
-        assert seen(api) == {("blue", "0.1.0")}
+        assert served(api) == {("blue", "0.1.0")}
         play("cutover")
-        assert seen(api) == {("green", "0.1.1")}
-        # A page that was opened before finds its files, and so does one of now.
-        assert len(opened - named(api)) == 1
-        assert found(api, opened | named(api))
+        assert served(api) == {("green", "0.1.1")}
+        # A page that was opened before finds its files, and so does a present one.
+        assert len(opened - static_files(api)) == 1
+        assert all_have(api, opened | static_files(api))
         assert workers() == {"green1", "green2"}
         stated = {"traffic_live_color": "green", "release_blue": "0.1.0", "release_green": "0.1.1"}
         assert traffic() == stated | {"traffic_canary_percent": 0}
         play("deploy", deploy_release="0.1.2")
         play("cutover")
-        assert seen(api) == {("blue", "0.1.2")}
+        assert served(api) == {("blue", "0.1.2")}
         play("rollback")
-        assert seen(api) == {("green", "0.1.1")}
+        assert served(api) == {("green", "0.1.1")}
         assert workers() == {"green1", "green2"}
-        # Nothing is reloaded for it: the same master and workers as before.
+        # No reload is needed: the master and the workers are the same.
         processes = [nginx_processes(balancer) for balancer in ("lb1", "lb2")]
         play("cutover", cutover_to="blue")
         assert [nginx_processes(balancer) for balancer in ("lb1", "lb2")] == processes
@@ -83,8 +85,8 @@ def test_blue_green_blue_with_deploys_in_between(api: Api, release: Callable[...
     )
 
 
-def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
-    """Killed before, in and after the flip, each time by the run after the one before; no request has failed."""
+def test_killed_cutover_is_completed_by_another_run(api: Api, tmp_path: Path) -> None:
+    """Each run is killed before, during or after the flip, and completed by the next one; no request fails."""
     with meter(tmp_path, rate=QUIET) as run:
         for marker in (
             "TASK [nginx : Check | Test",
@@ -96,18 +98,18 @@ def test_a_killed_cutover_is_simply_run_again(api: Api, tmp_path: Path) -> None:
             assert traffic()["traffic_live_color"] == "blue"
         for target in ("green", "blue"):
             play("cutover", cutover_to=target)
-            assert {color for color, _ in seen(api)} == {target}
+            assert {color for color, _ in served(api)} == {target}
             assert traffic()["traffic_live_color"] == target
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
 @pytest.mark.thorough
-def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, tmp_path: Path) -> None:
-    """Traffic and traffic.yml agree, the same verb again finds nothing to do, and the way back is a cutover."""
+def test_cutover_that_was_killed_during_its_soak_is_complete(api: Api, tmp_path: Path) -> None:
+    """Traffic and traffic.yml agree, another run has nothing to do, and the way back is a cutover."""
     with meter(tmp_path, rate=QUIET) as run:
         play_until("TASK [traffic : Sample | Wait", "cutover", cutover_to="green", cutover_soak_seconds="30")
         for _ in range(2):
-            assert {color for color, _ in seen(api)} == {"green"}
+            assert {color for color, _ in served(api)} == {"green"}
             assert traffic()["traffic_live_color"] == "green"
             play("cutover", cutover_to="green")
         play("cutover", cutover_to="blue")
@@ -115,47 +117,47 @@ def test_a_cutover_that_was_killed_while_it_was_watched_has_been_made(api: Api, 
 
 
 @pytest.mark.thorough
-def test_a_killed_cutover_can_be_rolled_back(api: Api) -> None:
-    """Traffic has moved, traffic.yml has not: back means to the colour that the file names, and a deploy refuses."""
+def test_killed_cutover_can_be_rolled_back(api: Api) -> None:
+    """Traffic has moved, traffic.yml has not: a rollback goes to the color in the file, and a deploy is refused."""
     play_until("TASK [traffic : Record | Write", "cutover", cutover_to="green")
-    assert {color for color, _ in seen(api)} == {"green"}
+    assert {color for color, _ in served(api)} == {"green"}
     refused = play("deploy", check=False, deploy_release="0.1.0")
     assert refused.returncode != 0
-    assert "a cutover was interrupted" in said(refused)
+    assert "a cutover was interrupted" in output(refused)
     play("rollback")
-    assert {color for color, _ in seen(api)} == {"blue"}
+    assert {color for color, _ in served(api)} == {"blue"}
     assert traffic()["traffic_live_color"] == "blue"
 
 
-def refuses_cutover(api: Api, *words: str) -> None:
-    """Try to cut over to green; nothing moves, and the words are on the screen."""
+def assert_cutover_refused(api: Api, *words: str) -> None:
+    """Try to cut over to green; assert that nothing moves, and that the output has these words."""
     refused = play("cutover", check=False, cutover_to="green")
     assert refused.returncode != 0
     for word in words:
-        assert word in said(refused)
-    assert {color for color, _ in seen(api)} == {"blue"}
+        assert word in output(refused)
+    assert {color for color, _ in served(api)} == {"blue"}
     assert traffic()["traffic_live_color"] == "blue"
 
 
 @pytest.mark.thorough
-def test_an_unfit_target_moves_nothing(api: Api, tmp_path: Path) -> None:
-    """One idle host down; one load balancer whose configuration does not pass. The failing host's log is shown."""
+def test_unhealthy_target_moves_no_traffic(api: Api, tmp_path: Path) -> None:
+    """One idle host is down, or one load balancer's configuration is invalid. The output has the failed host's log."""
     with meter(tmp_path, rate=QUIET) as run:
         on("green2", "systemctl stop tradefleet-api")
-        refuses_cutover(api, "Nothing has moved", "green2", "Handling signal: term")
+        assert_cutover_refused(api, "Nothing has moved", "green2", "Handling signal: term")
         on("green2", "systemctl start tradefleet-api")
         on("lb2", "cp /etc/nginx/nginx.conf /root/ && echo 'nonsense;' >> /etc/nginx/nginx.conf")
-        refuses_cutover(api, "Nothing has moved", "lb2", "nonsense")
+        assert_cutover_refused(api, "Nothing has moved", "lb2", "nonsense")
         on("lb2", "cp /root/nginx.conf /etc/nginx/nginx.conf")
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
-def test_a_failed_verification_flips_back(api: Api) -> None:
-    """Something is in the flag's place that nginx takes for none: found after the flip, and undone on both."""
+def test_failed_verification_undoes_the_flip(api: Api) -> None:
+    """An invalid file is in the flag's place: it is detected after the flip, which is undone on both."""
     flag = "/etc/nginx/traffic-sets/green/green"
     on("lb2", f"rm {flag} && mkdir {flag}")
     try:
-        refuses_cutover(api, "traffic is back on blue", "lb2: Verify")
+        assert_cutover_refused(api, "traffic is back on blue", "lb2: Verify")
         assert workers() == {"blue1", "blue2"}
     finally:
         on("lb2", f"rmdir {flag} && touch {flag}")

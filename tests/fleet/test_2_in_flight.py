@@ -1,4 +1,4 @@
-"""What becomes of requests that are under way when the traffic moves?"""
+"""Are requests in flight answered when the traffic moves?"""
 
 import threading
 import time
@@ -10,12 +10,12 @@ from inside import on
 from lab import EDGES, leader, measured, play, playing
 
 ORDERS = 8
-# How long they wait; the application gives up after five seconds.
+# The requests wait for this time; the application times out after five seconds.
 LEAST, MOST = 3.0, 4.2
 
 
 def test_orders_in_flight_at_the_flip_are_answered(api: Api) -> None:
-    """They wait three seconds for the database, and each is answered by the colour it went to, which serves no more."""
+    """They wait three seconds for the database; the color that received them answers, although it is idle by then."""
     primary, flipped = leader(), threading.Event()
     answers: list[Future[Answer]] = []
     with ThreadPoolExecutor(ORDERS + 1) as pool:
@@ -28,7 +28,7 @@ def test_orders_in_flight_at_the_flip_are_answered(api: Api) -> None:
             return time.monotonic() - began
 
         for line in playing("cutover", cutover_to="green"):
-            # Nothing needs the database from here to the flip, which the other line follows.
+            # No step needs the database from here to the flip, which the other line follows.
             if "TASK [nginx : Check | Query nginx" in line:
                 on(primary, "pgbouncer-cli --command 'PAUSE tradefleet'")
                 released = pool.submit(release, time.monotonic())

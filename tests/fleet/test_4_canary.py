@@ -1,4 +1,4 @@
-"""Does a share of the clients find out what is wrong with a release, and are they taken back at once?"""
+"""Does a canary detect a bad release, and do its clients move back at once?"""
 
 import re
 import subprocess
@@ -11,23 +11,23 @@ import pytest
 from building import before_each_request
 from clients import meter
 from inside import on
-from lab import BOTH, EDGES, changes, measured, play, play_until, said, traffic, wait, workers
+from lab import BOTH, EDGES, changes, measured, output, play, play_until, traffic, wait, workers
 
-# Enough for the judge's sample in half a minute.
+# The judge gets its sample within half a minute.
 RATE = 100
-# Seconds in which the judge finds 5 % of failures in a tenth of that, or in all of it (docs/deploy-and-cutover.md): a
-# tenth of the clients sends 8 requests a second at the least, and a look takes 7 s.
+# The seconds in which the judge detects 5 % of failures in a tenth of that, or in all of it
+# (docs/deploy-and-cutover.md): a tenth of the clients sends at least 8 requests a second, and a sample takes 7 s.
 FOUND_WITHIN = 11.3 / (0.05 * 8) + 7
 
 
 def link() -> set[str]:
-    """Return where the load balancers send clients: the names of their sets of flags."""
+    """Return the sets of flags that the load balancers use."""
     return {on(edge, "basename $(readlink /etc/nginx/traffic)").strip() for edge in EDGES}
 
 
 @contextmanager
-def strangers() -> Iterator[None]:
-    """Send requests without a valid key during the block, all of them to the canary: 401, 404, and a cheap 200."""
+def unauthenticated() -> Iterator[None]:
+    """Send requests without a valid key to the canary during the block: 401, 404, and a cheap 200."""
     load = ["h2load", "--h1", "--clients=2", "--rps=15", "--duration=600", f"--connect-to={BOTH[0]}:443"]
     load += ["--header=Cookie: tradefleet_client=verify-88", "--header=Authorization: Bearer guessed"]
     load += [f"https://tradefleet.test/{path}" for path in ("v1/orders", "guess", "")]
@@ -40,20 +40,20 @@ def strangers() -> Iterator[None]:
 
 
 def rotate_after_the_flip() -> None:
-    """Rotate the logs of both load balancers once the other color serves."""
+    """Rotate the logs of both load balancers when the other color serves."""
     wait(lambda: link() == {"green"}, 120, "green serves")
     for edge in EDGES:
         on(edge, "logrotate --force /etc/logrotate.d/nginx")
 
 
-def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
-    """A tenth, half, everybody: no request fails, clients of each step are served by both colours, strangers by one."""
+def test_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
+    """The steps are a tenth, half and all: no request fails; both colors serve the clients, one the unauthenticated."""
     assert traffic()["traffic_live_color"] == "blue"
-    with meter(tmp_path, rate=RATE) as run, strangers():
+    with meter(tmp_path, rate=RATE) as run, unauthenticated():
         done = play("canary", canary_seconds="5", cutover_soak_seconds="5")
         assert link() == {"green"}
-    assert "10 % on green" in said(done)
-    assert "50 % on green" in said(done)
+    assert "10 % on green" in output(done)
+    assert "50 % on green" in output(done)
     assert traffic()["traffic_live_color"] == "green"
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert set(run.report["colors"]) == {"blue", "green"}
@@ -61,8 +61,8 @@ def test_an_equal_release_is_promoted_step_by_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
-    """site.yml changes nothing on it, a status finds it as traffic.yml says, and a rollback takes the clients back."""
+def test_color_with_a_share_of_the_clients_is_live(tmp_path: Path) -> None:
+    """site.yml does not change it, status agrees with traffic.yml, and a rollback moves the clients back."""
     table = tmp_path / "status.txt"
     stated = traffic()
     with meter(tmp_path, rate=RATE) as run:
@@ -77,8 +77,8 @@ def test_a_colour_with_a_share_of_the_clients_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> None:
-    """One of its hosts is down: the next step takes everybody back; to take a share back nothing is asked of it."""
+def test_canary_on_an_unhealthy_color_is_withdrawn(tmp_path: Path) -> None:
+    """One of its hosts is down: the next step moves all clients back; withdrawing needs no healthy host."""
     before = traffic()
     with meter(tmp_path, rate=RATE):
         play("canary", percent="50", canary_seconds="5")
@@ -86,7 +86,7 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> No
     try:
         stopped = play("canary", check=False)
         assert stopped.returncode != 0
-        assert "All clients are back on blue." in said(stopped)
+        assert "All clients are back on blue." in output(stopped)
         assert (link(), traffic()) == ({"blue"}, before)
         play("canary", percent="0")
     finally:
@@ -94,8 +94,8 @@ def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(tmp_path: Path) -> No
 
 
 @pytest.mark.thorough
-def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
-    """Its clients have moved, traffic.yml has not: the same share again is judged and written down; none ends it."""
+def test_killed_canary_is_completed_or_withdrawn(tmp_path: Path) -> None:
+    """Its clients have moved, traffic.yml has not: the same share is judged and recorded, or a share of 0 ends it."""
     before = traffic()
     with meter(tmp_path, rate=RATE) as run:
         for percent in (10, 0):
@@ -107,27 +107,27 @@ def test_a_killed_canary_is_run_again_or_taken_back(tmp_path: Path) -> None:
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
 
 
-def test_a_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
-    """One request in twenty fails: found by a shadow, a tenth of the clients, and the watch that follows a cutover.
+def test_worse_release_is_withdrawn(release: Callable[..., Path], tmp_path: Path) -> None:
+    """One request in twenty fails: a shadow, a tenth of the clients and the soak after a cutover detect it.
 
-    Requests without a key that it answers well hide nothing, nor does a rotation of the logs after the flip.
+    Neither its good responses without a key nor a rotation of the logs after the flip hides that.
     """
     release("0.4.0", before_each_request("assert random.random() >= 0.05"))
     play("deploy", deploy_release="0.4.0")
     before = traffic()
-    with meter(tmp_path, rate=RATE) as run, strangers(), ThreadPoolExecutor() as beside:
-        told = said(play("shadow", percent="50", shadow_seconds="8"))
-        assert re.search(r"200 -> 500: [1-9]", told), told[-2000:]
+    with meter(tmp_path, rate=RATE) as run, unauthenticated(), ThreadPoolExecutor() as pool:
+        report = output(play("shadow", percent="50", shadow_seconds="8"))
+        assert re.search(r"200 -> 500: [1-9]", report), report[-2000:]
         assert (link(), run.state()["failed"]) == ({"blue"}, 0)
-        for verb, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
-            rotation = beside.submit(rotate_after_the_flip) if verb == "cutover" else None
-            withdrawn = play(verb, check=False, **extra)
+        for playbook, extra in (("canary", {"percent": "10"}), ("cutover", {"cutover_soak_seconds": "20"})):
+            rotation = pool.submit(rotate_after_the_flip) if playbook == "cutover" else None
+            withdrawn = play(playbook, check=False, **extra)
             if rotation:
                 rotation.result()
             assert withdrawn.returncode != 0
-            assert "of its requests failed, against 0.00%" in said(withdrawn)
-            assert "back on blue" in said(withdrawn)
-            passed = re.search(r"After (\d+) s", said(withdrawn))
+            assert "of its requests failed, against 0.00%" in output(withdrawn)
+            assert "back on blue" in output(withdrawn)
+            passed = re.search(r"After (\d+) s", output(withdrawn))
             assert passed
             assert int(passed[1]) <= FOUND_WITHIN
             assert "of its requests failed" in on("ops1", "tradefleet-operations journal --last 1")

@@ -1,4 +1,4 @@
-"""Does what a former release needs stay until that release is gone, and does nothing go back to it afterwards?"""
+"""Is everything that a former release needs kept until it is gone, and is it refused afterward?"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clients import meter
 from inside import on
-from lab import QUIET, leader, play, said, sql, traffic
+from lab import QUIET, leader, output, play, sql, traffic
 from tradefleet.platform.postgres import migrator
 
 HEAD = migrator.head_revision()
@@ -20,7 +20,7 @@ MIGRATIONS = {
 
 @pytest.fixture(name="former")
 def _former() -> Iterator[str]:
-    """The release that serves; afterwards both colours run it again, on the schema that it knows."""
+    """Return the present release; afterward both colors run it again, on the schema that it knows."""
     assert traffic()["traffic_live_color"] == "blue"
     former = traffic()["release_blue"]
     yield former
@@ -47,42 +47,42 @@ def brings_migrations(package: Path) -> None:
 
 
 def revision() -> str:
-    """Return the database's."""
+    """Return the database's migration."""
     return sql(leader(), "SELECT version_num FROM alembic_version")
 
 
-def refused(playbook: str, *words: str, **extra: str) -> None:
-    """Run a verb; it fails with these words, and neither schema nor traffic.yml has changed."""
+def assert_refused(playbook: str, *words: str, **extra: str) -> None:
+    """Run a playbook; assert that it fails with these words, and that neither schema nor traffic.yml has changed."""
     before = revision(), traffic()
     done = play(playbook, check=False, **extra)
     assert done.returncode != 0
     for word in words:
-        assert word in said(done)
+        assert word in output(done)
     assert (revision(), traffic()) == before
 
 
-def test_a_contraction_waits_until_the_former_release_is_gone(
+def test_contraction_waits_until_the_former_release_is_gone(
     former: str, release: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Deploy, cutover, the same on the other colour, finalize: no request fails, and the former release is refused."""
+    """Deploy, cut over, deploy to the other color, finalize: no request fails, and the former release is refused."""
     release("0.4.1", brings_migrations)
     with meter(tmp_path, rate=QUIET) as run:
         deployed = play("deploy", deploy_release="0.4.1")
-        assert f"Contract migrations are deferred until no former release is needed: {CONTRACTION}" in said(deployed)
+        assert f"Contract migrations are deferred until no former release is needed: {CONTRACTION}" in output(deployed)
         assert revision() == EXPANSION
         play("cutover")
-        refused("finalize", f"Color blue still has release {former}")
+        assert_refused("finalize", f"Color blue still has release {former}")
         play("deploy", deploy_release="0.4.1")
         play("finalize")
         assert revision() == CONTRACTION
         names_it = f"has contract migration {CONTRACTION}, which this release does not know"
-        refused("deploy", names_it, deploy_release=former)
-        # As if it had come there by another way.
+        assert_refused("deploy", names_it, deploy_release=former)
+        # As if it had been recorded in another way.
         home = "/opt/tradefleet"
         for host in ("blue1", "blue2"):
             on(host, f"ln -sfn {home}/releases/{former} {home}/current && systemctl restart tradefleet-api")
-        refused("finalize", f"runs {former}, and the release that serves is 0.4.1")
-        for verb in ("cutover", "rollback"):
-            refused(verb, "Nothing has moved", names_it)
+        assert_refused("finalize", f"runs {former}, and the release that serves is 0.4.1")
+        for playbook in ("cutover", "rollback"):
+            assert_refused(playbook, "Nothing has moved", names_it)
     assert run.report["groups"]["all"]["failed"] == 0, run.report["failures"]
     assert run.report["comparison"]["lost"] == 0

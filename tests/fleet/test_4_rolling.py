@@ -1,4 +1,4 @@
-"""Does the live colour get another release host by host, without one failed request, whatever happens on the way?"""
+"""Does the live color get another release host by host without a failed request, whatever goes wrong?"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clients import Meter, meter
 from inside import on
-from lab import ADDRESSES, EDGES, QUIET, changes, measured, nginx_processes, play, play_until, said, traffic
+from lab import ADDRESSES, EDGES, QUIET, changes, measured, nginx_processes, output, play, play_until, traffic
 
 BLUE = ("blue1", "blue2")
 FLAG = "/run/tradefleet-draining"
@@ -15,13 +15,13 @@ ASK = "curl -sS --max-time 9 --cacert /etc/ssl/tradefleet/ca.crt https://{}:8443
 
 @pytest.fixture(name="former", scope="module")
 def _former() -> str:
-    """The release that serves before the first roll."""
+    """Return the release before the first roll."""
     assert traffic()["traffic_live_color"] == "blue"
     return traffic()["release_blue"]
 
 
-def running() -> list[str]:
-    """Return the release that each live host points at; its process says the same."""
+def running_releases() -> list[str]:
+    """Return the linked release of each live host; its process must report the same."""
     found = []
     for host in BLUE:
         release = on(host, "basename $(readlink /opt/tradefleet/current)").strip()
@@ -30,8 +30,8 @@ def running() -> list[str]:
     return found
 
 
-def unharmed(run: Meter) -> None:
-    """See that no request failed: reads and orders, on connections that were kept and on new ones."""
+def assert_no_failure(run: Meter) -> None:
+    """Assert that no request failed: reads and orders, on kept connections and on new ones."""
     groups, comparison = run.report["groups"], run.report["comparison"]
     assert groups["all"]["failed"] == 0, run.report["failures"]
     for group in ("reads", "writes", "keep_alive", "new_connection"):
@@ -41,20 +41,20 @@ def unharmed(run: Meter) -> None:
 
 
 def drained() -> list[str]:
-    """Return the hosts that are out of service."""
+    """Return the drained hosts."""
     return [host for host in BLUE if "yes" in on(host, f"test -e {FLAG} && echo yes", check=False)]
 
 
 @pytest.mark.usefixtures("former")
-def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
-    """Both releases serve meanwhile, nginx is not reloaded, and traffic.yml has the release at the end."""
+def test_hosts_are_replaced_without_a_failed_request(release: Callable[..., Path], tmp_path: Path) -> None:
+    """Both releases serve during the roll, nginx is not reloaded, and traffic.yml has the release at the end."""
     release("0.5.0")
     workers = [nginx_processes(edge) for edge in EDGES]
     with meter(tmp_path, rate=QUIET) as run:
         play("rolling", rolling_release="0.5.0")
-        assert running() == ["0.5.0", "0.5.0"]
+        assert running_releases() == ["0.5.0", "0.5.0"]
         assert traffic()["release_blue"] == "0.5.0"
-    unharmed(run)
+    assert_no_failure(run)
     assert [nginx_processes(edge) for edge in EDGES] == workers
     assert drained() == []
     everything = run.report["groups"]["all"]
@@ -65,8 +65,8 @@ def test_a_roll(release: Callable[..., Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
-    """The way back, killed while a host is drained, stopped, changed, and in again: each run goes on from there."""
+def test_killed_roll_is_completed_by_another_run(former: str, tmp_path: Path) -> None:
+    """The return is killed while a host is drained, stopped, changed and undrained: each run continues it."""
     with meter(tmp_path, rate=QUIET) as run:
         before = traffic()
         for marker, left in (
@@ -79,16 +79,16 @@ def test_a_killed_roll_is_simply_run_again(former: str, tmp_path: Path) -> None:
             assert len(drained()) == left
             assert traffic() == before
         play("rolling", rolling_release=former)
-        assert (running(), drained()) == ([former, former], [])
+        assert (running_releases(), drained()) == ([former, former], [])
         assert traffic()["release_blue"] == former
-    unharmed(run)
+    assert_no_failure(run)
 
 
 @pytest.mark.thorough
-def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
+def test_release_that_never_becomes_ready_stops_at_the_first_host(
     former: str, release: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """That host has its former release again and serves; the second one was not touched."""
+    """That host returns to its former release and serves; the second one is not touched."""
 
     def change(package: Path) -> None:
         entry = package / "entrypoints/wsgi.py"
@@ -100,16 +100,16 @@ def test_a_release_that_never_becomes_ready_stops_at_the_first_host(
         stopped = play("rolling", check=False, rolling_release="0.5.1")
         assert stopped.returncode != 0
         for words in ("did not become ready on blue1", "never starts", f"blue1 runs {former}, blue2 runs {former}"):
-            assert words in said(stopped)
-        assert (running(), drained(), traffic()) == ([former, former], [], before)
+            assert words in output(stopped)
+        assert (running_releases(), drained(), traffic()) == ([former, former], [], before)
         assert on("blue2", "systemctl show -p MainPID --value tradefleet-api") == other
-    unharmed(run)
+    assert_no_failure(run)
 
 
 @pytest.mark.thorough
-def test_nobody_is_taken_out_beside_a_host_that_is_down(former: str) -> None:
-    """It is repaired first, by the same run."""
+def test_no_host_is_drained_while_another_is_down(former: str) -> None:
+    """The same run repairs that host first."""
     on("blue2", "systemctl stop tradefleet-api")
     done = play("rolling", rolling_release=former)
     assert next(line for line in changes(done) if "Drain |" in line).startswith("blue2: ")
-    assert (running(), drained()) == ([former, former], [])
+    assert (running_releases(), drained()) == ([former, former], [])

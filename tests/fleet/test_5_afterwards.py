@@ -1,4 +1,4 @@
-"""After all that: is the fleet what the inventory says, and does the operator see it?"""
+"""After all that: does the fleet match the inventory, and does the operator see it?"""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from clients import Api
 from inside import on
-from lab import ADDRESSES, APPS, DATA, EDGES, PROJECT, TRAFFIC, changes, play, said, traffic
+from lab import ADDRESSES, APPS, DATA, EDGES, PROJECT, TRAFFIC, changes, output, play, traffic
 
 
 def status() -> str:
@@ -19,13 +19,13 @@ def status() -> str:
     return file.read_text()
 
 
-def test_a_further_run_changes_nothing() -> None:
-    """Deploys, cutovers and failovers leave nothing that site.yml would want otherwise."""
+def test_another_run_changes_nothing() -> None:
+    """Deploys, cutovers and failovers leave nothing that site.yml would change."""
     assert changes(play("site")) == []
 
 
 @pytest.mark.parametrize(
-    ("verb", "extra"),
+    ("playbook", "extra"),
     [
         ("deploy", "deploy_release={release_green}"),
         ("cutover", "cutover_to=blue"),
@@ -36,15 +36,15 @@ def test_a_further_run_changes_nothing() -> None:
         pytest.param("finalize", "", marks=pytest.mark.thorough),
     ],
 )
-def test_a_verb_that_finds_it_done_changes_nothing(verb: str, extra: str) -> None:
-    """Blue serves, without canary, shadow or maintenance, and both colours run one release."""
+def test_playbook_with_nothing_to_do_changes_nothing(playbook: str, extra: str) -> None:
+    """Blue is live, without canary, shadow or maintenance, and both colors run one release."""
     now = traffic()
     assert now["traffic_live_color"] == "blue"
-    assert changes(play(verb, "-e", extra.format(**now))) == []
+    assert changes(play(playbook, "-e", extra.format(**now))) == []
 
 
-def untouched() -> list[str]:
-    """Return what a verb would change on the hosts, in the journal and in the repository."""
+def changeable_state() -> list[str]:
+    """Return what a playbook could change on the hosts, in the journal and in the repository."""
     edges = [on(edge, "ls -lR /etc/nginx /var/lib/tradefleet-edge | sort") for edge in EDGES]
     apps = [
         on(app, "systemctl show -p MainPID tradefleet-api; ls -l /opt/tradefleet/* /run/*drain*; true") for app in APPS
@@ -53,7 +53,7 @@ def untouched() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("verb", "extra", "told"),
+    ("playbook", "extra", "expected"),
     [
         pytest.param("site", "", None, marks=pytest.mark.thorough),
         pytest.param("deploy", "deploy_release={release_green}", None, marks=pytest.mark.thorough),
@@ -69,22 +69,22 @@ def untouched() -> list[str]:
         pytest.param("redis_switchover", "", "redis : Switchover | Move the primaries", marks=pytest.mark.thorough),
     ],
 )
-def test_check_mode_tells_the_truth(verb: str, extra: str, told: str | None) -> None:
-    """It says what would be changed, and changes nothing."""
-    before = untouched()
-    done = play(verb, "--check", "-e", extra.format(**traffic()))
-    assert {change.split(": ", 1)[1] for change in changes(done)} >= ({told} if told else set())
-    assert told or changes(done) == []
-    assert untouched() == before
+def test_check_mode_reports_changes_without_making_them(playbook: str, extra: str, expected: str | None) -> None:
+    """The changes are in the output, and nothing is changed."""
+    before = changeable_state()
+    done = play(playbook, "--check", "-e", extra.format(**traffic()))
+    assert {change.split(": ", 1)[1] for change in changes(done)} >= ({expected} if expected else set())
+    assert expected or changes(done) == []
+    assert changeable_state() == before
 
 
 def test_status_shows_every_host_and_warns() -> None:
-    """One line for each host; no warning now, and one as soon as a load balancer does what traffic.yml does not say."""
-    # What runs once an hour may have met a drill.
+    """Each host has a line; there is no warning until a load balancer differs from traffic.yml."""
+    # Units that run once an hour may have failed during a drill.
     for name in DATA:
         on(name, "systemctl start etcd-snapshot redis-backup")
     deadline = time.monotonic() + 30
-    # A process that has not asked Redis yet may find it away, for a moment.
+    # A process that has not connected to Redis yet may report it as down for a moment.
     while "warning:" in (table := status()):
         assert time.monotonic() < deadline, table
     hosts, lock, operations = table.strip().split("\n\n")
@@ -102,8 +102,8 @@ def test_status_shows_every_host_and_warns() -> None:
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_the_waf_spoke_of_no_honest_request(api: Api, edge: str) -> None:
-    """Whatever the meters and these tests have sent: what the API answered with success is no attack. One attack is."""
+def test_waf_matched_no_legitimate_request(api: Api, edge: str) -> None:
+    """No request that the API answered with success, of meters and tests, is logged as an attack. A real attack is."""
     attack = Api(edge, api.key).request("GET", "/?q=1%27%20UNION%20SELECT%20password%20FROM%20users--")
     time.sleep(2)  # nginx writes its log once a second
     ids = on(
@@ -115,7 +115,7 @@ def test_the_waf_spoke_of_no_honest_request(api: Api, edge: str) -> None:
 
 
 def test_maintenance_closes_and_opens(api: Api) -> None:
-    """Both load balancers answer themselves, `make status` warns, and afterwards all is as before."""
+    """Both load balancers respond themselves, `make status` warns, and afterward all is as before."""
     play("maintenance", maintenance="on")
     try:
         for edge in EDGES:
@@ -128,7 +128,7 @@ def test_maintenance_closes_and_opens(api: Api) -> None:
 
 
 def test_every_operation_is_in_the_journal() -> None:
-    """Of all that these tests have done: each has an end, those that were killed too, and the chain is whole."""
+    """Each operation of these tests has an end, even killed ones, and the chain is intact."""
     assert on("ops1", "tradefleet-operations verify").endswith(" lines\n")
     table = on("ops1", "tradefleet-operations journal --last 1000")
     assert re.search(r" site .* ok ", table)
@@ -137,13 +137,13 @@ def test_every_operation_is_in_the_journal() -> None:
     try:
         refused = play("cutover", check=False)
         assert refused.returncode != 0
-        assert "kim@laptop has held the lock by hand for 0 min" in said(refused)
+        assert "kim@laptop has held the lock by hand for 0 min" in output(refused)
         assert "lock: kim@laptop" in status()
     finally:
         play("unlock", reason="'the switches are in'")
 
 
-def test_the_same_sources_make_the_same_release(release: Callable[..., Path]) -> None:
-    """Built in another folder, under another umask, at another time: the same bytes."""
+def test_equal_sources_build_the_same_release(release: Callable[..., Path]) -> None:
+    """Another folder, umask and time give the same bytes."""
     first = release("0.3.0", umask=0o022).read_bytes()
     assert release("0.3.0", umask=0o077).read_bytes() == first

@@ -1,4 +1,4 @@
-"""The API keeps its OpenAPI document's word: through the address of the fleet, the edge and a WAF that refuses."""
+"""The API conforms to its OpenAPI document through the VIP, the edge and a WAF in blocking mode."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,15 @@ NAME = "tradefleet.test"
 
 @pytest.fixture
 def _blocks() -> Iterator[None]:
-    """A WAF that refuses on both load balancers, and afterwards what the inventory states."""
+    """Set the WAF to blocking mode on both load balancers, and afterward restore the inventory's mode."""
     play("site", "--limit", "edge", "--tags", "nginx", nginx_waf_mode="block")
     yield
     play("site", "--limit", "edge", "--tags", "nginx")
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_every_answer_is_as_the_document_states() -> None:
-    """All checks of schemathesis and all its phases, with a fixed seed: an answer of the edge counts as well."""
+def test_every_response_conforms_to_the_document() -> None:
+    """All checks and phases of schemathesis run with a fixed seed; responses of the edge count as well."""
     authority = ("--tls-verify", str(LAB / "ca.crt"))
     found = findings(f"https://{NAME}", api_key(), *authority, seconds=180, examples=20, resolve=f"{NAME}={VIP}")
     assert found == ""

@@ -1,4 +1,4 @@
-"""Texts that cost a web application firewall's regular expressions time, in each place in which its rules look."""
+"""Texts that are expensive for the regular expressions of a web application firewall, in each inspected place."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from expensive import FORM, JSON, MULTIPART, Limits, Request, filled
 
-# Repeated until a value is full. For each family of the Core Rule Set: beginnings of what its regular expressions look
-# for, which never end in a match, and complete matches, each of which is logged.
+# They are repeated until a value is full. Each family of the Core Rule Set has beginnings of its patterns that never
+# end in a match, and complete matches, each of which is logged.
 TRAPS = {
     "protocol": ("\r\n", "%0d%0a", "bytes=1-2,", "%u0041", "\\x41", "a" * 4, "HTTP/1.1 "),
     "files of the host": ("../", "..\\", "..%2f", "%252e%252e%255c", "/etc/", ".", "....//"),
@@ -79,7 +79,7 @@ TRAPS = {
 
 
 def traps(limits: Limits) -> Iterator[Request]:
-    """Yield, for each trap, a request for each place in which the rules look."""
+    """Yield a request for each trap and each place that the rules inspect."""
     room = limits.header - 128
     for family, texts in TRAPS.items():
         for text in texts:
@@ -103,7 +103,7 @@ def traps(limits: Limits) -> Iterator[Request]:
                 ),
             )
             whole = limits.body - 256
-            # A character in JSON may take two.
+            # A character may take two in JSON.
             yield Request(f"{name}, JSON", headers=JSON, body=_json({"a": filled(text, whole)}, limits))
             each = {f"m{n}": filled(text, whole // limits.values - 16) for n in range(limits.values)}
             yield Request(f"{name}, {limits.values} values", headers=JSON, body=_json(each, limits))

@@ -1,4 +1,4 @@
-"""Copies of the repository's inventories, changed for a test, and what preflight says about them."""
+"""Copies of the repository's inventories, changed for a test, and preflight's mistakes in them."""
 
 import re
 import shutil
@@ -15,16 +15,16 @@ from ansible.vars.manager import VariableManager
 from preflight import Fleet, Variables
 from repository import PROJECT, SECRETS, ansible
 
-# As long as a key has to be.
+# Keys must be at least this long.
 FILLER = "not-a-secret-not-a-secret-not-a-secret"
 INVENTORIES = sorted(path.parent.name for path in PROJECT.glob("inventories/*/hosts.yml"))
 
 
 def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:
-    """Copy an environment, with a vault in plain instead of its own."""
+    """Copy an environment with a plain-text vault instead of its own."""
     copy = folder / name
     shutil.copytree(PROJECT / "inventories" / name, copy, ignore=shutil.ignore_patterns("vault.yml"))
-    # What docs/install.md has the operator put there.
+    # docs/install.md lets the operator create this file.
     (copy / "files").mkdir(exist_ok=True)
     (copy / "files/deploy.pub").write_text("ssh-ed25519 AAAA operator\n")
     write(copy / "group_vars/all/vault.yml", dict.fromkeys(secrets, FILLER))
@@ -32,11 +32,11 @@ def inventory(folder: Path, name: str, secrets: list[str] = SECRETS) -> Path:
 
 
 def unreachable_lab(folder: Path) -> Path:
-    """Copy the lab, with addresses that lead nowhere (RFC 5737) and a release on either color."""
+    """Copy the lab with unreachable addresses (RFC 5737) and a release on either color."""
     copy = inventory(folder, "lab")
     hosts = copy / "hosts.yml"
     hosts.write_text(hosts.read_text().replace("10.203.0.", "192.0.2."))
-    traffic(copy)
+    record_traffic(copy)
     return copy
 
 
@@ -51,21 +51,21 @@ def change(path: Path, **values: Any) -> None:
     write(path, {name: value for name, value in content.items() if value is not None})
 
 
-def traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0", canary: Any = 0) -> None:
-    """Record where traffic goes."""
+def record_traffic(copy: Path, live: str = "blue", blue: str = "0.1.0", green: str = "0.1.0", canary: Any = 0) -> None:
+    """Record traffic and releases in traffic.yml."""
     content = {"traffic_live_color": live, "release_blue": blue, "release_green": green}
     content["traffic_canary_percent"] = canary
     write(copy / "group_vars/all/traffic.yml", content)
 
 
-def children(copy: Path, change: Any) -> None:
+def change_groups(copy: Path, change: Any) -> None:
     """Change the groups of an inventory."""
     hosts = yaml.safe_load((copy / "hosts.yml").read_text())
     change(hosts["all"]["children"])
     write(copy / "hosts.yml", hosts)
 
 
-def known(copy: Path) -> Fleet:
+def parsed(copy: Path) -> Fleet:
     """Return groups and hosts of an inventory as Ansible reads them, with the wiring, in this process."""
     if AnsibleCollectionConfig.collection_finder is None:
         init_plugin_loader([])
@@ -81,10 +81,10 @@ def refusal(copy: Path, playbook: str, **extra: str) -> str:
     """Run a playbook, assert that preflight ends it and that no host was contacted, and return the output."""
     options = [f"-e{key}={value}" for key, value in extra.items()]
     done = ansible("ansible-playbook", "-i", str(copy), f"playbooks/{playbook}.yml", *options)
-    said = done.stdout + done.stderr
-    assert done.returncode == 2, said
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
     last = re.findall(r"^(?:TASK|PLAY) \[([^\]]*)\]", done.stdout, re.MULTILINE)[-1]
-    assert last == "Fail if an input is wrong", said
+    assert last == "Fail if an input is wrong", output
     recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.MULTILINE)
-    assert recap == [("localhost", "0", "0", "1")], said
-    return " ".join(said.split())
+    assert recap == [("localhost", "0", "0", "1")], output
+    return " ".join(output.split())

@@ -1,10 +1,12 @@
-"""What the repository holds, for tests that look at it."""
+"""Access to the files of the repository, and Ansible's programs, for tests."""
 
 import functools
+import importlib.util
 import os
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -16,7 +18,7 @@ SECRETS: list[str] = yaml.safe_load((PROJECT / "playbooks/vars/secrets.yml").rea
 
 @functools.cache
 def files(*suffixes: str) -> tuple[Path, ...]:
-    """Return the files that belong to the repository, committed or about to be, with one of these suffixes or any."""
+    """Return the repository's files, committed or not yet, with one of these suffixes or with any."""
     command = ["git", "-C", str(PROJECT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
     found = sorted({PROJECT / name for name in names if name})
@@ -29,14 +31,14 @@ def read(path: str | Path) -> str:
 
 
 def environment(**own: str | Path) -> dict[str, str]:
-    """Return stock settings and one's own: no vault password or strategy, nothing that a caller brings along."""
+    """Return the default settings and the given ones: no vault password, strategy or other setting of the caller."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     stock = {"ANSIBLE_CONFIG": PROJECT / "ansible.cfg", "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
     return kept | {name: str(value) for name, value in (stock | own).items()}
 
 
 def ansible(*command: str | Path, **own: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs in the project, with more in its environment; nobody types anything."""
+    """Run one of Ansible's programs in the project with additional environment variables and without input."""
     return subprocess.run(
         [str(word) for word in command],
         cwd=PROJECT,
@@ -50,12 +52,22 @@ def ansible(*command: str | Path, **own: str | Path) -> subprocess.CompletedProc
 
 
 def load(path: str | Path) -> Any:
-    """Return what a YAML file holds; Ansible's own tags are read as strings."""
+    """Return the contents of a YAML file; Ansible's own tags are read as strings."""
     return yaml.load(read(path), Loader=_Loader)  # noqa: S506 (a safe loader, below)
 
 
+def module(path: str | Path) -> ModuleType:
+    """Return a Python file as a module; its folder need not be in Python's search path."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, PROJECT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # (PyYAML has no types)
-    """Safe, and knows !vault and !unsafe."""
+    """A safe loader that reads !vault and !unsafe."""
 
 
 _Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_scalar(node))

@@ -1,4 +1,4 @@
-"""What `make test` may take: every part of it has a budget, and all of them fit."""
+"""Every part of `make test` has a time budget, and all budgets together fit the limit."""
 
 import re
 
@@ -11,7 +11,7 @@ MINUTES = 45
 
 
 def test_every_part_has_a_budget() -> None:
-    """Of the scenarios, all but those that the Makefile leaves out."""
+    """The scenarios that the Makefile leaves out have none."""
     left_out = re.search(r"filter-out fleet (.*?) \$\(SHORT\)", read("Makefile"))
     assert left_out
     scenarios = {path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml")}
@@ -19,7 +19,7 @@ def test_every_part_has_a_budget() -> None:
 
 
 def test_all_parts_fit() -> None:
-    """Two lanes beside each other, then the fleet alone."""
+    """Two parts run at a time, and then the fleet alone."""
     seconds = sum(budget if part in ALONE else budget / 2 for part, budget in budgets().items())
     assert seconds <= 60 * MINUTES, (
         f"the budgets come to {seconds / 60:.0f} minutes: make a part of tests/budgets.yml cheaper"

@@ -1,7 +1,7 @@
-"""What `--check` needs to tell the truth.
+"""Requirements for correct reports of `--check`.
 
-Ansible skips commands and requests in check mode. A question that is skipped has no answer, and what is decided by it
-is decided wrongly; a command that would change something must say «changed», not «skipping».
+Ansible skips commands and requests in check mode. A skipped query has no result, so later tasks decide wrongly; a
+command that would change something must report "changed", not "skipping".
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 from repository import PROJECT, load
 
 COMMAND, REQUEST, SCRIPT = "ansible.builtin.command", "ansible.builtin.uri", "ansible.builtin.script"
-# Files that check mode does not come to, and why.
+# Files that do not run in check mode, and why.
 AWAY = {
     "playbooks/procedures/restore/tasks/bring.yml": "main.yml does not include it",
     "playbooks/procedures/restore/tasks/exchange.yml": "part of load.yml",
@@ -27,7 +27,7 @@ Task = dict[str, Any]
 
 
 def _tasks() -> Iterator[tuple[str, Task]]:
-    """Yield ("file: name", task) for each task; a task has the conditions of the blocks around it."""
+    """Yield ("file: name", task) for each task; a task includes the conditions of the blocks around it."""
     folders = ("playbooks", "playbooks/procedures/*/tasks", "roles/*/tasks", "roles/*/handlers")
     for pattern in (f"{folder}/*.yml" for folder in folders):
         for path in sorted(PROJECT.glob(pattern)):
@@ -48,14 +48,14 @@ def _flat(task: Task, around: str) -> Iterator[Task]:
 
 
 def _changes(task: Task) -> bool:
-    """Return whether a task alters something: it says so itself, and a GET does not whatever it says."""
+    """Return whether a task changes something, as it declares; a GET never does."""
     if REQUEST in task and (task[REQUEST] or {}).get("method", "GET") == "GET" and "body" not in task[REQUEST]:
         return False
     return task.get("changed_when", False) is not False
 
 
-def test_questions_are_asked_in_check_mode_too() -> None:
-    """Or the task says itself that it has no place there."""
+def test_queries_run_in_check_mode() -> None:
+    """A query sets `check_mode: false`, unless its conditions exclude check mode."""
     unasked = [
         where
         for where, task in _tasks()
@@ -66,14 +66,14 @@ def test_questions_are_asked_in_check_mode_too() -> None:
 
 
 def test_no_change_is_made_in_check_mode() -> None:
-    """What says that it changes something does not run there."""
+    """A task that always changes something never sets `check_mode: false`."""
     assert [
         where for where, task in _tasks() if task.get("check_mode") is False and task.get("changed_when") is True
     ] == []
 
 
-def test_commands_that_would_change_something_say_so() -> None:
-    """With `creates` or `removes`, Ansible reports them as changed in check mode; without, as skipped."""
+def test_commands_that_would_change_something_report_it() -> None:
+    """With `creates` or `removes` Ansible reports them as changed in check mode; without, as skipped."""
     assert [
         where
         for where, task in _tasks()
@@ -83,8 +83,8 @@ def test_commands_that_would_change_something_say_so() -> None:
     ] == []
 
 
-def test_nobody_waits_in_check_mode_for_what_is_not_done() -> None:
-    """A pause is real there."""
+def test_check_mode_does_not_pause() -> None:
+    """A pause would take its time in check mode, too."""
     assert [
         where
         for where, task in _tasks()

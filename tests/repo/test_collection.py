@@ -1,4 +1,4 @@
-"""The repository is a collection as well: what it carries, and what it asks for."""
+"""The repository is also a collection: its contents and its requirements."""
 
 import re
 import tarfile
@@ -12,7 +12,7 @@ WRITTEN_BY_GALAXY = {"MANIFEST.json", "FILES.json"}
 
 
 def test_collection_carries_roles_and_modules_and_no_secrets(tmp_path: Path) -> None:
-    """The build does not read .gitignore: no vault, lab, virtualenv, test or playbook is in it."""
+    """The build does not read .gitignore: it must contain no vault, lab, virtualenv, test or playbook."""
     done = ansible("ansible-galaxy", "collection", "build", f"--output-path={tmp_path}")
     assert done.returncode == 0, done.stderr
     [archive] = tmp_path.glob("tradefleet-fleet-*.tar.gz")
@@ -24,7 +24,7 @@ def test_collection_carries_roles_and_modules_and_no_secrets(tmp_path: Path) -> 
 
 
 def test_collection_and_project_state_the_same_versions() -> None:
-    """Its own version, the oldest core, and the collections that roles and plugins use."""
+    """They agree on the version, the oldest core, and the collections that roles and plugins use."""
     galaxy = load("galaxy.yml")
     assert galaxy["version"] == tomllib.loads(read("pyproject.toml"))["project"]["version"]
     pinned = {each["name"]: each["version"] for each in load("requirements.yml")["collections"]}

@@ -1,4 +1,4 @@
-"""What an operator's login, laptop or other project brings along decides nothing."""
+"""An operator's login, laptop or other project has no effect on the playbooks and make targets."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from repository import PROJECT, SECRETS, files, read
 LAB = ["image", "hosts", "up", "down", "meter", "drill", "bench", "test", "test-role", "test-roles", "test-fleet"]
 
 VENV = Path(sys.executable).parent
-# Each of these would hurt where it counted.
+# Each of these would break a target that used it.
 HOSTILE = {
     "ANSIBLE_CONFIG": "/nonexistent/ansible.cfg",
     "ANSIBLE_INVENTORY": "/nonexistent/hosts",
@@ -55,7 +55,7 @@ PLAYBOOKS = sorted(path.name for path in PROJECT.glob("playbooks/*.yml"))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the repository to a path with spaces, with a vault in plain for each environment, and a virtualenv."""
+    """Copy the repository to a path with spaces, with a plain-text vault for each environment and a virtualenv."""
     copy = tmp_path_factory.mktemp("of a team") / "trade fleet, März"
     for path in files():
         (copy / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hostile(tmp_path: Path, **own: str) -> dict[str, str]:
-    """Return the environment of a laptop that has worked for others."""
+    """Return the environment of a laptop with settings of other projects."""
     folder = tmp_path / "with spaces"
     folder.mkdir(exist_ok=True)
     (folder / ".ansible.cfg").write_text("[defaults]\nroles_path = /nonexistent\ninventory = /nonexistent\n")
@@ -84,7 +84,7 @@ def hostile(tmp_path: Path, **own: str) -> dict[str, str]:
 def run(
     argv: list[str], folder: Path, environment: dict[str, str], umask: int = 0o077
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command there as somebody with this environment would."""
+    """Run a command in a folder with this environment."""
     return subprocess.run(
         argv,
         cwd=folder,
@@ -98,9 +98,9 @@ def run(
     )
 
 
-def would(target: str, folder: Path, environment: dict[str, str], *said: str) -> str:
-    """Return what a target would do."""
-    done = run(["make", "--dry-run", "--old-file=.venv/.ready", *said, target], folder, environment)
+def dry_run(target: str, folder: Path, environment: dict[str, str], *variables: str) -> str:
+    """Return what a target would run."""
+    done = run(["make", "--dry-run", "--old-file=.venv/.ready", *variables, target], folder, environment)
     return f"{done.returncode}\n{done.stdout}{done.stderr}"
 
 
@@ -109,29 +109,29 @@ GIVEN = {"shadow": ["PERCENT=5"], "maintenance": ["STATE=on"], "test-role": ["RO
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_variables_of_the_environment_change_no_target(checkout: Path, tmp_path: Path, target: str) -> None:
-    """Only what stands on the command line does."""
+    """Only the command line has an effect."""
     clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     given = GIVEN.get(target, [])
-    expected = would(target, checkout, clean, *given)
+    expected = dry_run(target, checkout, clean, *given)
     assert expected.startswith("0\n")
-    assert would(target, checkout, hostile(tmp_path), *given) == expected
+    assert dry_run(target, checkout, hostile(tmp_path), *given) == expected
 
 
-def test_what_is_said_on_the_command_line_counts(checkout: Path, tmp_path: Path) -> None:
-    """And beats the environment."""
-    assert "-e cutover_to=green" in would("cutover", checkout, hostile(tmp_path), "TO=green")
-    assert "-i inventories/production" in would("site", checkout, hostile(tmp_path), "ENV=production")
+def test_variables_on_the_command_line_have_an_effect(checkout: Path, tmp_path: Path) -> None:
+    """They override the environment."""
+    assert "-e cutover_to=green" in dry_run("cutover", checkout, hostile(tmp_path), "TO=green")
+    assert "-i inventories/production" in dry_run("site", checkout, hostile(tmp_path), "ENV=production")
 
 
 def make(checkout: Path, environment: dict[str, str], *arguments: str) -> str:
-    """Run a target for real and return what it prints."""
+    """Run a target and return its output."""
     done = run(["make", "--old-file=.venv/.ready", *arguments], checkout, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_make_runs_in_a_hostile_environment(checkout: Path, tmp_path: Path) -> None:
-    """In a folder with spaces, with a German locale and another project's settings and vault password."""
+    """The folder has spaces; the locale is German; settings and vault password are those of another project."""
     environment = hostile(tmp_path)
     assert "make up" in make(checkout, environment, "help")
     for name in ("lab", "production"):
@@ -144,8 +144,8 @@ def test_make_runs_in_a_hostile_environment(checkout: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_plain_commands_run_as_the_readme_says(checkout: Path, tmp_path: Path, umask: int) -> None:
-    """After its two `export` lines, in a folder that everybody may write to, where Ansible ignores ansible.cfg."""
+def test_commands_of_the_readme_run_after_its_exports(checkout: Path, tmp_path: Path, umask: int) -> None:
+    """They run after its two `export` lines in a world-writable folder, where Ansible ignores ansible.cfg."""
     checkout.chmod(0o777 & ~umask)
     exports = re.findall(r"^(?:make venv && )?(export .*?)(?: +#.*)?$", read("README.md"), re.MULTILINE)
     assert len(exports) == 2
@@ -164,18 +164,18 @@ def test_plain_commands_run_as_the_readme_says(checkout: Path, tmp_path: Path, u
 
 
 @pytest.mark.parametrize("target", LAB)
-def test_targets_of_the_lab_touch_no_other_environment(checkout: Path, tmp_path: Path, target: str) -> None:
-    """Named beside one, they stop before anything is done."""
-    said = would(target, checkout, hostile(tmp_path), "ENV=production", *GIVEN.get(target, []))
-    assert said.startswith("2\n")
-    assert f"make {target} is for the lab: leave ENV=production out" in said
+def test_targets_of_the_lab_refuse_another_environment(checkout: Path, tmp_path: Path, target: str) -> None:
+    """They stop before anything is done."""
+    printed = dry_run(target, checkout, hostile(tmp_path), "ENV=production", *GIVEN.get(target, []))
+    assert printed.startswith("2\n")
+    assert f"make {target} is for the lab: leave ENV=production out" in printed
 
 
-def test_down_removes_what_the_lab_alone_has(checkout: Path, tmp_path: Path) -> None:
-    """Passwords, vaults and archives of other environments stay, and what a user wrote into the lab's traffic.yml."""
-    said = would("down", checkout, hostile(tmp_path), "PURGE=1")
-    assert "rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml\n" in said
-    assert "dist" not in said
+def test_down_removes_only_files_of_the_lab(checkout: Path, tmp_path: Path) -> None:
+    """Passwords, vaults and archives of other environments stay, and so do a user's own lines in traffic.yml."""
+    printed = dry_run("down", checkout, hostile(tmp_path), "PURGE=1")
+    assert "rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml\n" in printed
+    assert "dist" not in printed
     for name, blue, green in (("lab", "0.3.0", "0.2.0"), ("production", "0.2.0", "0.1.0")):
         file = checkout / f"inventories/{name}/group_vars/all/traffic.yml"
         text = re.sub(r"release_blue: .*", f'release_blue: "{blue}"', file.read_text())
@@ -204,8 +204,8 @@ def test_down_removes_what_the_lab_alone_has(checkout: Path, tmp_path: Path) -> 
     assert not (archives / "tradefleet-0.1.0.tar.gz").exists()
 
 
-def test_no_password_is_made_for_a_vault_that_has_one(checkout: Path, tmp_path: Path) -> None:
-    """It is on another machine, and the message says so; nor where the environment names another source."""
+def test_no_password_is_generated_for_an_existing_vault(checkout: Path, tmp_path: Path) -> None:
+    """The message states that the password is elsewhere. None is generated if the environment names another source."""
     copy = checkout / "inventories/staging"
     shutil.copytree(checkout / "inventories/production", copy, dirs_exist_ok=True)
     (copy / "group_vars/all/vault.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n")
@@ -217,8 +217,8 @@ def test_no_password_is_made_for_a_vault_that_has_one(checkout: Path, tmp_path: 
         assert not (checkout / ".vault/staging").exists()
 
 
-def test_plain_commands_run_in_a_checkout_that_is_read_only(checkout: Path, tmp_path: Path) -> None:
-    """One that others own: inputs are checked all the same, and nothing is written."""
+def test_commands_run_in_a_read_only_checkout(checkout: Path, tmp_path: Path) -> None:
+    """The checkout belongs to another user: inputs are checked, and nothing is written."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount the checkout read-only")
     preflight = 'ansible-playbook -i inventories/lab playbooks/preflight.yml -e \'{"fleet_release_dir": "."}\''

@@ -1,4 +1,4 @@
-"""What nobody does here, and what everybody documents."""
+"""Rules for all files: no ignored failures, no bare exceptions from linters, complete documentation."""
 
 import re
 from pathlib import Path
@@ -10,67 +10,67 @@ MARKDOWN = files(".md")
 
 
 def test_no_failure_is_ignored_without_a_reason() -> None:
-    """The reason stands on the same line."""
+    """The reason is on the same line."""
     assert where(r"ignore_errors\b.*", YAML) == []
     assert where(r"failed_when: false *$", YAML, re.MULTILINE) == []
     assert where(r"ignore_unreachable: true *$", YAML, re.MULTILINE) == []
 
 
 def test_exceptions_from_linters_have_reasons() -> None:
-    """After the rule, or in a comment on the line above."""
+    """The reason follows the rule, or is in a comment on the line above."""
     exception = r"# (?:noqa: (?:[A-Z]+[0-9]+,? ?)+|noqa: [a-z\[\]-]+|type: ignore\[[\w, -]+\])$"
     bare = rf"^(?! *#)[^\n]*\n[^#\n]*{exception}"
     assert where(bare, files(".yml", ".py"), re.MULTILINE) == []
-    # One that names no rule excepts from all.
+    # An exception without a rule would apply to all rules.
     assert where(r"# (?:noqa(?!:)|type: ignore(?!\[)).*", files(".py"), re.MULTILINE) == []
 
 
-def test_nothing_is_left_for_later() -> None:
-    """What is not done is in an issue, not in a comment."""
+def test_no_work_is_left_in_comments() -> None:
+    """Open work belongs in issues."""
     words = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
     assert where(rf"\b({words})\b.*", tuple(path for path in files() if path.name != "controller.txt")) == []
 
 
 def _makefile_targets() -> dict[str, str]:
-    """Return each target of the Makefile that one would type, and what its line says of it."""
+    """Return each target of the Makefile that can be typed, with its description."""
     rules = re.findall(r"^([a-z][a-z-]*):(?!=)([^\n]*)", read("Makefile"), re.MULTILINE)
     return {name: rest.partition("## ")[2] for name, rest in rules}
 
 
-def test_every_make_target_says_what_it_does() -> None:
-    """«make» prints it; and nothing is phony that does not exist."""
+def test_every_make_target_has_a_description() -> None:
+    """`make` prints the descriptions; .PHONY lists exactly the existing targets."""
     targets = _makefile_targets()
     phony = set(re.findall(r"^\.PHONY: (.+)$", read("Makefile"), re.MULTILINE))
     assert phony == set(targets)
-    assert {name for name, said in targets.items() if not said.strip()} == set()
+    assert {name for name, description in targets.items() if not description.strip()} == set()
 
 
-def _typed(path: Path) -> set[str]:
-    """Return the make targets that a document tells the reader to type."""
+def _typed_targets(path: Path) -> set[str]:
+    """Return the make targets that a document names."""
     text = read(path)
     code = (
-        re.findall(r"```.*?```|`[^`\n]+`|«[^»\n]+»", text, re.DOTALL)
+        re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL)
         if path.suffix in (".md", ".py")
-        else re.findall("«[^»]+»|`[^`\n]+`", text)
+        else re.findall("`[^`\n]+`", text)
     )
-    words = r"(?:^|[`«$|&;(] ?|^\s+)make((?: +-\w+| +[A-Z_]+=\S+)*) +([a-z][a-z-]*)"
+    words = r"(?:^|[`$|&;(] ?|^\s+)make((?: +-\w+| +[A-Z_]+=\S+)*) +([a-z][a-z-]*)"
     return {target for part in code for _, target in re.findall(words, part, re.MULTILINE)}
 
 
-def test_documents_and_messages_name_only_targets_that_there_are() -> None:
-    """Also the messages in playbooks, roles and plugins: an error message is an instruction."""
+def test_documents_and_messages_name_only_existing_targets() -> None:
+    """This includes messages in playbooks, roles and plugins: an error message is an instruction."""
     targets = set(_makefile_targets()) | {f"test-role-{path.name}" for path in PROJECT.glob("molecule/*")}
     unknown = {
         f"{path.relative_to(PROJECT)}: make {target}"
         for path in (*files(".md", ".yml", ".j2"), *PROJECT.glob("plugins/**/*.py"))
-        for target in _typed(path) - targets
+        for target in _typed_targets(path) - targets
     }
     assert unknown == set()
-    assert {"up", "test"} <= _typed(PROJECT / "README.md")
+    assert {"up", "test"} <= _typed_targets(PROJECT / "README.md")
 
 
 def test_commit_hooks_and_pipelines_run_what_make_runs() -> None:
-    """Each tool of `make lint` is a hook with the same words; a pipeline runs targets that there are."""
+    """Each tool of `make lint` is a hook with the same arguments; a pipeline runs only existing targets."""
     [recipe] = re.findall(r"^lint:.*\n\t@(.+)$", read("Makefile"), re.MULTILINE)
     [hooks] = [repository["hooks"] for repository in load(".pre-commit-config.yaml")["repos"]]
     assert [hook["entry"].replace(".venv/bin/", "") for hook in hooks] == recipe.split(" && ")
@@ -82,7 +82,7 @@ def test_commit_hooks_and_pipelines_run_what_make_runs() -> None:
 
 
 def test_documents_name_every_playbook() -> None:
-    """README.md or a page in docs/; and no playbook that there is not."""
+    """README.md or a page in docs/ names each one, and no playbook that does not exist."""
     pages = [path for path in MARKDOWN if path == PROJECT / "README.md" or path.is_relative_to(PROJECT / "docs")]
     text = "".join(read(path) for path in pages)
     playbooks = {path.name for path in PROJECT.glob("playbooks/*.yml")}
@@ -90,8 +90,8 @@ def test_documents_name_every_playbook() -> None:
     assert set(re.findall(r"\bplaybooks/(\w+\.yml)", text)) <= playbooks
 
 
-def test_links_in_documents_lead_somewhere() -> None:
-    """To files of the repository, and to headings that the file has."""
+def test_links_in_documents_have_a_target() -> None:
+    """The target is a file of the repository, and a heading that the file has."""
     broken = []
     for path in MARKDOWN:
         for target in re.findall(r"(?<!!)\]\((?!https?://|mailto:)([^)\s]+)\)", read(path)):
@@ -103,6 +103,6 @@ def test_links_in_documents_lead_somewhere() -> None:
 
 
 def _headings(path: Path) -> set[str]:
-    """Return the anchors that a forge makes of a page's headings."""
+    """Return the anchors that a forge generates for a page's headings."""
     titles = re.findall(r"^#+ +(.+)$", read(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -1,4 +1,4 @@
-"""Each documented variable is tried at its edges; what no role could use is refused before the first change."""
+"""Each documented variable is tested at its limits; unusable values are refused before the first change."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,16 @@ from preflight.sources import facts, former, specs, wired
 from preflight.values import mistakes, wrong
 from repository import PROJECT
 
-from inventories import change, inventory, known, write
+from inventories import change, inventory, parsed, write
 
 KNOWN, FIXED = specs(PROJECT), wired(PROJECT)
-# Those that an inventory may set, without secrets.
+# The variables that an inventory may set, without secrets.
 FREE = {name: spec for name, spec in KNOWN.items() if name not in FIXED and not spec.get("no_log")}
-# PostgreSQL alone knows its parameters; Patroni reports those that it refuses.
+# PostgreSQL itself checks its parameters; Patroni reports those that it rejects.
 OPEN = {"postgresql_parameters"}
-# Rules that several variables have together refuse these beside others (test_preflight.py).
+# Rules about several variables refuse these in combination with others (test_preflight.py).
 TOGETHER = {"acme_directory", "acme_email", "nginx_tls_certificate_file", "etcd_election_milliseconds"}
-# Kind: values that can be used, and values that cannot.
+# Each kind, with usable and unusable values.
 SAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "account": (["adm", "_x", "ssl-cert"], ["", "Adm", "a b", "9a", "a" * 32]),
     "calendar": (
@@ -50,7 +50,7 @@ SAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 def edges(spec: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the values at both ends of what a variable may be, and those just beyond them."""
+    """Return the values at both ends of a variable's range, and those just outside it."""
     good: list[Any] = []
     bad: list[Any] = []
     if "kind" in spec:
@@ -73,7 +73,7 @@ def edges(spec: dict[str, Any]) -> tuple[list[Any], list[Any]]:
 
 
 def test_every_documented_variable_has_limits() -> None:
-    """Choices, a kind, both ends, or options; and no limit is for a variable that there is not."""
+    """A variable has choices, a kind, a range or options, and no limit is for a variable that does not exist."""
     bounded = {"choices", "kind", "min", "options"}
     bare = {name for name, spec in FREE.items() if spec.get("type") != "bool" and not bounded & spec.keys()}
     assert bare == OPEN
@@ -84,8 +84,8 @@ def test_every_documented_variable_has_limits() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FREE.keys() - OPEN))
-def test_a_variable_is_tried_at_its_edges(name: str) -> None:
-    """What is within is used, what is just beyond is refused in words."""
+def test_variable_is_tested_at_its_limits(name: str) -> None:
+    """Values within the limits are accepted, and those just outside are refused with a message."""
     good, bad = edges(FREE[name])
     assert good
     assert bad
@@ -95,61 +95,61 @@ def test_a_variable_is_tried_at_its_edges(name: str) -> None:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Path:
-    """Return a copy of the example for production."""
+    """Return a copy of the production example."""
     return inventory(tmp_path, "production")
 
 
-def found(copy: Path) -> str:
-    """Return the mistakes in the values of an inventory, as Ansible reads it."""
-    return "\n".join(mistakes(known(copy)))
+def findings(copy: Path) -> str:
+    """Return the mistakes in the values of an inventory as Ansible reads it."""
+    return "\n".join(mistakes(parsed(copy)))
 
 
 @pytest.mark.parametrize("end", [0, -1])
-def test_all_variables_at_one_end_are_accepted(fleet: Path, end: int) -> None:
-    """Every variable at the same time."""
+def test_all_variables_at_one_limit_are_accepted(fleet: Path, end: int) -> None:
+    """All variables are at a limit at the same time."""
     values = {name: edges(spec)[0][end] for name, spec in FREE.items() if name not in OPEN | TOGETHER}
     write(fleet / "group_vars/all/zz_edges.yml", values | {"base_operators": []})
-    assert found(fleet) == ""
+    assert findings(fleet) == ""
 
 
-def test_all_variables_beyond_their_edges_are_refused_at_once(fleet: Path) -> None:
-    """Each in a sentence that names variable and file."""
+def test_all_variables_beyond_their_limits_are_refused_at_once(fleet: Path) -> None:
+    """Each is refused in a sentence with variable and file."""
     wrongs = {name: edges(spec)[1][0] for name, spec in FREE.items() if name not in OPEN}
     path = fleet / "group_vars/all/zz_edges.yml"
     write(path, wrongs)
     for file in ("fleet.yml", "releases.yml"):
         change(fleet / "group_vars/all" / file, **dict.fromkeys(wrongs))
-    said = found(fleet)
+    report = findings(fleet)
     sentence = r"(?m)^{} is (a value that is hidden|\".*\"); it must be .+\. Correct it in {}\.$"
-    assert [name for name in wrongs if not re.search(sentence.format(name, re.escape(str(path))), said)] == []
+    assert [name for name in wrongs if not re.search(sentence.format(name, re.escape(str(path))), report)] == []
 
 
-def test_what_a_fleet_cannot_change_and_what_is_misspelled_is_refused(fleet: Path) -> None:
-    """With the file, and with the name that was probably meant; a secret is not repeated."""
+def test_fixed_and_misspelled_variables_are_refused(fleet: Path) -> None:
+    """The message has the file and the probable name; a secret is not repeated."""
     path = fleet / "group_vars/edge/nginx.yml"
     path.parent.mkdir(exist_ok=True)
     write(
         path,
         {"nginx_http_port": 8080, "nginx_upstream_port": 1, "nginx_rate_per_adress": 5, "app_api_keys": "hunter2"},
     )
-    said = found(fleet)
-    assert f"nginx_http_port cannot be set: clients and ACME servers expect 80. Take it out of {path}." in said
+    report = findings(fleet)
+    assert f"nginx_http_port cannot be set: clients and ACME servers expect 80. Take it out of {path}." in report
     assert (
         f"nginx_upstream_port cannot be set: playbooks/group_vars/edge/wiring.yml sets it. Take it out of {path}."
-        in said
+        in report
     )
-    assert f"nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address in {path}." in said
-    assert "app_api_keys is a value that is hidden; it must be of type list" in said
-    assert "hunter2" not in said
-    assert "redis_key_prefix cannot be set" not in said
+    assert f"nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address in {path}." in report
+    assert "app_api_keys is a value that is hidden; it must be of type list" in report
+    assert "hunter2" not in report
+    assert "redis_key_prefix cannot be set" not in report
 
 
 def test_a_former_name_is_refused_with_its_present_one(fleet: Path) -> None:
     """Not with the one that looks most like it."""
     path = fleet / "group_vars/all/old.yml"
     write(path, dict.fromkeys(former(PROJECT), "/x"))
-    said = mistakes(Fleet(inventory=fleet, groups={}, hosts={}))
-    assert said == [
+    report = mistakes(Fleet(inventory=fleet, groups={}, hosts={}))
+    assert report == [
         f"{name} is no variable of any role: {hint} in {path}." for name, hint in sorted(former(PROJECT).items())
     ]
     named = {hint.split()[1] for hint in former(PROJECT).values() if hint.startswith("write ")}
@@ -157,7 +157,7 @@ def test_a_former_name_is_refused_with_its_present_one(fleet: Path) -> None:
     assert former(PROJECT).keys() & KNOWN.keys() == set()
 
 
-# What Ansible reads variables from: a file of the inventory, and what it holds.
+# The files of an inventory from which Ansible reads variables, with their contents.
 PLACES = {
     "YAML with the longer extension": ("group_vars/edge.yaml", "NAME: 5\n"),
     "a file without an extension": ("group_vars/edge/limits", "NAME: 5\n"),
@@ -169,8 +169,8 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_misspelled_is_refused_in_every_format(fleet: Path, place: str) -> None:
-    """With the file, and what no fleet can set as well."""
+def test_misspelled_variable_is_refused_in_every_format(fleet: Path, place: str) -> None:
+    """The message has the file. A variable that no fleet may set is refused as well."""
     name, content = PLACES[place]
     path = fleet / name
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -183,26 +183,26 @@ def test_what_is_misspelled_is_refused_in_every_format(fleet: Path, place: str) 
     assert mistakes(files) == [sentence]
 
 
-def test_what_every_fleet_needs_is_missed(fleet: Path) -> None:
-    """Once, although every host lacks it."""
+def test_missing_required_variable_is_reported(fleet: Path) -> None:
+    """It is reported once, although every host lacks it."""
     names = ("fleet_domain", "pki_ca_dir")
     change(fleet / "group_vars/all/fleet.yml", **dict.fromkeys(names))
-    said = found(fleet)
+    report = findings(fleet)
     for name in names:
-        assert said.count(f"{name} is not set. Set it in {fleet}/group_vars/all/fleet.yml.") == 1
+        assert report.count(f"{name} is not set. Set it in {fleet}/group_vars/all/fleet.yml.") == 1
 
 
-def test_a_value_that_cannot_be_read_is_refused(fleet: Path) -> None:
-    """A key file that the operator has not written, with the file's name."""
+def test_unreadable_value_is_refused(fleet: Path) -> None:
+    """A key file that the operator has not written yet is reported with its name."""
     (fleet / "files/deploy.pub").unlink()
-    said = found(fleet)
-    assert "base_operators cannot be read: " in said
-    assert f"Unable to access the file '{fleet}/files/deploy.pub'" in said
-    assert f"Correct it in {fleet}/group_vars/all/fleet.yml." in said
+    report = findings(fleet)
+    assert "base_operators cannot be read: " in report
+    assert f"Unable to access the file '{fleet}/files/deploy.pub'" in report
+    assert f"Correct it in {fleet}/group_vars/all/fleet.yml." in report
 
 
-def test_a_host_that_others_cannot_find_is_refused(fleet: Path) -> None:
-    """A name, an IPv6 address or nothing in place of an IPv4 address; names that no certificate can carry."""
+def test_host_with_an_unusable_address_or_name_is_refused(fleet: Path) -> None:
+    """This covers a name, an IPv6 address or no address, and names that no certificate can contain."""
     hosts = yaml.safe_load((fleet / "hosts.yml").read_text())
     edge = hosts["all"]["children"]["edge"]["hosts"]
     edge["lb-1"] = {"ansible_host": "lb-1.lan"}
@@ -211,26 +211,26 @@ def test_a_host_that_others_cannot_find_is_refused(fleet: Path) -> None:
     edge["lb_3"] = {"ansible_host": "192.0.2.13"}
     edge["l" * 50] = {"ansible_host": "jump.example", "fleet_address": "192.0.2.14"}
     write(fleet / "hosts.yml", hosts)
-    said = found(fleet)
+    report = findings(fleet)
     for host, address in (("lb-1", "lb-1.lan"), ("lb-2", "2001:db8::12"), ("lb-4", "")):
-        assert f'Host {host} has the address "{address}"; the others need an IPv4 address.' in said
-    assert 'Host "lb_3": use lower-case letters' in said
-    assert f"{'l' * 50}.trade.example.com has 68 characters, a certificate's name at most 64." in said
-    assert f"Host {'l' * 50} has the address" not in said
+        assert f'Host {host} has the address "{address}"; the others need an IPv4 address.' in report
+    assert 'Host "lb_3": use lower-case letters' in report
+    assert f"{'l' * 50}.trade.example.com has 68 characters, a certificate's name at most 64." in report
+    assert f"Host {'l' * 50} has the address" not in report
 
 
-def test_facts_of_roles_are_not_taken_for_misspelled_variables(fleet: Path) -> None:
-    """An earlier playbook of the same run leaves them; each is listed."""
+def test_facts_of_roles_are_not_regarded_as_misspelled(fleet: Path) -> None:
+    """An earlier playbook of the same run sets them; each is listed."""
     tasks = [task for path in PROJECT.glob("roles/*/tasks/*.yml") for task in yaml.safe_load(path.read_text()) or []]
     set_by_roles = {name for task in tasks for name in task.get("ansible.builtin.set_fact", {}) if name[0] != "_"}
     assert set_by_roles - {"cacheable"} == facts(PROJECT)
     change(fleet / "group_vars/all/fleet.yml", base_installed=["curl"])
-    assert "base_installed" not in "\n".join(mistakes(known(fleet)))
+    assert "base_installed" not in "\n".join(mistakes(parsed(fleet)))
 
 
-def test_a_variable_that_refers_to_nothing_is_a_mistake_among_others(fleet: Path) -> None:
-    """It does not hide them."""
+def test_undefined_reference_does_not_hide_other_mistakes(fleet: Path) -> None:
+    """Both mistakes are reported."""
     change(fleet / "group_vars/all/fleet.yml", fleet_domain="{{ nope }}", base_packages="x y")
-    said = "\n".join(mistakes(known(fleet)))
-    assert "fleet_domain cannot be read" in said
-    assert "base_packages is" in said
+    report = "\n".join(mistakes(parsed(fleet)))
+    assert "fleet_domain cannot be read" in report
+    assert "base_packages is" in report

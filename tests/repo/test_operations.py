@@ -1,4 +1,4 @@
-"""The lock names its holder, the journal shows what was changed, and a crash costs nothing that was acknowledged."""
+"""The lock names its holder, the journal records changes, and a crash loses nothing that was acknowledged."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class Fleet:
     """A fleet's lock and journal in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
-        """Remember the folder."""
+        """Store the folder."""
         self.folder = folder
         self.journal = folder / "journal.jsonl"
 
@@ -37,7 +37,7 @@ class Fleet:
         return str(json.loads(done.stdout)["number"])
 
     def events(self) -> list[str]:
-        """Return the event of each line."""
+        """Return the event of each line of the journal."""
         return [json.loads(line)["event"] for line in self.journal.read_text().splitlines()]
 
     def rows(self) -> list[list[str]]:
@@ -47,12 +47,12 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
-    """Return a fleet that nobody has touched."""
+    """Return a fleet without operations."""
     return Fleet(tmp_path)
 
 
-def test_the_second_operator_learns_who_is_at_work(fleet: Fleet) -> None:
-    """With what, and for how long; and gets the lock when that one is done."""
+def test_second_operator_is_refused_with_the_holder_of_the_lock(fleet: Fleet) -> None:
+    """The message has the operation and its duration; after its end the second operator acquires the lock."""
     number = fleet.begin("cutover", "green 0.2.0")
     refused = fleet.run("begin", verb="deploy", **KIM)
     assert refused.returncode == 3
@@ -63,16 +63,16 @@ def test_the_second_operator_learns_who_is_at_work(fleet: Fleet) -> None:
     assert fleet.events() == ["begin", "end", "begin"]
 
 
-def test_of_many_at_once_one_gets_it(fleet: Fleet) -> None:
-    """Twenty in the same moment."""
+def test_only_one_of_many_acquires_the_lock(fleet: Fleet) -> None:
+    """Twenty try at the same time."""
     with ThreadPoolExecutor(20) as pool:
         done = list(pool.map(lambda one: fleet.run("begin", who=f"operator{one}", verb="site").returncode, range(20)))
     assert sorted(done) == [0] + [3] * 19
     assert fleet.run("verify").returncode == 0
 
 
-def test_a_killed_run_is_taken_over_by_an_explicit_command_only(fleet: Fleet) -> None:
-    """Also by the one whose run it was; who has lost the lock cannot give it back."""
+def test_lock_of_a_killed_run_is_broken_only_by_unlock(fleet: Fleet) -> None:
+    """This also applies to the same operator; a run whose lock was broken cannot release it."""
     killed = fleet.begin("cutover", "green 0.2.0")
     own = fleet.run("begin", verb="cutover", **ALEX)
     assert own.returncode == 3
@@ -88,8 +88,8 @@ def test_a_killed_run_is_taken_over_by_an_explicit_command_only(fleet: Fleet) ->
     assert fleet.events() == ["begin", "unlock", "begin"]
 
 
-def test_a_lock_by_hand_keeps_others_out(fleet: Fleet) -> None:
-    """The holder's own operations go on under it, one at a time; unlocking what nobody holds is no mistake."""
+def test_lock_by_hand_excludes_other_operators(fleet: Fleet) -> None:
+    """Its holder's operations continue under it, one at a time; unlocking a free lock is no error."""
     assert fleet.run("lock", reason="new switches", **ALEX).returncode == 0
     refused = fleet.run("begin", verb="deploy", **KIM)
     assert refused.returncode == 3
@@ -104,22 +104,30 @@ def test_a_lock_by_hand_keeps_others_out(fleet: Fleet) -> None:
     assert fleet.run("unlock", who=ALEX["who"], reason="again").stdout == "Nobody held the lock.\n"
 
 
-def test_the_journal_is_a_table(fleet: Fleet) -> None:
-    """Who, verb, from, target, result, seconds, change and reason; the last ones, of which status shows five."""
+def test_journal_is_printed_as_a_table(fleet: Fleet) -> None:
+    """The columns include operator, target, result, change and reason; status shows the last five lines."""
     begun = fleet.run("begin", **ALEX, verb="deploy", target="green-2", change="CHG-7", **{"from": "green-1"})
     assert json.loads(begun.stdout)["from"] == "green-1"
-    fleet.run("end", number=json.loads(begun.stdout)["number"], result="failed", reason="wrong-sum" * 9)
-    assert json.loads(fleet.journal.read_text().splitlines()[-1])["reason"] == "wrong-sum" * 9
+    fleet.run("end", number=json.loads(begun.stdout)["number"], result="failed", reason="wrong-checksum" * 9)
+    assert json.loads(fleet.journal.read_text().splitlines()[-1])["reason"] == "wrong-checksum" * 9
     fleet.begin("site")
     fleet.run("unlock", who=KIM["who"], reason="gone")
     first, *others = fleet.rows()
-    assert first[:5] + first[6:] == ["alex@desk", "deploy", "green-1", "green-2", "failed", "CHG-7", "wrong-sum" * 9]
+    assert first[:5] + first[6:] == [
+        "alex@desk",
+        "deploy",
+        "green-1",
+        "green-2",
+        "failed",
+        "CHG-7",
+        "wrong-checksum" * 9,
+    ]
     assert first[5].isdigit()
     assert others == [
         ["alex@desk", "site", "-", "-", "broken", "off", "-", "-", "-"],
         ["kim@laptop", "unlock", "-", "-", "ok", "-", "-", "gone"],
     ]
-    assert ("wrong-sum" * 9)[:59] + "…" in fleet.run("status").stdout
+    assert ("wrong-checksum" * 9)[:59] + "…" in fleet.run("status").stdout
     for each in range(6):
         fleet.run("end", number=fleet.begin("canary", f"{each}%"), result="ok")
     fleet.begin("site", "\x1b[2Jall")
@@ -128,8 +136,8 @@ def test_the_journal_is_a_table(fleet: Fleet) -> None:
     assert len(fleet.run("journal", last="2").stdout.splitlines()) == 1 + 2
 
 
-def test_lines_from_before_a_field_verify(fleet: Fleet) -> None:
-    """As the first version of the program wrote them; new ones follow."""
+def test_lines_without_newer_fields_are_valid(fleet: Fleet) -> None:
+    """The first version of the program wrote such lines; new ones follow them."""
     begun = '{"number": 1, "time": "2026-11-21T08:00:00Z", "event": "begin", "who": "alex@desk", "checkout": "/c", '
     begun += f'"verb": "cutover", "target": "green", "previous": "{"0" * 64}"}}'
     ended = '{"number": 2, "time": "2026-11-21T08:00:09Z", "event": "end", "of": 1, "who": "alex@desk", '
@@ -140,9 +148,9 @@ def test_lines_from_before_a_field_verify(fleet: Fleet) -> None:
     assert fleet.rows()[0] == ["alex@desk", "cutover", "-", "green", "failed", "9", "-", "-"]
 
 
-@pytest.mark.parametrize("change", ["changed", "taken out", "added", "spoilt"])
-def test_a_tampered_journal_is_found(fleet: Fleet, change: str) -> None:
-    """Wherever it was touched, and before the table is believed; whole, it verifies."""
+@pytest.mark.parametrize("change", ["changed", "removed", "added", "corrupted"])
+def test_tampered_journal_is_detected(fleet: Fleet, change: str) -> None:
+    """This holds for any line and for every command; the unchanged journal is valid."""
     for each in range(5):
         fleet.run("end", number=fleet.begin("site", who=f"operator{each}"), result="ok")
     assert fleet.run("verify").returncode == 0
@@ -150,7 +158,7 @@ def test_a_tampered_journal_is_found(fleet: Fleet, change: str) -> None:
     match change:
         case "changed":
             kept[3] = kept[3].replace("operator1", "nobody")
-        case "taken out":
+        case "removed":
             del kept[3]
         case "added":
             kept.insert(3, kept[2])
@@ -163,8 +171,8 @@ def test_a_tampered_journal_is_found(fleet: Fleet, change: str) -> None:
         assert "does not follow the one before it" in broken.stderr
 
 
-def test_a_line_that_a_crash_cut_short_counts_for_nothing(fleet: Fleet) -> None:
-    """It was acknowledged to nobody; it stays where it is, and the chain goes on over it."""
+def test_line_that_a_crash_truncated_is_ignored(fleet: Fleet) -> None:
+    """It was never acknowledged; it stays in the file, and the chain continues after it."""
     number = fleet.begin("site")
     with fleet.journal.open("a") as journal:
         journal.write('{"event": "end", "of": 1, "who')
@@ -175,13 +183,13 @@ def test_a_line_that_a_crash_cut_short_counts_for_nothing(fleet: Fleet) -> None:
     assert fleet.run("verify").returncode == 0
 
 
-def test_where_the_file_system_can_it_takes_additions_only(fleet: Fleet) -> None:
-    """Not even root's editor shortens it then; operations go on."""
-    said = fleet.run("seal").stdout
-    if said.startswith("Not append-only"):
-        pytest.skip(said)
+def test_journal_is_append_only_if_the_file_system_supports_it(fleet: Fleet) -> None:
+    """Then even root's editor cannot shorten it, and operations continue."""
+    output = fleet.run("seal").stdout
+    if output.startswith("Not append-only"):
+        pytest.skip(output)
     try:
-        assert said == "Append-only from now on.\n"
+        assert output == "Append-only from now on.\n"
         assert fleet.run("seal").stdout == "Append-only.\n"
         fleet.run("end", number=fleet.begin("site"), result="ok")
         with pytest.raises(PermissionError):

@@ -1,4 +1,4 @@
-"""Playbooks are short, what they call exists, and they state nothing that only a role knows."""
+"""Playbooks are short, call only what exists, and contain no facts that belong to a role."""
 
 import re
 from pathlib import Path
@@ -9,19 +9,19 @@ from repository import PROJECT, files, load, read, where
 
 PLAYBOOKS = sorted(PROJECT.glob("playbooks/*.yml"))
 PROCEDURES = sorted(path.name for path in PROJECT.glob("playbooks/procedures/*"))
-# Entry points without inputs: an argument spec would cost a task.
+# Entry points without inputs: an argument specification would cost a task.
 UNCHECKED = {("status", "main")}
 CALLS = ("ansible.builtin.import_role", "ansible.builtin.include_role")
 
 
 def below(*parts: str) -> tuple[Path, ...]:
-    """Return the files of the playbooks that Ansible reads, below these folders."""
+    """Return the files in these folders of the playbooks that Ansible reads."""
     folders = [PROJECT / "playbooks" / part for part in parts]
     return tuple(path for path in files(".yml", ".j2") if any(path.is_relative_to(folder) for folder in folders))
 
 
 def flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return tasks, with those of their blocks."""
+    """Return tasks, including those in blocks."""
     inner = [each for task in tasks for key in ("block", "rescue", "always") for each in task.get(key, [])]
     return tasks + (flat(inner) if inner else [])
 
@@ -46,7 +46,7 @@ def test_paths_ports_and_units_are_stated_by_roles_only() -> None:
 
 
 def test_group_vars_are_wiring_only() -> None:
-    """They read no result of a task, and name no file of tasks."""
+    """They contain neither results of tasks nor names of task files."""
     group_vars = below("group_vars")
     parts = [load(path) for path in {*below(""), *PROJECT.glob("roles/*/tasks/*.yml")} if path.suffix == ".yml"]
     plays = [part for content in parts if isinstance(content, list) for part in content]
@@ -58,7 +58,7 @@ def test_group_vars_are_wiring_only() -> None:
     assert where(r"\btasks/|\btasks_from\b", group_vars) == []
 
 
-def test_what_is_called_exists() -> None:
+def test_called_roles_and_procedures_exist() -> None:
     """A playbook calls roles and entry points of procedures; a role never calls a procedure."""
     plays = [play for path in PLAYBOOKS for play in load(path)]
     roles = [role if isinstance(role, dict) else {"role": role} for play in plays for role in play.get("roles", [])]

@@ -15,11 +15,11 @@ from inventories import (
     FILLER,
     INVENTORIES,
     change,
-    children,
+    change_groups,
     inventory,
-    known,
+    parsed,
+    record_traffic,
     refusal,
-    traffic,
     unreachable_lab,
     write,
 )
@@ -27,22 +27,22 @@ from inventories import (
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
-    """Return a lab whose hosts have addresses that lead nowhere."""
+    """Return a lab whose hosts are unreachable."""
     return unreachable_lab(tmp_path)
 
 
 @pytest.mark.parametrize("name", INVENTORIES)
-def test_good_inputs_pass(tmp_path: Path, name: str) -> None:
-    """Those of every environment in the repository, whose groups are complete."""
+def test_inputs_of_the_repository_pass(tmp_path: Path, name: str) -> None:
+    """Every environment of the repository passes once its groups are complete."""
     copy = inventory(tmp_path, name)
     arguments = ["-i", str(copy), f"-efleet_release_dir={tmp_path}"]
     done = ansible("ansible-playbook", *arguments, "playbooks/preflight.yml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {"edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"} <= known(copy).groups.keys()
+    assert {"edge", "app", "app_blue", "app_green", "etcd", "postgres", "redis"} <= parsed(copy).groups.keys()
 
 
 def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: Path) -> None:
-    """Every input of the rules is wrong, as the wiring passes it: groups, hosts, traffic.yml, vault, release."""
+    """Every input is wrong, as the wiring passes it: groups, hosts, traffic.yml, vault, release."""
 
     def wrong(groups: Any) -> None:
         groups["app"]["children"]["app_green"]["hosts"] = {"blue1": {}, "green2": {"ansible_host": "192.0.2.21"}}
@@ -53,12 +53,12 @@ def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: 
         groups["postgres_retired"] = {"hosts": {"data1": {}}}
         groups["redis"]["hosts"] = {"data1": {}, "data2": {}}
 
-    children(lab, wrong)
-    traffic(lab, live="purple", blue="1+1", canary=100)
+    change_groups(lab, wrong)
+    record_traffic(lab, live="purple", blue="1+1", canary=100)
     kept = [name for name in SECRETS if name not in ("vault_redis_app_password", "vault_demo_api_key")]
     write(lab / "group_vars/all/vault.yml", dict.fromkeys(kept, FILLER))
     change(lab / "group_vars/all/fleet.yml", fleet_vip="192.0.2.41", acme_email="ops@trade.example")
-    said = refusal(lab, "preflight", nginx_rate_per_adress="5")
+    output = refusal(lab, "preflight", nginx_rate_per_adress="5")
     files = f"{lab}/group_vars/all"
     for sentence in (
         'Release "1+1" has a name that no release can have',
@@ -79,9 +79,9 @@ def test_all_mistakes_of_an_inventory_are_reported_at_once(lab: Path, tmp_path: 
         "nginx_rate_per_adress is no variable of any role: write nginx_rate_per_address where it is set, on the "
         "command line (-e)",
     ):
-        assert sentence in said
-    # Ansible prints a message twice: each mistake is in it once.
-    assert said.count("traffic_live_color is") == 2
+        assert sentence in output
+    # Ansible prints a message twice: it contains each mistake once.
+    assert output.count("traffic_live_color is") == 2
 
 
 def test_no_variable_turns_the_check_of_values_off(lab: Path) -> None:
@@ -105,7 +105,7 @@ def test_scenarios_may_set_what_the_wiring_sets(scenario: str, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
 
 
-# Each playbook with inputs of its own: what is typed, and what traffic.yml records.
+# Each playbook with its own inputs: typed ones, and those in traffic.yml.
 WAYS: dict[str, tuple[str, dict[str, str], dict[str, Any], str]] = {
     "a color that does not exist": ("cutover", {"cutover_to": "purple"}, {}, '"purple" is no color.'),
     "a color without a release": ("cutover", {}, {"green": ""}, "Nothing was deployed to color green yet"),
@@ -126,14 +126,14 @@ WAYS: dict[str, tuple[str, dict[str, str], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_playbook_passes_its_inputs_to_preflight(lab: Path, way: str) -> None:
-    """Its name, color, release, batch and shares; it ends before any host is contacted."""
+def test_playbook_passes_its_inputs_to_preflight(lab: Path, way: str) -> None:
+    """The inputs are name, color, release, batch and shares; the run ends before any host is contacted."""
     playbook, typed, recorded, sentence = WAYS[way]
-    traffic(lab, **recorded)
+    record_traffic(lab, **recorded)
     assert sentence in refusal(lab, playbook, **typed)
 
 
-def test_a_deployment_passes_color_and_release_to_preflight(lab: Path, tmp_path: Path) -> None:
+def test_deploy_passes_color_and_release_to_preflight(lab: Path, tmp_path: Path) -> None:
     """The idle color has no hosts, and the archive is for another Python."""
     manifest = json.dumps({"release": "0.1.0", "python": "3.11"}).encode()
     name = tmp_path / "tradefleet-0.1.0.tar.gz"
@@ -141,19 +141,19 @@ def test_a_deployment_passes_color_and_release_to_preflight(lab: Path, tmp_path:
         member = tarfile.TarInfo("manifest.json")
         member.size = len(manifest)
         archive.addfile(member, io.BytesIO(manifest))
-    children(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
-    said = refusal(lab, "deploy", deploy_release="0.1.0", fleet_release_dir=str(tmp_path))
-    assert f"Color green has no hosts. Put some into group app_green in {lab}/hosts.yml." in said
-    assert f"{name} contains release 0.1.0 for Python 3.11; the hosts need 0.1.0 for Python 3.13." in said
-    assert "Build it with `make release VERSION=0.1.0`." in said
+    change_groups(lab, lambda groups: groups["app"]["children"].update(app_green={"hosts": {}}))
+    output = refusal(lab, "deploy", deploy_release="0.1.0", fleet_release_dir=str(tmp_path))
+    assert f"Color green has no hosts. Put some into group app_green in {lab}/hosts.yml." in output
+    assert f"{name} contains release 0.1.0 for Python 3.11; the hosts need 0.1.0 for Python 3.13." in output
+    assert "Build it with `make release VERSION=0.1.0`." in output
 
 
-def test_a_certificate_from_an_acme_server_is_wired(lab: Path) -> None:
-    """The load balancers pass its questions to ops1 and serve what that delivers; playbooks trust public CAs then."""
+def test_acme_certificate_is_wired(lab: Path) -> None:
+    """Load balancers forward its challenges to ops1 and serve what ops1 delivers; playbooks then trust public CAs."""
     names = ("fleet_acme", "fleet_edge_ca_path", "acme_issuer", "nginx_challenge_server", "nginx_tls_delivered_dir")
 
     def wired(host: str) -> list[Any]:
-        variables = known(lab).hosts[host]
+        variables = parsed(lab).hosts[host]
         return [variables.get(name, "-") for name in names]
 
     checkout = lab.parent.parent
@@ -165,7 +165,7 @@ def test_a_certificate_from_an_acme_server_is_wired(lab: Path) -> None:
 
 
 def test_every_playbook_parses(lab: Path) -> None:
-    """All of them in one process."""
+    """One process parses all of them."""
     playbooks = [str(path) for path in sorted(PROJECT.glob("playbooks/*.yml"))]
     done = ansible("ansible-playbook", "--syntax-check", "-i", str(lab), *playbooks)
     assert done.returncode == 0, done.stderr

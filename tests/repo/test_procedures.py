@@ -29,7 +29,7 @@ def _parts(procedure: str) -> list[Path]:
 
 
 def test_readme_documents_entry_points_options_and_a_second_run(procedure: str) -> None:
-    """What it asserts, changes and leaves is for people to judge."""
+    """Reviewers judge the rest: what it asserts, changes and leaves behind."""
     text = read(FOLDER / procedure / "README.md")
     assert text.startswith(f"# {procedure}\n")
     assert "\n## Running it again\n" in text
@@ -40,7 +40,7 @@ def test_readme_documents_entry_points_options_and_a_second_run(procedure: str) 
 
 
 def test_options_are_typed_described_and_used(procedure: str) -> None:
-    """Each begins with the procedure's name."""
+    """Each name begins with the procedure's name."""
     used = "".join(read(path) for path in _parts(procedure))
     for name, option in _options(procedure).items():
         assert name.startswith(f"{procedure}_"), name
@@ -50,13 +50,13 @@ def test_options_are_typed_described_and_used(procedure: str) -> None:
 
 
 def test_defaults_are_the_options_that_are_not_required(procedure: str) -> None:
-    """Values are in defaults/main.yml only."""
+    """Values are only in defaults/main.yml."""
     optional = {name for name, option in _options(procedure).items() if not option.get("required")}
     assert set(load(FOLDER / procedure / "defaults/main.yml")) == optional
 
 
-def test_only_what_others_call_is_an_entry_point(procedure: str) -> None:
-    """An entry costs a task that validates it; files that the procedure includes itself have none."""
+def test_entry_points_are_called_from_outside(procedure: str) -> None:
+    """An entry point costs a task that validates it; files that the procedure itself includes have none."""
     outside = [path for path in files(".yml") if not path.is_relative_to(FOLDER / procedure)]
     text = "".join(read(path) for path in outside if path.is_relative_to(PROJECT / "playbooks"))
     for name in _specs(procedure):
@@ -65,7 +65,7 @@ def test_only_what_others_call_is_an_entry_point(procedure: str) -> None:
 
 
 def test_tasks_are_named_after_their_files(procedure: str) -> None:
-    """A line of the log names the file; main.yml is a table of contents."""
+    """A line of the log then names the file; main.yml is a table of contents."""
     for path in _parts(procedure):
         if path.parent.name == "tasks" and path.name != "main.yml":
             assert len(read(path).splitlines()) <= 80, f"{path} is too long"
@@ -74,7 +74,7 @@ def test_tasks_are_named_after_their_files(procedure: str) -> None:
 
 
 def test_results_and_loop_variables_carry_the_procedures_name(procedure: str) -> None:
-    """Ansible has one name space. Those without leading underscores are for other procedures."""
+    """Ansible has one name space. Names without leading underscores are for other procedures."""
     own = re.compile(rf"(?:__)?{procedure}_")
     for path in _parts(procedure):
         text = read(path) if path.parent.name == "tasks" else ""

@@ -1,4 +1,4 @@
-"""What answers without a key is listed in one place for whoever writes the firewall."""
+"""The routes that need no key are listed in one place for the author of the firewall."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from tradefleet.platform.settings import Settings
 
 
 def test_each_public_route_is_listed_in_the_installation_guide(tmp_path: Path) -> None:
-    """And no route that needs a key."""
+    """The guide lists no route that needs a key."""
     text = read(PROJECT / "docs/install.md")
     (section,) = re.findall(r"### What answers without a key\n(.*?)\n#", text, re.DOTALL)
     app = create_app({"SETTINGS": Settings(), "INSTANCE_PATH": str(tmp_path)})

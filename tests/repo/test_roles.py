@@ -1,4 +1,4 @@
-"""Each role states what it takes, takes what it states, and knows no other role."""
+"""Each role documents and uses exactly its options, and depends on no other role."""
 
 import re
 from pathlib import Path
@@ -34,21 +34,21 @@ def _keys(value: Any) -> set[str]:
     return {key for each in value for key in _keys(each)} if isinstance(value, list) else set()
 
 
-def test_readme_says_what_running_it_again_does(role: str) -> None:
-    """A second run is part of the contract."""
+def test_readme_describes_another_run(role: str) -> None:
+    """Another run is part of the contract."""
     text = read(f"roles/{role}/README.md")
     assert text.startswith(f"# {role}\n")
     assert "\n## Running it again\n" in text
 
 
 def test_readme_names_every_variable(role: str) -> None:
-    """And no variable that there is not."""
+    """It names no variable that does not exist."""
     text = read(f"roles/{role}/README.md")
     assert {name for name in _options(role) if f"`{name}`" not in text} == set()
 
 
 def test_entry_points_exist_and_the_readme_names_them(role: str) -> None:
-    """Each that a playbook or procedure calls has a specification, except vars, which has no options."""
+    """Each entry point that a playbook or procedure calls has a specification, except vars, which has no options."""
     points = set(_entry_points(role)) - {"main"}
     text = read(f"roles/{role}/README.md")
     assert {name for name in points if not (PROJECT / f"roles/{role}/tasks/{name}.yml").exists()} == set()
@@ -79,12 +79,12 @@ def test_tls_files_are_those_that_pki_creates(role: str) -> None:
 
 
 def test_specification_states_no_values(role: str) -> None:
-    """Values live once, in defaults/main.yml."""
+    """Values are only in defaults/main.yml."""
     assert "default" not in _keys(_entry_points(role)) - set(_options(role))
 
 
 def test_defaults_are_the_options_that_are_not_required(role: str) -> None:
-    """All of them but secrets, and nothing else. What only another entry point than main takes is required."""
+    """It has all options but secrets, and nothing else. An option of another entry point than main is required."""
     options = _options(role)
     optional = {name for name, option in options.items() if not option.get("required") and not option.get("no_log")}
     assert set(load(f"roles/{role}/defaults/main.yml")) == optional
@@ -92,7 +92,7 @@ def test_defaults_are_the_options_that_are_not_required(role: str) -> None:
 
 
 def test_options_are_the_roles_own_typed_and_described(role: str) -> None:
-    """Passwords are logged by nobody, nor listed as choices in an error."""
+    """Passwords are not logged, nor listed as choices in an error."""
     for name, option in _options(role).items():
         assert name.startswith(f"{role}_"), name
         assert option.get("type"), f"{name} has no type"
@@ -103,7 +103,7 @@ def test_options_are_the_roles_own_typed_and_described(role: str) -> None:
 
 
 def test_every_option_is_used(role: str) -> None:
-    """By a task, a template, a handler, a variable or another default."""
+    """A task, a template, a handler, a variable or another default uses it."""
     defaults = read(f"roles/{role}/defaults/main.yml")
     used = "".join(read(path) for path in _parts(role) if path.parent.name not in ("meta", "defaults"))
     used += "".join(line.partition(":")[2] for line in defaults.splitlines() if not line.startswith("#"))
@@ -114,20 +114,20 @@ def _word(name: str, text: str) -> bool:
     return any(part[:1].isidentifier() is False for part in f"{text} ".split(name)[1:])
 
 
-def test_role_knows_neither_groups_nor_hosts(role: str) -> None:
-    """What it must know of others comes in as a variable: the wiring is playbooks/group_vars."""
+def test_role_contains_neither_groups_nor_hosts(role: str) -> None:
+    """Facts about other roles are passed as variables: the wiring is playbooks/group_vars."""
     assert where(r"(\bgroups *[\[.]|\bhostvars\b|\bgroup_names\b).{0,20}", _parts(role, ".yml", ".j2")) == []
 
 
-def test_role_uses_no_other_roles_variables(role: str) -> None:
-    """Neither public nor private ones."""
+def test_role_uses_no_variables_of_other_roles(role: str) -> None:
+    """Neither public nor private ones are used."""
     foreign = [name for other in ROLES if other != role for name in _options(other)]
     others = "|".join([*foreign, *(rf"__{other}_\w+" for other in ROLES if other != role), "vault_\\w+", "fleet_\\w+"])
     assert where(rf"(?<![\w'])(?:{others})(?!\w)", _parts(role, ".yml", ".j2")) == []
 
 
 def test_role_depends_on_no_other_and_some_scenario_runs_it(role: str) -> None:
-    """Each can be read, replaced and tested alone."""
+    """Each role can be read, replaced and tested alone."""
     assert load(f"roles/{role}/meta/main.yml").get("dependencies") == []
     plays = [play for path in PROJECT.glob("molecule/*/converge.yml") for play in load(path)]
     names = {each if isinstance(each, str) else each["role"] for play in plays for each in play.get("roles", [])}
@@ -137,7 +137,7 @@ def test_role_depends_on_no_other_and_some_scenario_runs_it(role: str) -> None:
 
 
 def test_stages_are_short_and_their_tasks_are_named_after_them(role: str) -> None:
-    """A line of the log names the file; main.yml is a table of contents."""
+    """A line of the log then names the file; main.yml is a table of contents."""
     for path in _parts(role, ".yml"):
         if path.parent.name != "tasks" or path.name == "main.yml":
             continue

@@ -1,4 +1,4 @@
-"""The table of status: each host's line, and each warning with what to type."""
+"""The status table: a line for each host, and warnings with what to type."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def table(name: str, host: dict[str, Any], groups: dict[str, list[str]] | None =
     return status_table({name: {"__status_systemd": RUNNING} | host}, known)
 
 
-def test_a_host_that_returned_nothing_is_unreachable() -> None:
-    """Its services are not in the table, and the others are."""
+def test_host_without_results_is_unreachable() -> None:
+    """Its services are not in the table; those of the other hosts are."""
     hosts = {
         "data1": {"group_names": ["etcd", "postgres"], "__status_systemd": {"unreachable": True}},
         "ops-one": {"group_names": ["ops", "preflight_needed"], "__status_systemd": {"stdout": "degraded"}},
@@ -37,37 +37,37 @@ def test_a_host_that_returned_nothing_is_unreachable() -> None:
 
 
 def test_status_ends_with_the_lock_and_the_last_operations() -> None:
-    """It warns if there is no journal, or if the journal was changed."""
+    """A missing or changed journal causes a warning."""
 
     def operations(**answer: object) -> str:
         return table("ops1", {"group_names": ["ops"], "__status_operations": answer}, lock_host="ops1")
 
-    said = "lock: alex@desk for 0 min 2 s: site\n\ntime  who"
-    whole = operations(rc=0, stdout=said, stderr="")
-    assert whole.startswith(f"ops1  ops                  \n\n{said}\n\nwarning: ")
+    output = "lock: alex@desk for 0 min 2 s: site\n\ntime  who"
+    whole = operations(rc=0, stdout=output, stderr="")
+    assert whole.startswith(f"ops1  ops                  \n\n{output}\n\nwarning: ")
     assert "ops1: " not in whole
-    broken = operations(rc=1, stdout=said, stderr="The journal is broken: line 4 does not follow the one before it.")
-    assert said in broken
+    broken = operations(rc=1, stdout=output, stderr="The journal is broken: line 4 does not follow the one before it.")
+    assert output in broken
     assert "\nwarning: ops1: The journal is broken: line 4" in broken
     assert "\nwarning: ops1: no lock and no journal\n" in operations(rc=2, stdout="", stderr="", msg="No such file")
     assert "\nwarning: ops1: no lock and no journal\n" in table("ops1", {"group_names": ["ops"]}, lock_host="ops1")
 
 
-def edge(traffic: str, canary: int = 0, acme: bool = False, **asked: Any) -> str:
+def edge(traffic: str, canary: int = 0, acme: bool = False, **answer: Any) -> str:
     """Return the table of one load balancer; blue is live."""
     host = {
         "group_names": ["edge"],
-        "__status_edge": {"json": {"color": "blue", "release": "0.1.0"}, "certificate_days": 390} | asked,
+        "__status_edge": {"json": {"color": "blue", "release": "0.1.0"}, "certificate_days": 390} | answer,
         "nginx_status_traffic": {"stdout": f"traffic-sets/{traffic}" if traffic else ""},
         "nginx_status_waf": {"stdout": "On"},
-        "nginx_status_maintenance": {"stat": {"exists": asked.get("closed", False)}},
+        "nginx_status_maintenance": {"stat": {"exists": answer.get("closed", False)}},
         "__status_vip": {"stdout": "eth0 UP 10.0.0.10/32"},
     }
     return table("lb1", host, {"edge": ["lb1"]}, canary=canary, acme=acme)
 
 
-def test_status_compares_the_traffic_of_each_load_balancer() -> None:
-    """Live color, canary's share and shadow's share with traffic.yml; both as they should be is no warning."""
+def test_traffic_of_each_load_balancer_is_compared_with_traffic_yml() -> None:
+    """This covers live color, canary share and shadow share; equal values cause no warning."""
     assert "warning: lb1" not in edge("blue")
     same = edge("blue+green-10", canary=10)
     assert "lb1  edge                 live=blue release=0.1.0 blue+green-10 certificate=390d waf=block vip\n" in same
@@ -86,17 +86,17 @@ def test_status_compares_the_traffic_of_each_load_balancer() -> None:
         assert f"{warned}`make site` repairs it" in edge(traffic, canary)
 
 
-def test_status_names_a_load_balancer_that_serves_another_color() -> None:
-    """Or no client at all."""
-    said = edge("blue", json={"color": "green", "release": "0.1.0"})
-    assert "warning: lb1 serves green, traffic.yml states blue: `make cutover TO=…` or `make site`\n" in said
+def test_load_balancer_that_serves_another_color_is_reported() -> None:
+    """One that serves no client is reported as well."""
+    output = edge("blue", json={"color": "green", "release": "0.1.0"})
+    assert "warning: lb1 serves green, traffic.yml states blue: `make cutover TO=…` or `make site`\n" in output
     assert "warning: lb1 is closed for maintenance: `make maintenance STATE=off` opens it\n" in edge(
         "blue", closed=True
     )
 
 
-def test_status_tells_of_a_certificate_that_ends_soon() -> None:
-    """In time, and which load balancer has one that has ended."""
+def test_certificate_that_expires_soon_is_reported() -> None:
+    """The warning comes early; an expired certificate is reported with its load balancer."""
     assert "certificate that is valid" not in edge("blue", certificate_days=14)
     assert (
         "warning: lb1 serves a certificate that is valid for another 13 days: `make site` renews the fleet's own; "
@@ -111,8 +111,8 @@ def test_status_tells_of_a_certificate_that_ends_soon() -> None:
     assert "(10.0.0.11: certificate has expired)" in ended
 
 
-def test_one_load_balancer_has_the_virtual_ip() -> None:
-    """Neither two nor none."""
+def test_virtual_ip_on_two_or_no_load_balancers_is_reported() -> None:
+    """Exactly one load balancer must have it."""
     answer = {
         "group_names": ["edge"],
         "__status_systemd": RUNNING,
@@ -146,8 +146,8 @@ def app(
     return table("app1", host, releases={"blue": wanted, "green": wanted})
 
 
-def test_status_names_a_host_that_a_roll_has_left_out() -> None:
-    """And says what to type where a live host runs another release than traffic.yml names."""
+def test_host_that_a_roll_skipped_is_reported() -> None:
+    """The warning states what to type if a live host runs another release than traffic.yml names."""
     left = app(release="0.2.0", status="draining")
     assert "app1  app_blue             release=0.2.0 commit=abc draining worker=running\n" in left
     sentence = "is out of service (draining): a roll was interrupted, `make rolling VERSION=…` finishes it"
@@ -158,17 +158,17 @@ def test_status_names_a_host_that_a_roll_has_left_out() -> None:
     assert "warning: app1 runs 0.2.0, traffic.yml states 0.1.0: `make site`\n" in idle
 
 
-def test_status_names_what_keeps_a_host_from_being_ready() -> None:
-    """Each dependency with its state; a color without a release need not be ready."""
-    said = app(status="not ready", dependencies={"redis": "down", "Postgres": "ok"})
-    assert "warning: app1 is not ready: Postgres ok, redis down\n" in said
+def test_dependencies_of_an_unready_host_are_reported() -> None:
+    """Each has its state; a color without a release need not be ready."""
+    output = app(status="not ready", dependencies={"redis": "down", "Postgres": "ok"})
+    assert "warning: app1 is not ready: Postgres ok, redis down\n" in output
     nothing = app(status="down", wanted="", color="green", worker="inactive")
     assert "app1 is down" not in nothing
     assert "warning: app1 runs 0.1.0, traffic.yml states nothing: `make site`\n" in nothing
 
 
-def test_status_names_a_worker_that_does_not_follow_its_color() -> None:
-    """One that should work, one that should not, and events that no worker takes."""
+def test_worker_that_does_not_follow_its_color_is_reported() -> None:
+    """This covers a stopped worker, one that should not run, and events that no worker processes."""
     for color, state, word in (("blue", "active", "running"), ("green", "inactive", "idle")):
         assert f" ready worker={word}\n" in app(color=color, worker=state)
         assert "warning: app1" not in app(color=color, worker=state, outbox_seconds=60)
@@ -179,13 +179,13 @@ def test_status_names_a_worker_that_does_not_follow_its_color() -> None:
     assert "warning: app1" not in app(outbox_failed=None)
 
 
-def test_status_names_settings_that_wait_for_a_restart() -> None:
-    """The application has read older ones than lie on the disk."""
+def test_settings_that_need_a_restart_are_reported() -> None:
+    """The application runs with older settings than those on disk."""
     assert "warning: app1 runs with settings older than those on its disk" in app(written="2")
 
 
 def test_postgresql_has_a_role_a_state_and_one_leader() -> None:
-    """In words that scripts look for, such as `postgresql=leader`."""
+    """Scripts can search for the words, such as `postgresql=leader`."""
     leader = {"name": "data1", "role": "leader", "state": "running"}
     replica = {"name": "data2", "role": "replica", "state": "streaming", "lag": 0}
 
@@ -219,16 +219,16 @@ def test_postgresql_has_a_role_a_state_and_one_leader() -> None:
         ((["master"], []), "redis=primary  cache=down", ["cache"]),
     ],
 )
-def test_redis_has_a_role_for_each_service(answers: tuple[list[str], ...], cells: str, down: list[str]) -> None:
-    """Of Sentinel's services, `state` is shown as Redis."""
+def test_each_redis_service_has_a_role(answers: tuple[list[str], ...], cells: str, down: list[str]) -> None:
+    """Sentinel's service `state` is shown as redis."""
     results = [{"item": name, "stdout_lines": lines} for name, lines in zip(("state", "cache"), answers, strict=True)]
-    said = table("data1", {"group_names": ["redis"], "redis_status": {"results": results}})
-    assert said.startswith(f"data1  redis                {cells}\n")
-    assert [name for name in ("state", "cache") if f"warning: data1: Redis ({name}) is down\n" in said] == down
+    output = table("data1", {"group_names": ["redis"], "redis_status": {"results": results}})
+    assert output.startswith(f"data1  redis                {cells}\n")
+    assert [name for name in ("state", "cache") if f"warning: data1: Redis ({name}) is down\n" in output] == down
 
 
-def test_the_playbook_passes_what_the_inventory_states(tmp_path: Path) -> None:
-    """The real ansible-playbook, without its questions: no host has returned anything."""
+def test_playbook_passes_values_of_the_inventory(tmp_path: Path) -> None:
+    """The real ansible-playbook runs without its queries: no host has returned anything."""
     copy, file = unreachable_lab(tmp_path), tmp_path / "status.txt"
     given = ["-i", str(copy), "--start-at-task", "Show | Write the table", f"-estatus_file={file}"]
     done = ansible("ansible-playbook", *given, "playbooks/status.yml")

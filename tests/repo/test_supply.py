@@ -1,4 +1,4 @@
-"""What comes from outside is pinned, hashed, and names no place that it must come from."""
+"""Dependencies are pinned with hashes, and no file names the server that they come from."""
 
 import json
 import re
@@ -14,7 +14,7 @@ COLLECTIONS = Path(str(distribution("ansible").locate_file("ansible_collections"
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_pin_has_hashes(name: str) -> None:
-    """One version and at least one SHA-256."""
+    """Each has one version and at least one SHA-256."""
     text = read(name).replace("\\\n", " ")
     pins = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert pins
@@ -22,18 +22,18 @@ def test_every_pin_has_hashes(name: str) -> None:
     assert [pin for pin in pins if not good.fullmatch(pin)] == []
 
 
-def test_pins_name_no_place() -> None:
-    """Whoever installs has an index of their own; a lock file that names one works nowhere else."""
+def test_pins_name_no_package_index() -> None:
+    """Each installation has its own index; a lock file that names one would not work elsewhere."""
     pinned = tuple(path for path in files() if re.search(r"requirements|controller\.txt|\.lock$|pip\.conf", path.name))
     assert len(pinned) >= len(LOCKS) + 1
     assert where(r"https?://.*|--(?:extra-)?index-url.*|--find-links.*|\bfile:.*", pinned) == []
-    # uv's settings would count as well.
+    # Settings of uv would have an effect as well.
     assert where(r"index-url.*|\[\[tool\.uv\.index.*", (PROJECT / "pyproject.toml",)) == []
 
 
 @pytest.mark.skipif(version("ansible-core") < "2.21", reason="an older core gets an older package, pinned as well")
-def test_collections_are_those_that_the_ansible_package_carries() -> None:
-    """With the current core either way of installing gives the same modules."""
+def test_collections_are_those_of_the_ansible_package() -> None:
+    """With the current core both ways of installation give the same modules."""
     wanted = {each["name"]: each["version"] for each in load("requirements.yml")["collections"]}
     carried = {
         name: json.loads((COLLECTIONS / name.replace(".", "/") / "MANIFEST.json").read_text())["collection_info"][
@@ -44,8 +44,8 @@ def test_collections_are_those_that_the_ansible_package_carries() -> None:
     assert wanted == carried
 
 
-def test_every_collection_that_is_used_is_listed() -> None:
-    """And no other: names of modules, filters, lookups and groups of modules."""
+def test_requirements_list_exactly_the_used_collections() -> None:
+    """This covers names of modules, filters, lookups and groups of modules."""
     used = set()
     for path in files(".yml", ".j2", ".cfg"):
         if path.relative_to(PROJECT).parts[0] in ("playbooks", "roles", "molecule", "inventories", "ansible.cfg"):
@@ -55,7 +55,7 @@ def test_every_collection_that_is_used_is_listed() -> None:
     assert used & {".".join(path.parts[1:3]) for path in manifests} == wanted
 
 
-def test_the_virtualenv_has_no_collection_that_is_not_used() -> None:
-    """Mitogen reads the metadata of each one that there is, again and again (docs/lab.md)."""
+def test_virtualenv_has_only_used_collections() -> None:
+    """Mitogen reads the metadata of each installed collection many times (docs/lab.md)."""
     wanted = {each["name"] for each in load("requirements.yml")["collections"]}
     assert {".".join(path.parts[-3:-1]) for path in COLLECTIONS.glob("*/*/MANIFEST.json")} == wanted

@@ -1,4 +1,4 @@
-"""What the parts of the repository say about each other."""
+"""Facts that two parts of the repository must agree on."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tradefleet.platform.http.hooks import REQUEST_SECONDS
 from tradefleet.platform.postgres.database import MIGRATION_LOCK_MILLISECONDS
 from tradefleet.platform.postgres.replicas import MARK_SECONDS
 
-# Whoever reads a playbook, a variable file or an inventory reads these; the vault itself is not among them.
+# The sources of playbooks, variables and inventories, without the vault itself.
 SOURCES = tuple(
     path
     for path in files(".yml", ".j2")
@@ -25,8 +25,8 @@ SOURCES = tuple(
 )
 
 
-def test_secrets_that_are_used_are_the_secrets_that_are_made() -> None:
-    """make secrets makes all that the wiring reads; nobody keeps a secret that nothing reads."""
+def test_generated_secrets_are_the_used_ones() -> None:
+    """`make secrets` generates every secret that the wiring reads, and no other."""
     used = set()
     for path in SOURCES:
         if path.name != "secrets.yml":
@@ -35,22 +35,22 @@ def test_secrets_that_are_used_are_the_secrets_that_are_made() -> None:
     assert sorted(SECRETS) == SECRETS
 
 
-def test_secrets_come_from_the_vault_alone() -> None:
-    """Whatever is called password in the wiring is one readable line that names a vault_ variable."""
+def test_secrets_come_only_from_the_vault() -> None:
+    """Each password in the wiring is one readable line that names a vault_ variable."""
     plain = r"^ *-? *(?!vault_)\w*(?:password|passphrase): (?!\"\{\{ vault_\w+ \}\}\"$).*"
     wiring = tuple(path for path in SOURCES if "group_vars" in path.parts)
     assert where(plain, wiring, re.MULTILINE) == []
 
 
-def test_no_vault_is_committed_in_plain() -> None:
-    """Nor a private key."""
+def test_no_vault_or_private_key_is_committed() -> None:
+    """No file contains a plain-text vault or a private key."""
     names = [path.relative_to(PROJECT) for path in files() if path.name == "vault.yml"]
     assert names == []
     assert where(r"-----BEGIN [A-Z ]*PRIVATE KEY", files()) == []
 
 
-def test_the_application_knows_every_setting_that_the_role_writes() -> None:
-    """It refuses to start with one that it does not know."""
+def test_application_accepts_every_setting_of_the_role() -> None:
+    """It does not start with an unknown setting."""
     templates = PROJECT / "roles/app/templates"
     text = read(templates / "settings.env.j2") + read(templates / "owner.env.j2")
     written = set(re.findall(r"^{{ __app_prefix }}_([A-Z_]+)=", text, re.MULTILINE))
@@ -58,8 +58,8 @@ def test_the_application_knows_every_setting_that_the_role_writes() -> None:
     assert written <= set(variables.names([*settings.PLATFORM, *registered().settings]))
 
 
-def test_the_application_looks_for_the_flag_that_the_role_puts_up() -> None:
-    """It is no setting, so both say it."""
+def test_application_and_role_use_the_same_drain_flag() -> None:
+    """It is not a setting, so both contain its path."""
     role = load("roles/app/vars/main.yml")
     name = load("roles/app/defaults/main.yml")["app_name"]
     assert role["__app_drain_flag"].replace("{{ app_name }}", name) == str(settings.Settings().drain_flag)
@@ -68,15 +68,15 @@ def test_the_application_looks_for_the_flag_that_the_role_puts_up() -> None:
     assert role["__app_requests"] == "{{ __app_run }}/requests"
 
 
-def test_a_migration_gives_a_lock_up_before_the_requests_behind_it_fail() -> None:
-    """Whoever comes after a statement that waits for a table waits with it, as long as the database role allows."""
+def test_migration_times_out_before_blocked_requests_do() -> None:
+    """A statement behind one that waits for a table waits, too, as long as the limits of the database role permit."""
     limits = load("playbooks/group_vars/postgres/wiring.yml")["fleet_app_database_limits"]
     seconds = min(int(limits[name].removesuffix("s")) for name in ("lock_timeout", "statement_timeout"))
     assert seconds * 1000 > MIGRATION_LOCK_MILLISECONDS
 
 
-def test_the_lab_starts_with_the_version_at_hand() -> None:
-    """What is committed, not what a deploy to this checkout's lab has written since."""
+def test_lab_starts_with_the_version_of_the_sources() -> None:
+    """This checks the committed file, not what a deploy in this checkout has written since."""
     name = "inventories/lab/group_vars/all/traffic.yml"
     committed = subprocess.run(["git", "-C", str(PROJECT), "show", f":{name}"], check=True, capture_output=True).stdout
     (version,) = re.findall(r'^version = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
@@ -85,8 +85,8 @@ def test_the_lab_starts_with_the_version_at_hand() -> None:
     assert traffic["traffic_live_color"] == "blue"
 
 
-def test_every_role_runs_under_a_tag_of_its_own_name() -> None:
-    """So that one role can be run alone."""
+def test_every_role_has_a_tag_of_its_own_name() -> None:
+    """One role can then be run alone."""
     parts = sorted(PROJECT.glob("playbooks/provision*.yml"))
     roles = [role for part in parts for play in load(part) for role in play.get("roles", [])]
     assert roles
@@ -94,26 +94,26 @@ def test_every_role_runs_under_a_tag_of_its_own_name() -> None:
     assert {role["role"] for role in roles} == {path.name for path in PROJECT.glob("roles/*")}
 
 
-EXCLUSION = {"rule": 942100, "path": "/v1/notes", "reason": "A note is prose, in which «select … from» is English."}
+EXCLUSION = {"rule": 942100, "path": "/v1/notes", "reason": 'A note is prose, in which "select … from" is English.'}
 
 
 def _refused(exclusions: Any) -> list[str]:
-    """Return what is wrong with exclusions: what the role itself refuses, and reasons that give none."""
+    """Return the defects of exclusions: those that the role rejects, and insufficient reasons."""
     option = load("roles/nginx/meta/argument_specs.yml")["argument_specs"]["main"]["options"]["nginx_waf_exclusions"]
     found = ArgumentSpecValidator({"given": option}).validate({"given": exclusions}).error_messages
     thin = [each for each in exclusions if len(str(each.get("reason", "")).split()) < 4]
     return [*found, *(f"{each} needs a reason that a reviewer can judge" for each in thin)]
 
 
-def test_each_exclusion_from_the_rules_has_its_reason() -> None:
-    """In the one file that has them for every environment."""
+def test_each_waf_exclusion_has_a_reason() -> None:
+    """One file contains the exclusions of every environment."""
     assert _refused(load("playbooks/group_vars/edge/waf_exclusions.yml")["nginx_waf_exclusions"]) == []
     elsewhere = tuple(path for path in SOURCES if path.name != "waf_exclusions.yml")
     assert where(r"nginx_waf_exclusions.*", elsewhere) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({}, ""),
         ({"target": "ARGS:json.text"}, ""),
@@ -126,16 +126,16 @@ def test_each_exclusion_from_the_rules_has_its_reason() -> None:
         ({"arg": "x"}, "Supported parameters include: path, reason, rule, target"),
     ],
 )
-def test_an_exclusion_without_a_reason_is_refused(change: dict[str, Any], said: str) -> None:
-    """Or with words in its place that say nothing; one that has what it needs is not."""
+def test_waf_exclusion_without_a_reason_is_refused(change: dict[str, Any], message: str) -> None:
+    """Two words are not a reason; a complete exclusion is accepted."""
     exclusion = {key: value for key, value in (EXCLUSION | change).items() if value is not None}
     refused = " ".join(_refused([exclusion]))
-    assert bool(refused) == bool(said)
-    assert said in refused
+    assert bool(refused) == bool(message)
+    assert message in refused
 
 
-def test_a_certificate_has_the_names_of_its_hosts_groups(tmp_path: Path) -> None:
-    """All of them, where a host is in several groups, and no others: a name opens what its service is trusted with."""
+def test_certificate_has_the_names_of_its_hosts_groups(tmp_path: Path) -> None:
+    """A host has the names of all its groups and no others: a name grants the access of its service."""
     names = {
         "edge": ["trade.example.org"],
         "app_blue": ["app.trade.example.org"],
@@ -162,10 +162,10 @@ def test_a_certificate_has_the_names_of_its_hosts_groups(tmp_path: Path) -> None
         "-m",
         "ansible.builtin.debug",
     )
-    found = ansible(*command, "-a", "msg={{ pki_extra_names | sort | join(' ') }}", "--tree", tmp_path / "said")
+    found = ansible(*command, "-a", "msg={{ pki_extra_names | sort | join(' ') }}", "--tree", tmp_path / "output")
     assert found.returncode == 0, found.stdout + found.stderr
-    told = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "said").iterdir()}
-    assert told == {
+    printed = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "output").iterdir()}
+    assert printed == {
         host: sorted(name for group in included for name in names[group]) for host, included in members.items()
     }
 
@@ -182,7 +182,7 @@ def test_the_labs_folder_is_that_of_the_checkout(tmp_path: Path) -> None:
     message = f"msg={{{{ {folders} | join(' ') }}}}"
     command = ["-i", str(inventory), "--playbook-dir", str(playbooks), "-m", "ansible.builtin.debug", "-a", message]
     done = subprocess.run(
-        ["ansible", "localhost,lb1,blue1", *command, "--tree", str(tmp_path / "said")],
+        ["ansible", "localhost,lb1,blue1", *command, "--tree", str(tmp_path / "output")],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -190,37 +190,37 @@ def test_the_labs_folder_is_that_of_the_checkout(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "said").iterdir()}
+    output = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "output").iterdir()}
     lab, archives = f"{PROJECT}/.lab", f"{PROJECT}/dist"
-    assert said == {"localhost": [lab, archives], "lb1": [lab, archives, archives], "blue1": [lab, archives, archives]}
+    assert output == {"localhost": [lab, archives], "lb1": [lab, archives, archives], "blue1": [lab, archives, archives]}
 
 
-@pytest.mark.parametrize("verb", ["deploy", "rolling"])
-def test_static_files_are_there_before_a_release_is_started(verb: str) -> None:
-    """Clients may be sent there from then on."""
-    plays = [str(play) for play in load(f"playbooks/{verb}.yml")]
+@pytest.mark.parametrize("playbook", ["deploy", "rolling"])
+def test_static_files_are_delivered_before_a_release_starts(playbook: str) -> None:
+    """Clients may be sent to the release from then on."""
+    plays = [str(play) for play in load(f"playbooks/{playbook}.yml")]
     (delivers,) = [number for number, play in enumerate(plays) if "'tasks_from': 'static'" in play]
     starts = [number for number, play in enumerate(plays) if re.search(r"'activate'|'roles': \['rolling'\]", play)]
-    assert f"+ [{verb}_release]" in plays[delivers]
+    assert f"+ [{playbook}_release]" in plays[delivers]
     assert "'any_errors_fatal': True" in plays[delivers]
     assert starts
     assert delivers < min(starts)
 
 
-def test_an_election_of_etcd_fits_each_failover_plan() -> None:
-    """Preflight's limits are what the role's plans give: an election takes up to twice its time."""
+def test_election_of_etcd_fits_each_failover_plan() -> None:
+    """The limits of preflight follow from the role's plans: an election takes up to twice its timeout."""
     plans = load("roles/postgresql/vars/main.yml")["__postgresql_failover_plans"]
     assert {name: plan["retry_timeout"] * 1000 * 4 // 5 // 2 for name, plan in plans.items()} == LONGEST_ELECTIONS
 
 
-def test_whoever_waits_for_a_request_waits_longer_than_it_may_take() -> None:
-    """The edge for its answer; a trader's mark for the write that set it and for a read that began before that."""
+def test_edge_and_mark_outlast_the_longest_request() -> None:
+    """The edge waits for the response; a mark outlasts the write that set it and a read that began before it."""
     assert load("roles/nginx/defaults/main.yml")["nginx_upstream_read_timeout_seconds"] > REQUEST_SECONDS + 0.5
     assert MARK_SECONDS > 2 * REQUEST_SECONDS
 
 
-def test_the_port_of_clients_is_said_once() -> None:
-    """An inventory that moves it moves what asks there: each playbook, and keepalived, which takes the VIP away."""
+def test_https_port_is_configured_in_one_place() -> None:
+    """An inventory that changes it changes all probes: those of each playbook and that of keepalived."""
     tasks = [task for path in SOURCES if path.suffix == ".yml" for task in re.split(r"(?m)^ *- name: ", read(path))]
     asking = [task for task in tasks if re.search(r"(?m)^ +edge_ask:$", task)]
     assert len(asking) >= 5

@@ -1,4 +1,4 @@
-"""What an inventory would say: for each role the variables that its templates cannot do without."""
+"""Inputs like those of an inventory: for each role, the variables that its templates require."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "haproxy": {
         "haproxy_servers": MEMBERS,
         "haproxy_tls_ca_file": "/x/ca.crt",
-        "__haproxy_ca": {"stat": {"checksum": "sum of the CA"}},
+        "__haproxy_ca": {"stat": {"checksum": "checksum of the CA"}},
     },
     "keepalived": {
         "inventory_hostname": "lb2",
@@ -57,7 +57,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "nginx_server_name": "trade.example",
         "nginx_upstreams": {"blue": ["10.0.0.21", "10.0.0.22"], "green": []},
         "nginx_live_color": "blue",
-        "__nginx_certificate": {"stat": {"checksum": "sum of the certificate"}},
+        "__nginx_certificate": {"stat": {"checksum": "checksum of the certificate"}},
     },
     "pgbouncer": {
         "pgbouncer_address": "10.0.0.41",

@@ -10,13 +10,13 @@ NGINX = INPUTS["nginx"]
 
 
 def blocks(text: str, opening: str) -> list[str]:
-    """Return the blocks that start so, up to the brace that closes them."""
+    """Return the blocks with this beginning, up to the closing brace."""
     return [re.split(r"\n    }\n", part)[0] for part in text.split(f"\n    {opening}")[1:]]
 
 
 @cache
 def unchanged() -> str:
-    """Return the configuration that the inputs give."""
+    """Return the configuration with unchanged inputs."""
     return render("nginx", "nginx.conf.j2", **NGINX)
 
 

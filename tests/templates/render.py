@@ -1,4 +1,4 @@
-"""Renders a template as a host would get it, without a host: Ansible's own engine, undefined variables fatal."""
+"""Renders a template as for a host, but without one: Ansible's own engine, with fatal undefined variables."""
 
 import functools
 from pathlib import Path
@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @functools.cache
 def _loader() -> DataLoader:
-    if AnsibleCollectionConfig.collection_finder is None:  # other tests of this process may have been first
+    if AnsibleCollectionConfig.collection_finder is None:  # other tests of this process may have initialized it
         init_plugin_loader([])
     return DataLoader()
 
@@ -24,26 +24,26 @@ def _values(path: Path) -> dict[str, Any]:
 
 
 def render(role: str, template: str, **inputs: Any) -> str:
-    """Return what a role's template becomes with its defaults, its vars, and inputs that win over the defaults."""
+    """Return a role's template rendered with its defaults, its vars, and inputs that override the defaults."""
     folder = PROJECT / "roles" / role
     values = _values(folder / "defaults/main.yml") | inputs | _values(folder / "vars/main.yml")
-    # What a register would hold stands in for a role's variable of the same name.
+    # Registered results are passed as role variables of the same name.
     values |= {name: value for name, value in inputs.items() if name.startswith("__")}
     return render_file(folder / "templates" / template, **values)
 
 
 def render_file(path: Path, **variables: Any) -> str:
-    """Return what any template becomes with these variables and no others."""
+    """Return any template rendered with only these variables."""
     search = [str(path.parent.parent)]
     loader = _loader()
     loader.set_basedir(search[0])
     templar = Templar(loader=loader, variables={**variables, "ansible_search_path": search})
-    # The lookup renders as the module does: the same settings of Jinja, the same ansible_managed.
+    # The lookup renders as the module does: with the same settings of Jinja and the same ansible_managed.
     expression = trust_as_template("{{ lookup('ansible.builtin.template', " + repr(str(path)) + ") }}")
     return str(templar.template(expression))
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines that say something: no comments, no empty ones, no indentation."""
+    """Return the relevant lines: no comments, no empty lines, no indentation."""
     stripped = (line.strip() for line in text.splitlines())
     return [line for line in stripped if line and not line.startswith("#")]

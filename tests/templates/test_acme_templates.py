@@ -1,4 +1,4 @@
-"""Who gets the load balancers' certificate when, who may deliver it, and what either may do on its host."""
+"""The certificate of the load balancers: its renewal, its delivery, and the permissions of both services."""
 
 import re
 import tomllib
@@ -9,8 +9,8 @@ from render import PROJECT, lines, render
 ACME = INPUTS["acme"]
 
 
-def test_settings_are_what_the_programs_read() -> None:
-    """TOML, whatever is in a value; numbers are numbers."""
+def test_settings_contain_what_the_programs_read() -> None:
+    """They are TOML for any value; numbers stay numbers."""
     changed = ACME | {"acme_email": 'o"ps\\@trade.example', "acme_delivery_port": 9403}
     settings = tomllib.loads(render("acme", "acme.toml.j2", **changed))
     assert settings["email"] == 'o"ps\\@trade.example'
@@ -21,26 +21,26 @@ def test_settings_are_what_the_programs_read() -> None:
 
 
 def read_by(program: str) -> set[str]:
-    """Return the names that a program looks up."""
+    """Return the names that a program reads."""
     text = (PROJECT / "roles/acme/files" / program).read_text()
     return set(re.findall(r'settings\["(\w+)"\]', text))
 
 
-def test_it_is_looked_after_on_schedule() -> None:
-    """One that was missed is made up for, and not everybody comes at the full hour."""
+def test_renewal_runs_on_schedule() -> None:
+    """A missed run is made up for, and a random delay spreads the load."""
     timer = lines(render("acme", "acme-renew.timer.j2", acme_calendar="*-*-* 04:00"))
     assert {"OnCalendar=*-*-* 04:00", "Persistent=true", "RandomizedDelaySec=15min"} <= set(timer)
 
 
-def test_the_certificate_is_taken_at_one_address() -> None:
-    """From the boot on, and however often somebody knocks."""
+def test_receiver_listens_on_one_address() -> None:
+    """It starts at boot, and no number of connections stops it."""
     socket = lines(render("acme", "acme-receive.socket.j2", **ACME))
     expected = {"ListenStream=10.0.0.11:8403", "Accept=yes", "FreeBind=yes", "TriggerLimitIntervalSec=0"}
     assert expected <= set(socket)
 
 
-def test_neither_has_roots_powers() -> None:
-    """And each writes to its own folders alone; a stranger leaves no failed unit."""
+def test_services_are_sandboxed() -> None:
+    """Each writes only to its own folders; an unknown client leaves no failed unit."""
     renew = lines(render("acme", "acme-renew.service.j2", **ACME))
     receive = lines(render("acme", "acme-receive@.service.j2", **ACME))
     for unit in (renew, receive):

@@ -1,4 +1,4 @@
-"""What holds for every template of every role."""
+"""Requirements for every template of every role."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ from inputs import INPUTS
 from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
-# Redis reads no comments in its ACL files, nor does PgBouncer in its list of users.
+# Redis permits no comments in its ACL files, and neither does PgBouncer in its list of users.
 WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2"}
-# Programs and servers that must know a secret read it from these; their tasks give modes that keep others out.
+# Programs and servers read their secrets from these files; the tasks set modes that exclude other users.
 WITH_SECRETS = {
     "config.yml.j2",
     "etcdctl-root.j2",
@@ -23,8 +23,8 @@ WITH_SECRETS = {
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
-def test_renders_with_the_header_first(role: str, name: str) -> None:
-    """Undefined variables end the test; the reader learns at the top that the file is Ansible's."""
+def test_template_renders_with_the_header_first(role: str, name: str) -> None:
+    """Undefined variables fail the test; the first line states that Ansible manages the file."""
     text = render(role, name, **INPUTS[role])
     assert "{{" not in text
     assert "{%" not in text
@@ -34,22 +34,22 @@ def test_renders_with_the_header_first(role: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
-def test_holds_no_secret_unless_it_must(role: str, name: str) -> None:
-    """The values of all variables that are called password."""
+def test_template_contains_no_secret_unless_it_must(role: str, name: str) -> None:
+    """This covers the values of all variables with "password" in their names."""
     text = render(role, name, **INPUTS[role])
     found = {key for key, value in INPUTS[role].items() if key.endswith("_password") and value in text}
     assert bool(found) == (name in WITH_SECRETS), found
 
 
-def test_every_template_has_a_test_of_its_own() -> None:
-    """Rendering alone says little: some test names the template and looks at lines."""
+def test_every_template_has_its_own_test() -> None:
+    """Rendering alone shows little: some test names the template and checks lines."""
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*_templates.py"))
     tested = set(re.findall(r'render\(\s*"(\w+)",\s*"([^"]+)"', tests))
     assert tested >= set(TEMPLATES)
 
 
 def test_undefined_variables_are_fatal() -> None:
-    """A test that renders emptiness would prove nothing."""
+    """Otherwise a test would pass for an empty value."""
     incomplete = {key: value for key, value in INPUTS["nginx"].items() if key != "nginx_upstreams"}
     with pytest.raises(Exception, match="'nginx_upstreams' is undefined"):
         render("nginx", "nginx.conf.j2", **incomplete)

@@ -22,7 +22,7 @@ def _environment(text: str) -> dict[str, str]:
 
 
 def _constants(text: str) -> dict[str, Any]:
-    """Return what a Python file assigns, as far as it can be told without running it."""
+    """Return the constants of a Python file that can be determined without running it."""
     found = {}
     for node in ast.parse(text).body:
         if (
@@ -34,8 +34,8 @@ def _constants(text: str) -> dict[str, Any]:
     return found
 
 
-def test_settings_name_servers_and_no_secret() -> None:
-    """Hosts with their ports; who the application is; nothing that is called password."""
+def test_settings_contain_servers_and_no_secret() -> None:
+    """They have hosts with ports and the application's identity, but nothing with "password" in its name."""
     settings = _environment(render("app", "settings.env.j2", **APP))
     assert settings["TRADEFLEET_COLOR"] == "green"
     assert settings["TRADEFLEET_DATABASE_HOSTS"] == "10.0.0.41:6432,10.0.0.42:6432,10.0.0.43:6432"
@@ -53,14 +53,14 @@ def test_settings_do_not_name_the_cache() -> None:
     assert (settings["TRADEFLEET_REDIS_SERVICE"], settings["TRADEFLEET_REDIS_USERNAME"]) == ("state", "app")
 
 
-def test_settings_without_sentinels_say_nothing_of_redis() -> None:
-    """The application runs without Redis where the inventory has none."""
+def test_settings_without_sentinels_do_not_mention_redis() -> None:
+    """The application runs without Redis if the inventory has none."""
     settings = _environment(render("app", "settings.env.j2", **APP | {"app_redis_sentinels": []}))
     assert not [name for name in settings if "REDIS" in name or "SENTINEL" in name]
 
 
-def test_the_owner_is_another_user_and_has_no_redis() -> None:
-    """What migrates overrides these, sets nothing else, and goes past proxies and poolers."""
+def test_owner_is_another_user_without_redis() -> None:
+    """Migrations override these settings and no others, and connect directly, without proxies or poolers."""
     fleet = APP | {
         "app_database_hosts": ["127.0.0.1"],
         "app_database_port": 5000,
@@ -82,8 +82,8 @@ def test_the_owner_is_another_user_and_has_no_redis() -> None:
     }
 
 
-def test_gunicorn_outlasts_the_edge() -> None:
-    """An idle connection must be closed by the edge, which sends, and never by gunicorn: both rendered files say so."""
+def test_gunicorn_keeps_idle_connections_longer_than_the_edge() -> None:
+    """The edge, which sends, must close an idle connection, and never gunicorn: this compares both rendered files."""
     gunicorn = _constants(render("app", "gunicorn.conf.py.j2", **APP))
     upstreams = re.findall(r"^    upstream .*?^    }", render("nginx", "nginx.conf.j2", **INPUTS["nginx"]), re.M | re.S)
     idle = [int(seconds) for block in upstreams for seconds in re.findall(r"keepalive_timeout (\d+)s;", block)]
@@ -91,8 +91,8 @@ def test_gunicorn_outlasts_the_edge() -> None:
     assert gunicorn["keepalive"] > max(idle)
 
 
-def test_gunicorn_serves_tls_with_a_credential_for_a_key() -> None:
-    """The key comes from systemd; the address is the host's own; requests in flight get their time."""
+def test_gunicorn_serves_tls_with_a_key_from_a_credential() -> None:
+    """systemd provides the key; the address is the host's; requests in flight get their time."""
     text = render("app", "gunicorn.conf.py.j2", **APP | {"app_graceful_timeout_seconds": 17})
     gunicorn = _constants(text)
     assert gunicorn["bind"] == "10.0.0.31:8443"
@@ -102,8 +102,8 @@ def test_gunicorn_serves_tls_with_a_credential_for_a_key() -> None:
     assert "/etc/ssl/tradefleet/host.key" not in text
 
 
-def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
-    """As credentials; the owner of the tables is for migrations alone."""
+def test_unit_loads_each_secret_but_the_owners() -> None:
+    """They are credentials; the owner of the tables is only for migrations."""
     unit = lines(render("app", "api.service.j2", **APP))
     credentials = [line.removeprefix("LoadCredential=") for line in unit if line.startswith("LoadCredential=")]
     assert credentials == [
@@ -117,8 +117,8 @@ def test_the_unit_hands_over_each_secret_but_the_owners() -> None:
 
 
 @pytest.mark.parametrize("seconds", [17, "17"], ids=["inventory", "command line"])
-def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(seconds: int | str) -> None:
-    """gunicorn's reload loses requests; systemd must not kill what gunicorn still serves."""
+def test_unit_is_never_reloaded_and_stops_after_gunicorns_deadline(seconds: int | str) -> None:
+    """A reload of gunicorn loses requests; systemd must not kill it while it serves requests."""
     unit = lines(render("app", "api.service.j2", **APP | {"app_graceful_timeout_seconds": seconds}))
     assert not [line for line in unit if line.startswith("ExecReload")]
     assert "TimeoutStopSec=22" in unit
@@ -127,10 +127,10 @@ def test_the_unit_is_never_reloaded_and_stops_after_gunicorn_had_its_time(second
     assert "User=tradefleet" in unit
 
 
-def test_the_worker_runs_as_the_api_does() -> None:
-    """The same sandbox and secrets, but no key of the host's: it serves nobody. An old release has none to start.
+def test_worker_runs_in_the_sandbox_of_the_api() -> None:
+    """It has the same secrets, but not the host's key, because it serves no clients. An old release has no worker.
 
-    As another user: what runs as one user can read each other's credentials, through /proc/PID/root.
+    It is another user: processes of the same user can read each other's credentials through /proc/PID/root.
     """
     api = lines(render("app", "api.service.j2", **APP))
     unit = lines(render("app", "worker.service.j2", **APP))
@@ -142,8 +142,8 @@ def test_the_worker_runs_as_the_api_does() -> None:
     assert "User=tradefleet-worker" in unit
 
 
-def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() -> None:
-    """As the API is, and as a user of its own. A secret stands on no command line."""
+def test_operators_command_is_sandboxed_and_has_only_the_owners_password() -> None:
+    """Its sandbox is that of the API, and its user is its own. No secret is on a command line."""
     text = render("app", "command.j2", **APP)
     command = shlex.split(text, comments=True)
     assert command[:5] == ["set", "-eu", "export", "SUDO_USER=${SUDO_USER:-$(id -un)}", "exec"]
@@ -160,21 +160,21 @@ def test_the_operators_command_is_sandboxed_and_has_the_owners_password_alone() 
     assert not [value for name, value in APP.items() if name.endswith("_password") and value in text]
 
 
-def test_a_worker_has_time_for_the_batch_that_it_holds() -> None:
-    """systemd kills it only after its own deadline, and the pause after that, have passed."""
+def test_worker_has_time_to_finish_its_batch() -> None:
+    """systemd kills it only after the worker's own deadline and the pause that follows."""
     (stop,) = re.findall(r"^TimeoutStopSec=(\d+)$", render("app", "worker.service.j2", **APP), re.M)
     assert int(stop) > BATCH_SECONDS + PAUSE_SECONDS
 
 
-def test_without_redis_the_unit_asks_for_no_redis_secret() -> None:
-    """systemd refuses to start a unit whose credential is no file."""
+def test_without_redis_the_unit_loads_no_redis_secret() -> None:
+    """systemd does not start a unit whose credential does not exist."""
     unit = render("app", "api.service.j2", **APP | {"app_redis_sentinels": []})
     assert "LoadCredential=redis" not in unit
     assert "LoadCredential=database_password" in unit
 
 
-def test_a_draining_host_keeps_no_connection(tmp_path: Path) -> None:
-    """Neither for what it refuses nor for what it answers."""
+def test_draining_host_closes_its_connections(tmp_path: Path) -> None:
+    """It closes them both for refused and for answered requests."""
     text = render("app", "gunicorn.conf.py.j2", **APP)
     (hook,) = [
         node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "pre_request"

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: who is asked what, who is believed, and what a session may cost."""
+"""Access to PostgreSQL: checks, trust, and the limits of sessions."""
 
 import re
 
@@ -16,8 +16,8 @@ def _section(name: str, **changes: object) -> list[str]:
     return lines(section)
 
 
-def test_each_backend_asks_every_host_what_it_is() -> None:
-    """The same hosts in both; only the question differs. The name that a certificate must carry is its host's."""
+def test_each_backend_queries_the_role_of_every_host() -> None:
+    """Both backends have the same hosts and different queries. The certificate must contain the name of its host."""
     expected = [f"server {name} {address}:6432 verifyhost {name} check-sni {name}" for name, address in MEMBERS.items()]
     primary, replica = _section("backend primary"), _section("backend replica", haproxy_replica_lag_bytes=4711)
     assert [line for line in primary if line.startswith("server ")] == expected
@@ -26,8 +26,8 @@ def test_each_backend_asks_every_host_what_it_is() -> None:
     assert "http-check send meth OPTIONS uri /replica?lag=4711" in replica
 
 
-def test_nobody_is_believed_unverified() -> None:
-    """The CA is the fleet's; TLS 1.3; sessions to a host that is out end at once."""
+def test_unverified_host_is_not_trusted() -> None:
+    """The CA is the fleet's, and TLS 1.3 is required; sessions to a host that is down end at once."""
     (checks,) = [line for line in _section("defaults") if line.startswith("default-server ")]
     for part in ("port 8008", "check-ssl", "verify required", "ca-file /x/ca.crt", "on-marked-down shutdown-sessions"):
         assert f" {part}" in checks
@@ -35,8 +35,8 @@ def test_nobody_is_believed_unverified() -> None:
     assert "ssl-default-server-options ssl-min-ver TLSv1.3" in _section("global")
 
 
-def test_it_listens_on_loopback_and_a_socket_of_roots() -> None:
-    """Nobody else may use the way, or look at it."""
+def test_it_listens_only_on_loopback_and_a_socket_of_root() -> None:
+    """No other user may connect or read the status."""
     text = render("haproxy", "haproxy.cfg.j2", **HAPROXY)
     assert [line for line in lines(text) if line.startswith("bind ")] == [
         "bind 127.0.0.1:5000",
@@ -45,8 +45,8 @@ def test_it_listens_on_loopback_and_a_socket_of_roots() -> None:
     ]
 
 
-def test_replicas_are_first_and_the_primary_is_last() -> None:
-    """Only without any replica do reads go to the primary."""
+def test_reads_prefer_replicas_to_the_primary() -> None:
+    """Reads go to the primary only if no replica is available."""
     assert _section("frontend replica")[1:] == [
         "use_backend primary if { nbsrv(replica) eq 0 }",
         "default_backend replica",
@@ -54,7 +54,7 @@ def test_replicas_are_first_and_the_primary_is_last() -> None:
 
 
 def test_sessions_outlast_the_applications_pool() -> None:
-    """A connection in the pool is never one that haproxy has closed: both sides' values are compared."""
+    """haproxy never closes a connection in the pool: the values of both sides are compared."""
     defaults = _section("defaults")
     for side in ("client", "server"):
         (found,) = [line for line in defaults if line.startswith(f"timeout {side} ")]
@@ -63,18 +63,18 @@ def test_sessions_outlast_the_applications_pool() -> None:
     assert "hard-stop-after 90s" in _section("global")
 
 
-def test_the_sum_tells_one_configuration_from_another() -> None:
-    """haproxy reports the one that it runs."""
+def test_checksum_identifies_the_configuration() -> None:
+    """haproxy reports the checksum of the one that it runs."""
     first = render("haproxy", "haproxy.cfg.j2", **HAPROXY)
-    (told,) = re.findall(r'string "([0-9a-f]{64})" if { path /configuration }', first)
-    assert told not in render("haproxy", "haproxy.cfg.j2", **HAPROXY | {"haproxy_maxconn": 7})
-    assert told not in render(
+    (checksum,) = re.findall(r'string "([0-9a-f]{64})" if { path /configuration }', first)
+    assert checksum not in render("haproxy", "haproxy.cfg.j2", **HAPROXY | {"haproxy_maxconn": 7})
+    assert checksum not in render(
         "haproxy", "haproxy.cfg.j2", **HAPROXY | {"__haproxy_ca": {"stat": {"checksum": "other"}}}
     )
 
 
-def test_it_is_never_root() -> None:
-    """Nor may it become so; what Debian's unit says is taken back where it needs root."""
+def test_it_never_runs_as_root() -> None:
+    """It cannot gain root's rights either; settings of Debian's unit that need root are overridden."""
     unit = lines(render("haproxy", "sandbox.conf.j2", **HAPROXY))
     for line in ("User=haproxy", "CapabilityBoundingSet=", "NoNewPrivileges=yes", "ProtectSystem=strict"):
         assert line in unit

@@ -1,4 +1,4 @@
-"""What the edge admits, how often, and what its firewall inspects."""
+"""Rate limits of the edge, its WAF, and the limits of inspection."""
 
 import re
 
@@ -6,8 +6,8 @@ from nginx_parts import NGINX, location
 from render import lines, render
 
 
-def test_webhooks_come_from_whom_the_inventory_names() -> None:
-    """And from nobody, if it names nobody."""
+def test_webhooks_are_accepted_only_from_listed_sources() -> None:
+    """An empty list accepts none."""
 
     def sources(**changes: object) -> list[str]:
         text = render("nginx", "nginx.conf.j2", **NGINX | changes)
@@ -18,8 +18,8 @@ def test_webhooks_come_from_whom_the_inventory_names() -> None:
     assert sources(nginx_webhook_sources=["192.0.2.0/24"]) == ["allow 192.0.2.0/24;", "deny all;"]
 
 
-def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
-    """The rules stand within the configuration, so that it is tested as a whole."""
+def test_attacks_are_detected_and_rejected_where_configured() -> None:
+    """The rules are part of the configuration, so that it is tested as a whole."""
     rules = render("nginx", "waf.conf.j2", **NGINX | {"nginx_waf_mode": "block", "nginx_waf_paranoia": 2})
     assert "SecRuleEngine On" in lines(rules)
     quoted = re.findall(r"modsecurity_rules '(.*?)';\n", rules, re.DOTALL)
@@ -36,8 +36,8 @@ def test_what_looks_like_an_attack_is_seen_and_where_told_refused() -> None:
     assert "odsecurity" not in render("nginx", "nginx.conf.j2", **NGINX | {"nginx_waf_mode": "off"})
 
 
-def test_limits_stand_in_front_of_inspection() -> None:
-    """ModSecurity works before limit_req where both stand in one location."""
+def test_rate_limits_precede_inspection() -> None:
+    """ModSecurity runs before limit_req if both are in one location."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     blocks = re.findall(r"\n {8}location ([^{]+) \{(.*?)\n {8}\}", text, re.DOTALL)
     inspecting = {name for name, block in blocks if "modsecurity on;" in lines(block)}
@@ -58,16 +58,16 @@ def test_limits_stand_in_front_of_inspection() -> None:
     assert off.count("try_files /nowhere @inspect") == text.count("try_files /nowhere @inspect")
 
 
-def test_large_requests_come_less_often_than_others() -> None:
-    """A twentieth of what an address may send, and always one."""
+def test_large_requests_have_a_lower_rate_limit() -> None:
+    """It is a twentieth of the rate of an address, and at least one."""
     for rate, large in ((200, 10), ("60", 3), (1, 1)):
         text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_per_address": rate})
         assert f"limit_req_zone $large zone=large:16m rate={large}r/s;" in lines(text)
         assert f"limit_req zone=large burst={2 * large} nodelay;" in location("/", nginx_rate_per_address=rate)
 
 
-def test_what_is_inspected_is_bounded() -> None:
-    """In number, depth and steps; an order has five values on one level."""
+def test_inspection_is_limited() -> None:
+    """The limits are for number, depth and steps; an order has five values on one level."""
     rules = lines(render("nginx", "waf.conf.j2", **NGINX))
     assert {"SecArgumentsLimit 17", "SecRequestBodyJsonDepthLimit 8", "SecPcreMatchLimit 1000"} <= set(rules)
     assert any(line.startswith('SecRule &ARGS "@gt 16" "id:1003,') for line in rules)
@@ -77,16 +77,16 @@ def test_what_is_inspected_is_bounded() -> None:
     assert patterns == {'"~^(?:[^#&]*&){16}" 1;', '"~#(?:[^;]*;){16}" 1;'}
 
 
-def test_a_body_is_looked_at_as_a_whole_or_refused() -> None:
-    """Whatever nginx takes, in its notation, so does ModSecurity."""
-    for said, limit in (("1m", 1048576), ("3M", 3145728), ("10k", 10240), ("20000", 20000)):
-        rules = lines(render("nginx", "waf.conf.j2", **NGINX | {"nginx_client_body_max": said}))
+def test_body_is_inspected_completely_or_rejected() -> None:
+    """ModSecurity's limit equals that of nginx, in any notation."""
+    for size, limit in (("1m", 1048576), ("3M", 3145728), ("10k", 10240), ("20000", 20000)):
+        rules = lines(render("nginx", "waf.conf.j2", **NGINX | {"nginx_client_body_max": size}))
         assert {f"SecRequestBodyLimit {limit}", f"SecRequestBodyNoFilesLimit {limit}"} <= set(rules)
         assert "SecRequestBodyLimitAction Reject" in rules
 
 
-def test_who_is_refused_is_told_when_to_come_again() -> None:
-    """As soon as the zone has one more: a second, but where a minute is what counts."""
+def test_rejected_client_gets_the_time_to_retry() -> None:
+    """The zone then has room for one more request: after a second, or longer for limits per minute."""
     for rate, seconds in ((20, 3), (7, 9), (90, 1)):
         login = location("/v1/sessions", nginx_rate_login_per_minute=rate)
         assert f"set $retry_after {seconds};" in login
@@ -97,23 +97,23 @@ def test_who_is_refused_is_told_when_to_come_again() -> None:
     assert "set $retry_after 1;" in lines(render("nginx", "nginx.conf.j2", **NGINX))
 
 
-def test_each_limit_has_as_much_room_as_told() -> None:
-    """For addresses and keys that nginx remembers."""
+def test_zone_of_each_limit_has_the_configured_size() -> None:
+    """The zones hold addresses and keys."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_rate_zone_size": "3m"})
     assert re.findall(r"limit_(?:req|conn)_zone \S+ zone=(\w+:\w+)", text) == [
         f"{name}:3m" for name in ("address", "api_key", "login", "webhook", "connections", "large")
     ]
 
 
-def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
-    """Whatever the reason says; each alone, since nginx takes no more than 4096 bytes between quotes."""
+def test_waf_exclusion_precedes_the_rules_with_its_reason() -> None:
+    """The reason may contain anything; each is separate, because nginx accepts at most 4096 bytes between quotes."""
     exclusions = [
         {"rule": 942100, "path": "/v1/notes", "target": "ARGS:json.text", "reason": 'It\'s prose; {x} "y"\n  # z'},
         {"rule": 920420, "path": "/v1/files/", "reason": "Any type is stored. " * 20},
     ]
     text = render("nginx", "waf_exclusions.conf.j2", **NGINX | {"nginx_waf_exclusions": exclusions})
-    said = [line.strip() for line in text.splitlines() if line.strip(" #")][1:]
-    assert said == [
+    output = [line.strip() for line in text.splitlines() if line.strip(" #")][1:]
+    assert output == [
         '# It\'s prose; {x} "y" # z',
         'modsecurity_rules \'SecRule REQUEST_FILENAME "@beginsWith /v1/notes" '
         '"id:1201,phase:1,t:none,nolog,pass,ctl:ruleRemoveTargetById=942100;ARGS:json.text"\';',
@@ -127,8 +127,8 @@ def test_an_exclusion_stands_beside_its_reason_and_before_the_rules() -> None:
     assert lines(render("nginx", "waf_exclusions.conf.j2", **NGINX)) == []
 
 
-def test_a_number_from_the_command_line_is_a_number() -> None:
+def test_number_from_the_command_line_is_a_number() -> None:
     """`-e nginx_rate_per_address=200` passes a string, and twice that string would be 200200."""
-    said = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
-    text = render("nginx", "nginx.conf.j2", **NGINX | said)
+    given = {"nginx_rate_per_address": "200", "nginx_rate_per_key": "30", "nginx_rate_webhook": "4"}
+    text = render("nginx", "nginx.conf.j2", **NGINX | given)
     assert set(re.findall(r"zone=(?:address|api_key|webhook) burst=(\d+)", text)) == {"400", "60", "8"}

@@ -1,4 +1,4 @@
-"""The edge's configuration: both colours, the switch, and what it never does."""
+"""The edge's configuration: both colors, the switch, and what it never does."""
 
 import re
 from pathlib import Path
@@ -11,8 +11,8 @@ from tradefleet.platform.http.problems import ProblemDocument
 from tradefleet.platform.settings import Settings
 
 
-def test_both_colours_are_upstreams() -> None:
-    """Whichever serves; a colour without hosts has one that is down, since nginx refuses an empty upstream."""
+def test_both_colors_are_upstreams() -> None:
+    """The live color does not matter; a color without hosts has a server that is down, as nginx needs at least one."""
     blue, green = blocks(render("nginx", "nginx.conf.j2", **NGINX), "upstream ")
     assert [line for line in lines(blue) if line.startswith("server ")] == [
         "server 10.0.0.21:8443 max_fails=1 fail_timeout=5s;",
@@ -24,12 +24,12 @@ def test_both_colours_are_upstreams() -> None:
         assert "keepalive 64;" in lines(upstream)
 
 
-def test_the_switch_is_a_flag_for_each_colour() -> None:
-    """The file does not say which colour is live, so that a cutover does not change it."""
+def test_switch_is_a_flag_for_each_color() -> None:
+    """The file does not contain the live color, so a cutover does not change it."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     for color in ("blue", "green"):
         assert f"if (-f /etc/nginx/traffic/{color}) {{ set $live {color}; }}" in lines(text)
-    # The first once more: the link may be renamed from green to blue between the two looks.
+    # The first is repeated, because the link may be renamed from green to blue between both checks.
     assert re.findall(r"set \$live (\w+);", text) == ["blue", "green", "blue"]
     assert 'if ($color = "") { return 503; }' in lines(text)
     assert "proxy_pass https://$color;" in lines(text)
@@ -37,14 +37,14 @@ def test_the_switch_is_a_flag_for_each_colour() -> None:
     assert "reload" not in " ".join(lines(text))
 
 
-def test_a_sent_write_is_sent_again_only_after_a_refusal() -> None:
-    """Reads go to the next host, once; a host that is being taken out has done nothing, and alone leads to the rest."""
+def test_sent_write_is_repeated_only_after_a_refusal() -> None:
+    """Reads are retried once on the next host; a draining host has done nothing, so all requests it refuses move on."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     read, write = location("@read_elsewhere"), location("@write_elsewhere")
     assert "proxy_next_upstream error timeout http_503;" in read
     assert "proxy_next_upstream http_503 non_idempotent;" in write
     for block in (read, write):
-        # From outside nobody gets there, and no host sends a request round in circles.
+        # Clients cannot reach these locations, and no request loops between hosts.
         assert {"internal;", "proxy_ignore_headers X-Accel-Redirect;", "proxy_next_upstream_timeout 2s;"} <= set(block)
         assert "proxy_pass https://$color;" in block
     everywhere = [line for line in lines(text) if re.match("proxy_next_upstream(_tries)? ", line)]
@@ -59,31 +59,31 @@ def test_a_sent_write_is_sent_again_only_after_a_refusal() -> None:
     assert "proxy_ignore_headers X-Accel-Redirect;" in location("= /edge-shadow")
 
 
-def test_the_edge_has_each_place_that_the_application_names() -> None:
-    """A name that it does not know is answered 500."""
+def test_edge_has_each_location_that_the_application_names() -> None:
+    """A name that the edge does not know would be answered with 500."""
     named = {drain.headers(method)["X-Accel-Redirect"] for method in ("GET", "POST")}
     assert named == {"@read_elsewhere", "@write_elsewhere"}
     assert all(location(name) for name in named)
 
 
-def test_the_application_is_reached_over_verified_tls() -> None:
-    """With the name that its certificate must carry."""
-    said = lines(render("nginx", "nginx.conf.j2", **NGINX))
-    assert "proxy_ssl_verify on;" in said
-    assert "proxy_ssl_name app.trade.example;" in said
-    assert "ssl_protocols TLSv1.3;" in said
-    assert "server_tokens off;" in said
+def test_upstream_connections_use_verified_tls() -> None:
+    """The application's certificate must contain the configured name."""
+    output = lines(render("nginx", "nginx.conf.j2", **NGINX))
+    assert "proxy_ssl_verify on;" in output
+    assert "proxy_ssl_name app.trade.example;" in output
+    assert "ssl_protocols TLSv1.3;" in output
+    assert "server_tokens off;" in output
 
 
-def test_a_client_cannot_say_who_it_is() -> None:
-    """What comes as X-Forwarded-For is replaced, not passed on."""
+def test_client_cannot_set_its_address() -> None:
+    """X-Forwarded-For of a client is replaced, not forwarded."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     assert "proxy_set_header X-Forwarded-For $remote_addr;" in lines(text)
     assert "proxy_add_x_forwarded_for" not in text
 
 
-def test_an_acme_servers_questions_are_passed_on_and_nothing_else_is() -> None:
-    """Where somebody answers them; all else on port 80 is redirected, and what nobody knows is not there."""
+def test_only_acme_challenges_are_forwarded_on_port_80() -> None:
+    """They need a server that answers them; other requests are redirected, and an unknown challenge is not found."""
     text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_challenge_server": "10.0.0.51:8402"})
     http = server("80", nginx_challenge_server="10.0.0.51:8402")
     (challenge,) = re.findall(r"location \^~ /.well-known/acme-challenge/ \{(.*?)\n        \}", http, re.DOTALL)
@@ -95,8 +95,8 @@ def test_an_acme_servers_questions_are_passed_on_and_nothing_else_is() -> None:
     assert "acme-challenge" not in render("nginx", "nginx.conf.j2", **NGINX)
 
 
-def test_a_delivered_certificate_is_used_and_not_compared() -> None:
-    """Each renewal would look like another configuration; whoever delivers it has nginx reload."""
+def test_delivered_certificate_is_not_part_of_the_configuration_id() -> None:
+    """Otherwise each renewal would look like a changed configuration; its delivery reloads nginx."""
 
     def rendered(sum_: str, **changes: str) -> str:
         certificate = {"__nginx_certificate": {"stat": {"checksum": sum_}}}
@@ -108,8 +108,8 @@ def test_a_delivered_certificate_is_used_and_not_compared() -> None:
     assert delivered == rendered("two", nginx_tls_delivered_dir="/x/current")
 
 
-def test_plain_http_and_status_are_apart() -> None:
-    """Port 80 redirects and does nothing else; the status listens on loopback alone."""
+def test_plain_http_and_status_have_their_own_servers() -> None:
+    """Port 80 only redirects; the status listens only on loopback."""
     http, status = server("80"), server("127.0.0.1:8080")
     assert "return 301 https://trade.example$request_uri;" in lines(http)
     assert "proxy_pass" not in http + status
@@ -118,8 +118,8 @@ def test_plain_http_and_status_are_apart() -> None:
     assert "proxy_set_header Host trade.example:8444;" in elsewhere
 
 
-def test_one_name_is_served() -> None:
-    """Requests for any other reach the default server of each port, which answers 421 and forwards nothing."""
+def test_only_one_name_is_served() -> None:
+    """Requests for any other name reach the default server of each port, which answers 421 and forwards nothing."""
     text = unchanged()
     assert re.findall(r"listen (.*);", text) == [
         "443 ssl default_server",
@@ -140,16 +140,16 @@ def test_one_name_is_served() -> None:
     assert "$host" not in text
 
 
-def test_nginx_reports_that_it_is_alive_on_loopback_alone() -> None:
-    """At the port of clients, whichever that is: the kernel lets nobody else reach that address."""
+def test_liveness_is_reported_only_on_loopback() -> None:
+    """It uses the clients' port; the kernel lets only the host itself reach that address."""
     for port in (443, 8444):
         text = render("nginx", "nginx.conf.j2", **NGINX | {"nginx_https_port": port})
         assert text.count("location = /edge-alive {") == 1
         assert "location = /edge-alive {" in server(f"127.0.0.1:{port} ssl default_server", nginx_https_port=port)
 
 
-def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
-    """Wherever it is asked. Each header that one of its operations reads is in the list."""
+def test_application_receives_only_listed_headers(tmp_path: Path) -> None:
+    """This applies to each location. The list contains each header that an operation of the application reads."""
     text = unchanged()
     assert "proxy_pass_request_headers off;" in lines(text)
     own = {"Host", "Connection", "X-Request-Id", "traceparent", "X-Forwarded-For", "X-Forwarded-Proto"}
@@ -163,12 +163,12 @@ def test_the_application_receives_the_headers_of_a_list(tmp_path: Path) -> None:
     at_once = re.sub(r"\n    (server|location .*) \{.*", "", text, flags=re.DOTALL)
     assert set(re.findall(r"proxy_set_header (\S+) ", at_once)) == own | clients
     for place, other in (("@inspect_and_cache", set()), ("= /edge-shadow", clients | {"TradeFleet-Shadow"})):
-        said = "\n".join(location(place))
-        assert set(re.findall(r"proxy_set_header (\S+) ", said)) == own | other
+        output = "\n".join(location(place))
+        assert set(re.findall(r"proxy_set_header (\S+) ", output)) == own | other
 
 
-def test_a_key_has_one_spelling() -> None:
-    """For its limit, for its share, for the cache and for the application."""
+def test_key_has_one_spelling() -> None:
+    """Its limit, its share, the cache and the application use the same one."""
     text = unchanged()
     (used,) = [re.findall(r"\$http_authorization.*", text)]
     assert used == ["$http_authorization $api_key {"]
@@ -176,8 +176,8 @@ def test_a_key_has_one_spelling() -> None:
     assert "proxy_set_header Authorization $authorization;" in lines(text)
 
 
-def test_each_error_of_the_edge_is_a_problem_document_like_the_applications() -> None:
-    """On every server that clients reach, with the members that the application's always have."""
+def test_errors_of_the_edge_are_problem_documents_like_the_applications() -> None:
+    """This applies to every server that clients reach; the members are those of the application."""
     text = unchanged()
     required = {name for name, field in ProblemDocument.model_fields.items() if field.is_required()} | {"instance"}
     for listen in ("443 ssl default_server", "443 ssl", "80"):
@@ -189,13 +189,13 @@ def test_each_error_of_the_edge_is_a_problem_document_like_the_applications() ->
         assert {"400", "403", "404", "405", "421", "429", "502", "503", "504"} <= set(codes.split())
     for status in codes.split():
         for part in ("title", "detail"):
-            (said,) = re.findall(rf'map \$status \$problem_{part} \{{.*?\n        {status} "(.*?)";', text, re.DOTALL)
-            assert not set(said) & set('"\\$')
-        assert said.endswith(".")
+            (output,) = re.findall(rf'map \$status \$problem_{part} \{{.*?\n        {status} "(.*?)";', text, re.DOTALL)
+            assert not set(output) & set('"\\$')
+        assert output.endswith(".")
 
 
-def test_the_sum_tells_one_configuration_from_another() -> None:
-    """nginx answers with it which configuration it runs; a renewed certificate counts as a change."""
+def test_checksum_identifies_the_configuration() -> None:
+    """nginx returns the checksum of the one that it runs; a renewed certificate counts as a change."""
 
     def configuration_id(**changes: object) -> str:
         text = render("nginx", "nginx.conf.j2", **NGINX | changes)
@@ -207,8 +207,8 @@ def test_the_sum_tells_one_configuration_from_another() -> None:
     assert len({configuration_id(), configuration_id(nginx_worker_connections=64), configuration_id(**renewed)}) == 3
 
 
-def test_each_answer_carries_the_headers_that_protect_a_browser() -> None:
-    """Also where a location has a header of its own, which takes the inherited ones away."""
+def test_each_response_has_the_security_headers() -> None:
+    """This includes locations with their own headers, which discard inherited ones."""
     text = server("443 ssl")
     assert "add_header Strict-Transport-Security " not in server("80")  # RFC 6797, 7.2
     for block in [text, *re.findall(r"location [^{]*\{[^{}]*add_header[^{}]*", text)]:
@@ -216,15 +216,15 @@ def test_each_answer_carries_the_headers_that_protect_a_browser() -> None:
             assert f"add_header {name} " in block
 
 
-def test_a_trace_begins_here_or_goes_on() -> None:
-    """Only what the standard allows is passed on."""
+def test_trace_begins_at_the_edge_or_continues() -> None:
+    """Only standard values are forwarded."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     assert "proxy_set_header traceparent $traceparent;" in lines(text)
     assert 'default "00-$request_id-$span-01";' in lines(text)
 
 
-def test_a_client_belongs_to_one_of_a_hundred_buckets() -> None:
-    """By its API key, or its cookie, or the cookie that it is about to get."""
+def test_client_is_in_one_of_a_hundred_buckets() -> None:
+    """The API key decides, or the cookie, or the cookie that the client is about to get."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     (buckets,) = re.findall(r"split_clients \$bucket_key \$bucket \{(.*?)\}", text, re.DOTALL)
     assert lines(buckets) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
@@ -232,8 +232,8 @@ def test_a_client_belongs_to_one_of_a_hundred_buckets() -> None:
         assert f"if (-f /etc/nginx/traffic/{color}-$bucket) {{ set $color {color}; }}" in lines(text)
 
 
-def test_the_judge_finds_in_the_log_which_requests_are_evidence() -> None:
-    """The class of the key and the application's mark, which clients do not get; without a key there is no class."""
+def test_log_marks_requests_that_the_judge_may_use() -> None:
+    """It has the key's class, empty without a key, and the application's mark, which clients do not receive."""
     text = render("nginx", "nginx.conf.j2", **NGINX)
     assert '"key":"$key_class","guard":"$upstream_http_x_guard"' in text
     assert "proxy_hide_header X-Guard;" in lines(text)
@@ -244,40 +244,40 @@ def test_the_judge_finds_in_the_log_which_requests_are_evidence() -> None:
         assert lines(classes) == [f"1% {number:02d};" for number in range(99)] + ["* 99;"]
 
 
-def test_logs_are_rotated_by_their_size() -> None:
-    """Not only by the day; the newest former one stays as it is."""
-    said = lines(render("nginx", "logrotate.j2", **NGINX))
-    assert {"daily", "maxsize 64M", "rotate 7", "compress", "delaycompress"} <= set(said)
-    # Of several lines all count; an empty one takes away what was said before, here the day.
+def test_logs_are_rotated_by_size() -> None:
+    """They are also rotated daily; the newest rotated one stays uncompressed."""
+    output = lines(render("nginx", "logrotate.j2", **NGINX))
+    assert {"daily", "maxsize 64M", "rotate 7", "compress", "delaycompress"} <= set(output)
+    # All of several lines apply; an empty one resets earlier ones, here the day.
     timer = lines(render("nginx", "logrotate.timer.j2", **NGINX))
     assert [line for line in timer if line.startswith("OnCalendar=")] == ["OnCalendar=", "OnCalendar=minutely"]
 
 
-def test_what_pages_name_is_kept_for_ever_and_sets_no_cookie() -> None:
-    """A cache on the way would give one client's cookie to all. What is not there is a problem document."""
+def test_static_files_are_immutable_and_set_no_cookie() -> None:
+    """A shared cache would give one client's cookie to all. A missing file is a problem document."""
     static = location("/static/")
     assert {"brotli_static on;", "gzip_static on;", "gzip_vary on;", "root /var/lib/tradefleet-edge;"} <= set(static)
-    # Without «always»: an error is not kept.
+    # Without `always`, errors are not cached.
     assert 'add_header Cache-Control "public, max-age=31536000, immutable";' in static
     assert "Set-Cookie" not in " ".join(static)
-    # Nor does it lead to the application, or to a colour.
+    # It does not lead to the application or to a color, either.
     assert "$color" not in " ".join(static)
     text = lines(render("nginx", "nginx.conf.j2", **NGINX))
     assert "add_header Set-Cookie $new_client always;" in text
     assert "load_module modules/ngx_http_brotli_static_module.so;" in text
 
 
-def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
-    """Good answers; elsewhere nothing is kept."""
+def test_cached_responses_are_public_and_of_one_color() -> None:
+    """Only successful ones are cached, and nothing elsewhere."""
     text = lines(render("nginx", "nginx.conf.j2", **NGINX | {"nginx_cache_seconds": 3, "nginx_cache_stale_seconds": 7}))
     (path,) = [line for line in text if line.startswith("proxy_cache_path ")]
     assert "keys_zone=public:1m" in path
     assert "inactive=7s" in path
     assert "proxy_cache_key $color$uri;" in text
     assert [line for line in text if line.startswith("proxy_cache_valid")] == ["proxy_cache_valid 200 3s;"]
-    # The application learns nothing of the client that asks first, and no header leads a client past the cache.
+    # The application learns nothing about the first client, and no header bypasses the cache.
     assert not [line for line in text if line.startswith(("proxy_cache_bypass", "proxy_no_cache"))]
-    # What an application says with its answer still counts: its cookie, or that it must not be kept.
+    # Headers of the application still apply: its cookie, or a ban on caching.
     assert [line for line in text if line.startswith("proxy_ignore_headers")] == [
         "proxy_ignore_headers X-Accel-Redirect;"
     ] * 3
@@ -288,5 +288,5 @@ def test_what_is_kept_for_a_moment_is_public_and_of_one_colour() -> None:
     kept = location("= /prices", nginx_cache_paths=["/prices"])
     assert kept[-1] == "try_files /nowhere @inspect_and_cache;"
     assert {"proxy_cache public;", "proxy_pass https://$color$uri;"} <= set(location("@inspect_and_cache"))
-    # A copy for the other colour would have it asked more often than the one that serves.
+    # Mirrored requests would cause more requests to the idle color than the live one gets.
     assert not [line for line in kept if line.startswith("mirror")]

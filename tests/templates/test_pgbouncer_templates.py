@@ -1,4 +1,4 @@
-"""PgBouncer's files, read as it reads them."""
+"""PgBouncer's files, parsed as PgBouncer does."""
 
 from configparser import ConfigParser
 
@@ -8,8 +8,8 @@ from render import lines, render
 PGBOUNCER = INPUTS["pgbouncer"]
 
 
-def test_only_this_hosts_postgresql_is_behind_it_and_both_sides_are_tls() -> None:
-    """The database of the clients, and the one in which verifiers are asked for."""
+def test_both_sides_use_tls_and_only_local_postgresql_is_behind() -> None:
+    """It has the clients' database, and the one for the query of verifiers."""
     config = ConfigParser(interpolation=None)
     config.read_string(render("pgbouncer", "pgbouncer.ini.j2", **PGBOUNCER))
     assert dict(config["databases"]) == {
@@ -26,8 +26,8 @@ def test_only_this_hosts_postgresql_is_behind_it_and_both_sides_are_tls() -> Non
     assert "logfile" not in settings
 
 
-def test_whoever_is_named_gets_in_from_where_it_is_said() -> None:
-    """Over TLS, with SCRAM; nobody else."""
+def test_only_named_roles_connect_from_their_addresses() -> None:
+    """TLS and SCRAM are required."""
     assert lines(render("pgbouncer", "hba.conf.j2", **PGBOUNCER)) == [
         "hostssl trading app,report 10.0.0.21/32 scram-sha-256",
         "hostssl trading app,report 10.0.9.0/24 scram-sha-256",
@@ -35,27 +35,27 @@ def test_whoever_is_named_gets_in_from_where_it_is_said() -> None:
 
 
 def test_quotes_in_the_password_are_doubled() -> None:
-    """As PgBouncer's list of users wants them."""
+    """PgBouncer's list of users requires that."""
     given = PGBOUNCER | {"pgbouncer_auth_password": 'secret-"pooler"'}
     assert render("pgbouncer", "userlist.txt.j2", **given) == '"pgbouncer" "secret-""pooler"""\n'
 
 
-def test_the_unit_has_descriptors_for_all_clients() -> None:
-    """Two for each at most."""
+def test_unit_has_file_descriptors_for_all_clients() -> None:
+    """Each client needs two at most."""
     text = render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER)
     assert {"LimitNOFILE=3024", "Restart=always", "NoNewPrivileges=true"} <= set(lines(text))
-    # As «-e pgbouncer_max_clients=50» brings it.
-    said = PGBOUNCER | {"pgbouncer_max_clients": "50"}
-    assert "LimitNOFILE=1124" in render("pgbouncer", "pgbouncer.service.j2", **said)
+    # As `-e pgbouncer_max_clients=50` passes it.
+    given = PGBOUNCER | {"pgbouncer_max_clients": "50"}
+    assert "LimitNOFILE=1124" in render("pgbouncer", "pgbouncer.service.j2", **given)
 
 
-def test_the_console_is_reached_through_the_socket() -> None:
-    """As the user that PgBouncer runs as, who needs no password."""
+def test_console_is_accessible_through_the_socket() -> None:
+    """The user is PgBouncer's own, and needs no password."""
     (command,) = lines(render("pgbouncer", "pgbouncer-cli.j2", **PGBOUNCER))
     assert command.startswith("exec runuser -u postgres -- psql ")
     assert "-h /run/postgresql -p 6432 -U pgbouncer -d pgbouncer" in command
 
 
-def test_the_kernel_ends_sessions_before_the_pooler() -> None:
+def test_kernel_kills_sessions_before_the_pooler() -> None:
     """PgBouncer serves all of them."""
     assert "OOMScoreAdjust=-500" in lines(render("pgbouncer", "pgbouncer.service.j2", **PGBOUNCER))

@@ -1,4 +1,4 @@
-"""Patroni's configuration, read as YAML."""
+"""Patroni's configuration, parsed as YAML."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ def config() -> Any:
     return yaml.safe_load(render("postgresql", "config.yml.j2", **POSTGRESQL))
 
 
-def test_a_commit_is_on_two_members_before_it_is_acknowledged(config: Any) -> None:
-    """And only a member that has it is promoted."""
+def test_commit_is_acknowledged_after_it_is_on_two_members(config: Any) -> None:
+    """Only a member with that commit is promoted."""
     dynamic = config["bootstrap"]["dcs"]
     assert dynamic["synchronous_mode"] is True
     assert dynamic["failsafe_mode"] is True
@@ -28,15 +28,15 @@ def test_a_commit_is_on_two_members_before_it_is_acknowledged(config: Any) -> No
 
 @pytest.mark.parametrize("plan", ["fast", "normal", "wide"])
 def test_each_plan_times_out_before_an_etcd_member_without_leader_answers(plan: str) -> None:
-    """It answers after 5 s and two election timeouts; Patroni waits a third of retry_timeout for each of three."""
+    """etcd answers after 5 s and two election timeouts; Patroni waits a third of retry_timeout for each of three."""
     given = POSTGRESQL | {"postgresql_failover_plan": plan}
     dynamic = yaml.safe_load(render("postgresql", "config.yml.j2", **given))["bootstrap"]["dcs"]
     assert dynamic["retry_timeout"] / 3 <= 5
     assert dynamic["ttl"] >= dynamic["loop_wait"] + 2 * dynamic["retry_timeout"]
 
 
-def test_the_kernel_ends_sessions_before_patroni_and_the_postmaster() -> None:
-    """Only Patroni and the postmaster, which it starts, are protected."""
+def test_kernel_kills_sessions_before_patroni_and_the_postmaster() -> None:
+    """Only Patroni and the postmaster that it starts are protected."""
     unit = lines(render("postgresql", "patroni.service.j2", **POSTGRESQL))
     assert "OOMScoreAdjust=-900" in unit
     assert [line for line in unit if line.startswith("ExecStart=")] == [
@@ -46,8 +46,8 @@ def test_the_kernel_ends_sessions_before_patroni_and_the_postmaster() -> None:
     assert "Environment=PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj PG_OOM_ADJUST_VALUE=0" in unit
 
 
-def test_all_connections_are_tls(config: Any) -> None:
-    """To etcd, between members, and for clients."""
+def test_all_connections_use_tls(config: Any) -> None:
+    """This covers those to etcd, between members, and of clients."""
     assert config["etcd3"]["protocol"] == "https"
     assert config["etcd3"]["hosts"] == ["10.0.0.41:2379", "10.0.0.42:2379", "10.0.0.43:2379"]
     assert config["restapi"]["certfile"]
@@ -57,15 +57,15 @@ def test_all_connections_are_tls(config: Any) -> None:
         assert config["postgresql"]["authentication"][user]["sslmode"] == "verify-full"
 
 
-def test_passwords_arrive_as_they_are(config: Any) -> None:
-    """Quotes and hashes are characters, digits are a string."""
+def test_passwords_are_passed_unchanged(config: Any) -> None:
+    """Quotes and hashes are ordinary characters, and digits stay a string."""
     given = POSTGRESQL["postgresql_superuser_password"], POSTGRESQL["postgresql_rest_password"]
     superuser, rest = config["postgresql"]["authentication"]["superuser"], config["restapi"]["authentication"]
     assert (superuser["password"], rest["password"]) == given
 
 
-def test_hba_lets_in_whom_it_names(config: Any) -> None:
-    """Over TLS with SCRAM, or the host's own user through the socket; nobody is trusted, nothing is for everybody."""
+def test_hba_accepts_only_listed_connections(config: Any) -> None:
+    """They use TLS with SCRAM, or the host's own user and the socket; no rule trusts or applies to everyone."""
     rules = [rule.split() for rule in config["bootstrap"]["dcs"]["postgresql"]["pg_hba"]]
     assert {rule[0] for rule in rules} == {"local", "hostssl"}
     for rule in rules:
@@ -84,18 +84,18 @@ def test_hba_lets_in_whom_it_names(config: Any) -> None:
     }
 
 
-def test_memory_is_sized_from_the_hosts(config: Any) -> None:
-    """A quarter, seven tenths, a sixteenth; work_mem is the inventory's here."""
+def test_memory_settings_depend_on_the_memory_of_the_host(config: Any) -> None:
+    """They are a quarter, seven tenths and a sixteenth; work_mem comes from the inventory here."""
     parameters = config["postgresql"]["parameters"]
     wanted = {"shared_buffers": "4096MB", "effective_cache_size": "11468MB", "maintenance_work_mem": "1024MB"}
     assert wanted.items() <= parameters.items()
 
 
-def test_a_number_from_the_command_line_is_a_number() -> None:
+def test_number_from_the_command_line_is_a_number() -> None:
     """`-e postgresql_max_connections=50` passes a string, which would never equal the number in etcd."""
-    said = {"postgresql_max_connections": "50", "postgresql_maximum_lag_on_failover_bytes": "7"}
-    said |= {"postgresql_memory_megabytes": "2000", "postgresql_synchronous_mode_strict": "false"}
-    inputs = {**POSTGRESQL, **said, "postgresql_parameters": {}}
+    given = {"postgresql_max_connections": "50", "postgresql_maximum_lag_on_failover_bytes": "7"}
+    given |= {"postgresql_memory_megabytes": "2000", "postgresql_synchronous_mode_strict": "false"}
+    inputs = {**POSTGRESQL, **given, "postgresql_parameters": {}}
     config = yaml.safe_load(render("postgresql", "config.yml.j2", **inputs))
     dynamic = config["bootstrap"]["dcs"]
     assert dynamic["postgresql"]["parameters"]["max_connections"] == 50
@@ -104,15 +104,15 @@ def test_a_number_from_the_command_line_is_a_number() -> None:
     assert config["postgresql"]["parameters"]["work_mem"] == "10MB"
 
 
-def test_the_inventorys_parameters_win(config: Any) -> None:
-    """Over the role's own, and beside them."""
+def test_parameters_of_the_inventory_override_those_of_the_role(config: Any) -> None:
+    """Other parameters are added."""
     parameters = config["postgresql"]["parameters"]
     expected = {"work_mem": "9MB", "log_min_duration_statement": "250ms", "password_encryption": "scram-sha-256"}
     assert expected.items() <= parameters.items()
 
 
-def test_a_primary_is_fenced_by_the_device_that_there_is(config: Any) -> None:
-    """A host without one does not warn of it at each promotion."""
+def test_primary_is_fenced_by_the_watchdog_if_it_exists(config: Any) -> None:
+    """A host without one does not log a warning at each promotion."""
     assert config["watchdog"] == {"mode": "off"}
     found = {"__postgresql_watchdog": {"stat": {"exists": True}}}
     watched = yaml.safe_load(render("postgresql", "config.yml.j2", **POSTGRESQL | found))
@@ -121,6 +121,6 @@ def test_a_primary_is_fenced_by_the_device_that_there_is(config: Any) -> None:
     assert rule == 'KERNEL=="watchdog", SUBSYSTEM=="misc", OWNER="postgres", MODE="0600"'
 
 
-def test_debian_makes_no_cluster() -> None:
-    """It is Patroni's to make."""
+def test_debian_creates_no_cluster() -> None:
+    """Patroni creates it."""
     assert lines(render("postgresql", "createcluster.conf.j2")) == ["create_main_cluster = false"]

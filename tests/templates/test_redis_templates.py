@@ -1,4 +1,4 @@
-"""Redis and Sentinel: TLS only, users with no more than they need, secrets only where a program must read them."""
+"""Redis and Sentinel: only TLS, users with minimal permissions, and secrets only where a program reads them."""
 
 import hashlib
 import re
@@ -21,9 +21,9 @@ def _users(text: str) -> dict[str, list[str]]:
     return {line.split()[1]: line.split()[2:] for line in text.splitlines() if line}
 
 
-def test_redis_has_no_plain_port() -> None:
-    """And keeps what it acknowledged."""
-    said = lines(render("redis", "redis.conf.j2", **REDIS))
+def test_redis_has_no_plain_text_port() -> None:
+    """It persists acknowledged writes."""
+    output = lines(render("redis", "redis.conf.j2", **REDIS))
     for line in (
         "port 0",
         "tls-port 6379",
@@ -34,8 +34,8 @@ def test_redis_has_no_plain_port() -> None:
         "min-replicas-to-write 1",
         "maxmemory 268435456",
     ):
-        assert line in said
-    assert not [line for line in said if line.startswith(("requirepass", "protected-mode no", "bind *"))]
+        assert line in output
+    assert not [line for line in output if line.startswith(("requirepass", "protected-mode no", "bind *"))]
 
 
 @pytest.mark.parametrize(
@@ -49,21 +49,21 @@ def test_redis_has_no_plain_port() -> None:
         (1048576, 1 << 20),
     ],
 )
-def test_sizes_are_read_as_redis_reads_them(size: str | int, meaning: int) -> None:
-    """In upper and lower case, with and without the b that makes it a power of two."""
+def test_sizes_are_parsed_as_redis_does(size: str | int, meaning: int) -> None:
+    """Upper and lower case are the same; the suffix b makes the unit a power of two."""
     assert f"maxmemory {meaning}" in lines(render("redis", "redis.conf.j2", **REDIS | {"redis_maxmemory": size}))
     assert f"maxmemory {meaning}" in lines(render("redis", "redis.conf.j2", **CACHE | {"redis_cache_maxmemory": size}))
 
 
-def test_the_kernel_ends_the_cache_before_the_state() -> None:
-    """And both, like Sentinel, after processes that have no protection."""
+def test_kernel_kills_the_cache_before_the_state() -> None:
+    """Processes without protection come before both, and before Sentinel."""
     assert "OOMScoreAdjust=-900" in lines(render("redis", "redis-server@.conf.j2", **REDIS))
     assert "OOMScoreAdjust=-500" in lines(render("redis", "redis-server@.conf.j2", **CACHE))
     assert "OOMScoreAdjust=-500" in lines(render("sentinel", "redis-sentinel@.conf.j2", **SENTINEL))
 
 
-def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -> None:
-    """The inventory decides only where nobody runs."""
+def test_first_primary_is_the_first_host_of_the_list_and_later_the_running_one() -> None:
+    """The inventory decides only if no primary runs."""
     assert "replicaof 10.0.0.41 6379" in lines(render("redis", "redis.conf.j2", **REDIS))
     first = render("redis", "redis.conf.j2", **REDIS | {"ansible_host": "10.0.0.41"})
     assert "replicaof" not in first
@@ -72,9 +72,9 @@ def test_the_first_primary_is_the_lists_first_host_and_later_the_running_one() -
     assert "replicaof 10.0.0.43 6379" in lines(moved)
 
 
-def test_the_cache_forgets_and_keeps_nothing() -> None:
-    """Least recently used keys go first, nothing reaches the disk, and a write needs no replica."""
-    said = lines(
+def test_cache_evicts_and_persists_nothing() -> None:
+    """Least recently used keys are evicted first, nothing is on disk, and a write needs no replica."""
+    output = lines(
         render("redis", "redis.conf.j2", **CACHE | {"redis_cache_maxmemory": "64MB", "redis_cache_port": 7000})
     )
     for line in (
@@ -89,7 +89,7 @@ def test_the_cache_forgets_and_keeps_nothing() -> None:
         "dir /var/lib/redis/cache",
         "replicaof 10.0.0.41 7000",
     ):
-        assert line in said
+        assert line in output
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_the_cache_forgets_and_keeps_nothing() -> None:
     ],
     ids=["state", "cache"],
 )
-def test_redis_users_have_hashes_and_limits(inputs: dict[str, Any], names: set[str], app: str) -> None:
-    """The application stays below its prefix; nobody enters without a password."""
+def test_redis_users_have_hashes_and_minimal_permissions(inputs: dict[str, Any], names: set[str], app: str) -> None:
+    """The application is limited to its prefix; every user needs a password."""
     users = _users(render("redis", "users.acl.j2", **inputs))
     assert set(users) == names
     assert users["default"][0] == "off"
@@ -114,8 +114,8 @@ def test_redis_users_have_hashes_and_limits(inputs: dict[str, Any], names: set[s
     assert [name for name in users if {"~*", "allkeys"} & set(users[name])] == ["admin"]
 
 
-def test_a_former_password_is_accepted_beside_the_new_one_and_nowhere_else() -> None:
-    """The application's at the cache is another one than at state."""
+def test_former_password_is_accepted_only_by_its_own_instance() -> None:
+    """The application's password for the cache differs from the one for state."""
     former = {"redis_previous_passwords": {"cache_app": "old-cache", "replica": "", "admin": "old-admin"}}
     users = _users(render("redis", "users.acl.j2", **CACHE | former))
     assert users["app"][2:4] == [_digest("secret-cache-app"), _digest("old-cache")]
@@ -130,8 +130,8 @@ def test_a_former_password_is_accepted_beside_the_new_one_and_nowhere_else() -> 
     assert users["app"][2:4] == [_digest("secret-app"), _digest("old-app")]
 
 
-def test_backups_hand_the_password_over_and_keep_the_last() -> None:
-    """As a credential; when and how many is for the inventory to say."""
+def test_backup_gets_its_password_as_a_credential_and_keeps_the_last_files() -> None:
+    """The inventory sets the schedule and the number."""
     inputs = REDIS | {"redis_backup_dir": "/srv/b", "redis_backup_kept": 5, "redis_backup_schedule": "daily"}
     program = render("redis", "redis-backup.j2", **inputs)
     assert "--user backup" in program
@@ -142,8 +142,8 @@ def test_backups_hand_the_password_over_and_keep_the_last() -> None:
     assert "OnCalendar=daily" in lines(render("redis", "redis-backup.timer.j2", **inputs))
 
 
-def test_the_units_wait_for_the_network() -> None:
-    """Both listen on the host's address; a renewed certificate is a reload."""
+def test_units_start_after_the_network() -> None:
+    """Both listen on the host's address; a renewed certificate needs only a reload."""
     redis = lines(render("redis", "redis-server@.conf.j2", **REDIS | {"redis_io_threads": 3}))
     assert (
         "ExecStart=/usr/bin/redis-server /etc/redis/redis-state.conf --io-threads 3 --supervised systemd --daemonize no"
@@ -157,8 +157,8 @@ def test_the_units_wait_for_the_network() -> None:
 
 
 @pytest.mark.parametrize("password", ["secret-admin", "it's $HOME `id`"])
-def test_the_clients_give_the_password_to_no_command_line(password: str) -> None:
-    """Quoted for the shell, in the environment."""
+def test_clients_pass_no_password_on_a_command_line(password: str) -> None:
+    """It is quoted for the shell, and passed in the environment."""
     for text in (
         render("redis", "redis-cli.j2", **REDIS | {"redis_admin_password": password}),
         render("sentinel", "sentinel-cli.j2", **SENTINEL | {"sentinel_admin_password": password}),
@@ -170,21 +170,21 @@ def test_the_clients_give_the_password_to_no_command_line(password: str) -> None
         assert password not in run
 
 
-def test_sentinel_has_no_plain_port_and_is_told_later_whom_to_watch() -> None:
-    """Over TLS, also to the other Sentinels."""
-    said = lines(render("sentinel", "sentinel.conf.j2", **SENTINEL))
+def test_sentinel_has_no_plain_text_port_and_monitors_nothing_at_first() -> None:
+    """It uses TLS, also for the other Sentinels."""
+    output = lines(render("sentinel", "sentinel.conf.j2", **SENTINEL))
     for line in (
         "port 0",
         "tls-port 26379",
         "tls-replication yes",
         "sentinel sentinel-user peer",
     ):
-        assert line in said
-    assert not [line for line in said if line.startswith(("sentinel monitor", "sentinel auth"))]
+        assert line in output
+    assert not [line for line in output if line.startswith(("sentinel monitor", "sentinel auth"))]
 
 
-def test_sentinel_users_have_hashes_and_limits() -> None:
-    """Clients may ask, not order."""
+def test_sentinel_users_have_hashes_and_minimal_permissions() -> None:
+    """Clients may only query."""
     users = _users(render("sentinel", "users-sentinel.acl.j2", **SENTINEL))
     assert set(users) == {"default", "admin", "app", "peer"}
     assert users["default"][0] == "off"

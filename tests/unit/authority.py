@@ -1,4 +1,4 @@
-"""A CA, and certificates of it, for tests that speak TLS on this machine."""
+"""A certificate authority for tests that use TLS on this machine."""
 
 import subprocess
 from pathlib import Path
@@ -7,13 +7,13 @@ KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 class Authority:
-    """Signs what it is asked to; its own certificate is `file`."""
+    """Issues certificates; its own certificate is `file`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Make its key and its certificate."""
+        """Create its key and its certificate."""
         folder.mkdir(parents=True)
         self.folder, self.file = folder, folder / "ca.crt"
-        # What Python 3.13 wants of a CA.
+        # Python 3.13 requires these of a CA.
         usage = ("-addext", "keyUsage=critical,keyCertSign", "-addext", "basicConstraints=critical,CA:TRUE")
         self._openssl("req", "-x509", *KEY, "-subj", f"/CN={name}", *usage, "-keyout", "ca.key", "-out", "ca.crt")
 
@@ -21,7 +21,7 @@ class Authority:
         subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
 
     def sign(self, to: Path, *names: str) -> Path:
-        """Put host.crt and host.key for names like DNS:x and IP:y into a folder, and return it."""
+        """Create host.crt and host.key for names like DNS:x and IP:y in a folder, and return the folder."""
         to.mkdir(parents=True, exist_ok=True)
         extensions = self.folder / "extensions"
         extensions.write_text(

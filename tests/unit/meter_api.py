@@ -1,6 +1,6 @@
-"""An API for the traffic meter's tests: a small HTTPS server that fails a set number of times in a set way.
+"""An API for the traffic meter's tests: a small HTTPS server that fails a given number of times in a given way.
 
-The counts can be compared exactly; what it stores is a file that stands for the database.
+The counts can be compared exactly; a file stands in for the database.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pathlib import Path
 from typing import Any
 
 NAME = "tradefleet.test"
-# Faults begin after some traffic, so that there are kept connections and acknowledged orders to fail on.
+# Faults begin after some traffic, so that kept connections and acknowledged orders exist by then.
 HEALTHY_REQUESTS = 20
 
 
 @dataclass
 class Api:
-    """What the server knows; it fails by `fault`, `times` times (-1: always), once there was healthy traffic."""
+    """State of the server; it fails by `fault`, `times` times (-1: always), after some healthy traffic."""
 
     rows: Path
     port: int = 0
     fault: str = ""
     times: int = 0
     delay: float = 0.0
-    # Seconds without an answer, of the fault of this name.
+    # Seconds without a response of the fault with this name.
     freeze: float = 1.0
     seen: int = 0
     repeated: int = 0
     connections: int = 0
     orders: dict[str, str] = field(default_factory=dict)
-    # By idempotency key: what was asked for, and the order that there is under it.
-    asked: dict[str, object] = field(default_factory=dict)
+    # By idempotency key: the requested order, and the ID of the stored one.
+    requested: dict[str, object] = field(default_factory=dict)
     placed: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault_now(self, *possible: str) -> str:
-        """Return the fault to show here, if it is one of the `possible`, and count it."""
+        """Return the fault to inject here, if it is one of the `possible`, and count it."""
         with self.lock:
             if self.fault not in possible or self.times == 0 or self.seen <= HEALTHY_REQUESTS:
                 return ""
@@ -67,21 +67,21 @@ class Server(ThreadingHTTPServer):
         self.context = context
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; the handshake is left to the connection's own thread."""
+        """Accept a connection; its own thread performs the handshake."""
         plain, address = super().get_request()
         self.api.connections += 1
         return self.context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without the half-close of the base class, which would soften a reset."""
+        """Close without the half-close of the base class, which would turn a reset into an ordinary end."""
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent: clients leave in the middle here on purpose."""
+        """Stay silent: clients disconnect during requests here on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The two routes that the meter uses, with the faults."""
+    """The two routes that the meter uses, with faults."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -92,17 +92,17 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the test's output readable."""
 
     def do_POST(self) -> None:
-        """Place an order."""
+        """Place an order, or inject a fault."""
         api = self.server.api
         order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.headers["Authorization"] == "Bearer secret"
         assert {"symbol", "side", "type", "quantity", "limit_price"} == order.keys()
         key, order_id = self.headers["Idempotency-Key"], str(uuid.uuid4())
-        if key in api.asked:
-            assert order == api.asked[key]
+        if key in api.requested:
+            assert order == api.requested[key]
             self.again(key)
             return
-        api.asked[key] = order
+        api.requested[key] = order
         if self.disturbed():
             return
         fault = api.fault_now("forget", "twice", "other_id", "stored_500")
@@ -114,14 +114,14 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(500 if fault == "stored_500" else 201, {"id": order_id})
 
     def again(self, key: str) -> None:
-        """Answer an order that is sent again: by the one that there is, or by a fault."""
+        """Answer a repeated order: with the stored one, or with a fault."""
         api = self.server.api
         with api.lock:
             api.repeated += 1
-        fault = api.fault_now("refused", "anew", "unmarked")
+        fault = api.fault_now("refused", "new_order", "unmarked")
         if fault == "refused":
             self.answer(503, {"title": "later"})
-        elif fault == "anew" or key not in api.placed:
+        elif fault == "new_order" or key not in api.placed:
             order_id = str(uuid.uuid4())
             api.store(key, order_id)
             self.answer(201, {"id": order_id})
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(201, {"id": api.placed[key]}, marked)
 
     def do_GET(self) -> None:
-        """Read one order or the list."""
+        """Return one order or the list."""
         api = self.server.api
         if self.disturbed():
             return
@@ -144,13 +144,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"id": str(uuid.uuid4()) if api.fault_now("wrong_order") else order_id})
 
     def disturbed(self) -> bool:
-        """Show a fault that is the same for reads and writes; true when the request has been dealt with."""
+        """Inject a fault that reads and writes share; return whether the request has been dealt with."""
         api = self.server.api
         assert self.headers["Host"] == NAME
         assert self.headers["Authorization"] in ("Bearer secret", "Bearer reader")
         with api.lock:
             api.seen += 1
-            healthy = api.seen <= HEALTHY_REQUESTS  # its own place counts: others may come before it is answered
+            healthy = api.seen <= HEALTHY_REQUESTS  # others may arrive before this one is answered
         time.sleep(api.delay)
         possible = ["500", "403", "302", "not_json", "cut", "freeze", "gibberish"]
         match "" if healthy else api.fault_now(*possible, *(["reset"] if self.answered else [])):
@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def answer(self, status: int, document: object, headers: Mapping[str, str] | None = None) -> None:
-        """Answer in JSON, or with a page when there is no document; then perhaps drop the idle connection."""
+        """Answer in JSON, or with a page if there is no document; then possibly close the idle connection."""
         body = json.dumps(document).encode() if document else b"<html>"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -188,6 +188,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def reset(self) -> None:
-        """Have the connection closed with a RST."""
+        """Close the connection with a RST."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True

@@ -25,9 +25,9 @@ import pathlib, re, sys
 rows, role = sys.argv[1:]
 sql = sys.stdin.read()
 if role.startswith("late:"):
-    asked = pathlib.Path(role.removeprefix("late:"))
-    role = "f" if asked.exists() else "t"
-    asked.touch()
+    queried = pathlib.Path(role.removeprefix("late:"))
+    role = "f" if queried.exists() else "t"
+    queried.touch()
 if "pg_is_in_recovery" in sql:
     print("f" if role == "silent" else role)
 elif role != "silent":
@@ -39,7 +39,7 @@ elif role != "silent":
 
 @dataclass
 class Run:
-    """An ended meter."""
+    """A completed run of the meter."""
 
     status: int
     text: str
@@ -48,7 +48,7 @@ class Run:
 
 @dataclass
 class Meter:
-    """The meter as a command, in a directory of its own."""
+    """The meter as a command, in its own directory."""
 
     directory: Path
     certificate: Path
@@ -56,11 +56,11 @@ class Meter:
 
     @property
     def progress(self) -> Path:
-        """The counts so far."""
+        """Return the file with the counts so far."""
         return self.directory / "progress.json"
 
     def command(self, *options: str) -> list[str]:
-        """Return a fast and short run; later options win."""
+        """Return the command of a fast and short run; later options override earlier ones."""
         return [
             *(*METER, "--ca", str(self.certificate)),
             *("--json", str(self.directory / "report.json"), "--progress", str(self.progress)),
@@ -100,20 +100,20 @@ class Meter:
         return Run(status, text, report)
 
     def database(self, role: str = "f") -> str:
-        """Return a database command; `role` is what it says of being in recovery, or how it misbehaves."""
+        """Return a database command; `role` is its response to "in recovery?", or its defect."""
         script = self.directory / "psql.py"
         script.write_text(PSQL)
         return shlex.join([sys.executable, str(script), str(self.api.rows), role])
 
 
 def environment() -> dict[str, str]:
-    """Return an environment with the key."""
+    """Return an environment with the API key."""
     return {**os.environ, "TRADEFLEET_API_KEY": "secret"}
 
 
 @pytest.fixture(name="certificate", scope="module")
 def certificate_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate that is its own authority; its key lies beside it."""
+    """Create a self-signed certificate; its key is in the same folder."""
     path = tmp_path_factory.mktemp("tls") / "server.crt"
     subprocess.run(
         [
@@ -130,7 +130,7 @@ def certificate_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="meter")
 def meter_fixture(tmp_path: Path, certificate: Path) -> Iterator[Meter]:
-    """Serve the API and return a meter that points at it."""
+    """Serve the API, and yield a meter for it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     api = Api(tmp_path / "rows")

@@ -21,7 +21,7 @@ PROGRAMS = PROJECT / "roles/acme/files"
 NAME = "trade.example"
 ISSUER, EDGES = "127.0.0.51", ("127.0.0.11", "127.0.0.12")
 
-# Serves what lies there when it starts, and again after each SIGHUP; a file named stubborn has it ignore one.
+# Serves the files at its start, and reloads them on SIGHUP; if a file named stubborn exists it ignores the signal.
 NGINX = """
 import signal, socket, ssl, sys
 from pathlib import Path
@@ -52,10 +52,10 @@ with socket.create_server((address, port)) as listener:
             plain.close()
 """
 
-# Renews when a file named due is there, or when told to whatever is there; fails when a file named away is.
+# Renews if a file named due exists, or if a new certificate is requested; fails if a file named away exists.
 CERTBOT = """#!/bin/sh
 cd {folder}
-echo "$@" >> asked
+echo "$@" >> commands
 if [ "$1" = renew ] && [ ! -e due ]; then exit 0; fi
 [ ! -e away ] || exit 1
 server=$(echo "$@" | sed -n 's/.*--server \\([^ ]*\\).*/\\1/p')
@@ -68,16 +68,16 @@ rm -f due
 
 
 def free_ports() -> tuple[int, int]:
-    """Return two ports on which nobody listens."""
+    """Return two unused ports."""
     with socket.create_server((EDGES[0], 0)) as one, socket.create_server((EDGES[0], 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
 
 
 class Fleet:
-    """A host that has the certificate renewed, and two load balancers."""
+    """A host that renews the certificate, and two load balancers."""
 
     def __init__(self, folder: Path) -> None:
-        """Lay everything out; nothing runs yet."""
+        """Create all files; nothing runs yet."""
         self.folder = folder
         self.own, self.public = Authority(folder / "own", "fleet"), Authority(folder / "public", "clients trust it")
         self.https, self.delivery = free_ports()
@@ -85,7 +85,7 @@ class Fleet:
         (folder / "certbot").write_text(CERTBOT.format(folder=folder, name=NAME))
         (folder / "certbot").chmod(0o755)
         (folder / "nginx.py").write_text(NGINX)
-        # As little patience as a test has.
+        # Tests wait for a shorter time than a fleet.
         text = (PROGRAMS / "acme-receive").read_text()
         assert "\nSECONDS = 10\n" in text
         (folder / "acme-receive").write_text(text.replace("\nSECONDS = 10\n", "\nSECONDS = 1\n"))
@@ -97,11 +97,11 @@ class Fleet:
             (folder / address / "edge/current").symlink_to(folder / address)
 
     def next(self, *names: str, authority: Authority | None = None) -> None:
-        """Say what certbot will get."""
+        """Create the certificate that certbot will get next."""
         (authority or self.public).sign(self.folder / "next", *names)
 
     def set(self, address: str, **settings: object) -> None:
-        """Write what the role writes; JSON's strings, numbers and lists are TOML's."""
+        """Write the settings as the role does; JSON's strings, numbers and lists are valid TOML."""
         values = {
             "directory": "https://acme.example/dir",
             "email": "ops@example",
@@ -121,7 +121,7 @@ class Fleet:
         (self.folder / address / "acme.toml").write_text("".join(lines))
 
     def renew(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run what the timer runs."""
+        """Run the command of the timer."""
         environment = os.environ | {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "TRADEFLEET_ACME_SETTINGS": str(self.folder / ISSUER / "acme.toml"),
@@ -130,20 +130,20 @@ class Fleet:
         argv = [sys.executable, str(PROGRAMS / "acme-renew"), *words]
         return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    def asked(self) -> list[str]:
-        """Return which of certbot's verbs were used."""
-        return [line.split()[0] for line in (self.folder / "asked").read_text().splitlines()]
+    def certbot_commands(self) -> list[str]:
+        """Return the subcommands of certbot that were run."""
+        return [line.split()[0] for line in (self.folder / "commands").read_text().splitlines()]
 
     def served(self, address: str) -> str:
-        """Return the certificate that a client sees."""
+        """Return the certificate that a client gets."""
         return ssl.get_server_certificate((address, self.https))
 
     def reloads(self) -> list[int]:
-        """Return how often each nginx has read its files."""
+        """Return how often each nginx has loaded its files."""
         return [len((self.folder / address / "reloads").read_text()) for address in EDGES]
 
     def issued(self) -> str:
-        """Return the certificate that certbot has."""
+        """Return the certificate that certbot holds."""
         return (self.folder / f"le/live/{NAME}/fullchain.pem").read_text()
 
     @contextlib.contextmanager
@@ -163,7 +163,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def receiver(self, address: str) -> Iterator[None]:
-        """Do what systemd does for acme-receive.socket."""
+        """Serve like acme-receive.socket of systemd."""
         environment = os.environ | {
             "TRADEFLEET_ACME_SETTINGS": str(self.folder / address / "acme.toml"),
             "TRADEFLEET_EDGE_CERTIFICATES": str(self.folder / address / "edge"),
@@ -190,7 +190,7 @@ class Fleet:
                 thread.join()
 
     def send(self, line: bytes, who: str, where: str = ISSUER) -> bytes:
-        """Talk to the first load balancer with somebody's certificate, from an address."""
+        """Send a line to the first load balancer with a host's certificate, from an address; return the response."""
         context = ssl.create_default_context(cafile=self.own.file)
         context.load_cert_chain(self.folder / who / "host.crt", self.folder / who / "host.key")
         with (
@@ -203,7 +203,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Give a fleet whose load balancers serve what they have by themselves."""
+    """Yield a fleet whose load balancers serve their own certificates."""
     fleet = Fleet(tmp_path)
     with contextlib.ExitStack() as running:
         for address in EDGES:
@@ -212,8 +212,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-def test_one_certificate_is_served_by_all(fleet: Fleet) -> None:
-    """The first, and one that was due; what has not changed reloads nothing."""
+def test_all_load_balancers_serve_one_certificate(fleet: Fleet) -> None:
+    """This covers the first one and a renewed one; an unchanged one causes no reload."""
     assert fleet.renew("check").returncode == 1
     done = fleet.renew()
     assert done.returncode == 0, done.stderr
@@ -225,13 +225,13 @@ def test_one_certificate_is_served_by_all(fleet: Fleet) -> None:
     assert fleet.renew().returncode == 0
     assert fleet.issued() != first
     assert {fleet.served(address) for address in EDGES} == {fleet.issued()}
-    assert fleet.asked() == ["certonly", "renew", "renew"]
-    # This one, and the one before.
+    assert fleet.certbot_commands() == ["certonly", "renew", "renew"]
+    # The present one and the previous one.
     assert len([each for each in (fleet.folder / EDGES[0] / "edge").iterdir() if not each.is_symlink()]) == 2
 
 
-def test_a_renewal_that_fails_is_told_and_changes_nothing(fleet: Fleet) -> None:
-    """A load balancer that lacks the certificate gets it all the same."""
+def test_failed_renewal_is_reported_and_changes_nothing(fleet: Fleet) -> None:
+    """A load balancer that lacks the certificate receives it nevertheless."""
     fleet.renew()
     current = fleet.folder / EDGES[1] / "edge/current"
     current.unlink()
@@ -246,8 +246,8 @@ def test_a_renewal_that_fails_is_told_and_changes_nothing(fleet: Fleet) -> None:
     assert ({fleet.served(address) for address in EDGES}, fleet.reloads()) == ({fleet.issued()}, [2, 4])
 
 
-def test_one_that_was_away_is_told_and_made_up_for(tmp_path: Path) -> None:
-    """The others are not held up by it."""
+def test_unreachable_load_balancer_is_reported_and_receives_the_certificate_later(tmp_path: Path) -> None:
+    """The others are not delayed."""
     fleet = Fleet(tmp_path)
     first, second = EDGES
     with fleet.nginx(first), fleet.receiver(first), fleet.nginx(second):
@@ -258,13 +258,13 @@ def test_one_that_was_away_is_told_and_made_up_for(tmp_path: Path) -> None:
         with fleet.receiver(second):
             assert fleet.renew().returncode == 0
         assert fleet.served(second) == fleet.issued()
-        # Who serves it need not take it.
+        # A load balancer that serves it already need not receive it.
         assert fleet.renew().returncode == 0
 
 
 @pytest.mark.parametrize("wrong", ["name", "ca"])
-def test_what_clients_would_refuse_is_given_to_nobody(fleet: Fleet, wrong: str) -> None:
-    """Whatever an ACME server has signed."""
+def test_certificate_that_clients_would_reject_is_not_delivered(fleet: Fleet, wrong: str) -> None:
+    """This holds for any certificate that an ACME server has issued."""
     if wrong == "name":
         fleet.next("DNS:other.example")
     else:
@@ -276,8 +276,8 @@ def test_what_clients_would_refuse_is_given_to_nobody(fleet: Fleet, wrong: str) 
     assert {address: fleet.served(address) for address in EDGES} == before
 
 
-def test_other_names_or_another_server_are_another_certificate(fleet: Fleet) -> None:
-    """Due or not."""
+def test_changed_names_or_server_cause_a_new_certificate(fleet: Fleet) -> None:
+    """The former certificate need not be due."""
     fleet.renew()
     fleet.set(ISSUER, directory="https://other.example/dir")
     assert fleet.renew("check").returncode == 1
@@ -285,11 +285,11 @@ def test_other_names_or_another_server_are_another_certificate(fleet: Fleet) -> 
     fleet.next("DNS:" + NAME, "DNS:second.example")
     fleet.set(ISSUER, directory="https://other.example/dir", names=[NAME, "second.example"])
     assert fleet.renew().returncode == 0
-    assert fleet.asked() == ["certonly"] * 3
+    assert fleet.certbot_commands() == ["certonly"] * 3
 
 
-def test_an_nginx_that_goes_on_as_before_keeps_its_files(fleet: Fleet) -> None:
-    """The link is put back, and the reason told."""
+def test_nginx_that_does_not_reload_keeps_its_files(fleet: Fleet) -> None:
+    """The link is restored, and the reason reported."""
     current = fleet.folder / EDGES[1] / "edge/current"
     before = current.readlink()
     (fleet.folder / EDGES[1] / "stubborn").touch()
@@ -302,8 +302,8 @@ def test_an_nginx_that_goes_on_as_before_keeps_its_files(fleet: Fleet) -> None:
     assert fleet.renew().returncode == 0
 
 
-def test_only_the_issuer_is_listened_to(fleet: Fleet) -> None:
-    """Neither another host's certificate nor another address will do; nor will rubbish, or a key of something else."""
+def test_delivery_is_accepted_only_from_the_issuer(fleet: Fleet) -> None:
+    """Another host's certificate, another address, malformed input and a key of another certificate are rejected."""
     pair = {"chain": (fleet.folder / "next/host.crt").read_text(), "key": (fleet.folder / "next/host.key").read_text()}
     good = json.dumps(pair).encode() + b"\n"
     for who, where in ((EDGES[1], ISSUER), (ISSUER, EDGES[1])):

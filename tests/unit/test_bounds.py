@@ -1,4 +1,4 @@
-"""The drills judge the fleet: what they would overlook would be claimed in docs/reliability.md."""
+"""The drills judge the fleet: a defect that they overlook would become a false claim in docs/reliability.md."""
 
 import json
 from dataclasses import asdict, replace
@@ -35,24 +35,24 @@ BOUNDED = Drill("primary-off", "", lambda run: None, 5, 2, 3, None)
 
 
 def writes(*found: tuple[str, str]) -> list[Write]:
-    """Return acknowledged writes, one a second: host and timeline of each."""
+    """Return acknowledged writes, one per second, with host and timeline."""
     return [Write(host, timeline, at) for at, (host, timeline) in enumerate(found)]
 
 
-def test_a_failover_and_the_way_back_are_no_split() -> None:
+def test_failover_and_return_are_no_split_brain() -> None:
     """Each promotion begins a timeline, and the former one gets no more writes."""
     assert two_at_once(writes(("data1", "01"), ("data2", "02"), ("data2", "02"), ("data1", "03"))) == ""
     assert two_at_once([]) == ""
 
 
-def test_a_former_primary_that_still_takes_writes_is_found() -> None:
-    """After the new one has begun, however late."""
-    said = two_at_once(writes(("data1", "01"), ("data2", "02"), ("data1", "01")))
-    assert said == "data1 took a write on timeline 01 after data2 had begun 02"
+def test_write_on_a_former_primary_is_detected() -> None:
+    """It is detected however late it comes after the promotion."""
+    defect = two_at_once(writes(("data1", "01"), ("data2", "02"), ("data1", "01")))
+    assert defect == "data1 took a write on timeline 01 after data2 had begun 02"
 
 
-def test_two_hosts_on_one_timeline_are_found() -> None:
-    """A host that was promoted beside another, from the same point."""
+def test_two_hosts_on_one_timeline_are_detected() -> None:
+    """Another host was promoted from the same point."""
     assert "timeline 02 was written on data2 and on data3" in two_at_once(writes(("data2", "02"), ("data3", "02")))
 
 
@@ -69,14 +69,14 @@ def test_two_hosts_on_one_timeline_are_found() -> None:
         ("repeated_other_id", replace(GOOD, repeated_other_id=1)),
     ],
 )
-def test_each_broken_bound_is_named(name: str, result: Result) -> None:
-    """One after the other; what has no bound of its own breaks none."""
+def test_each_broken_bound_is_reported(name: str, result: Result) -> None:
+    """Each bound is broken alone; a value without a bound breaks none."""
     assert judged(BOUNDED, replace(GOOD, failed_reads=1000)) == []
     assert [broken.split()[0] for broken in judged(BOUNDED, result)] == [name]
 
 
-def test_drills_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """«make drill DRILL=…» finds each, and says what there is when it does not."""
+def test_drills_have_unique_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make drill DRILL=…` finds each, and lists the existing ones if it does not."""
     names = [drill.name for drill in DRILLS]
     assert len(set(names)) == len(names)
     for wanted, expected in (("", list(TELLING)), ("all", names), ("redis-gone", ["redis-gone"])):
@@ -87,17 +87,17 @@ def test_drills_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None
         chosen()
 
 
-def test_the_page_tells_of_the_results_that_are_kept() -> None:
-    """docs/reliability.md is what the drills have written, line by line."""
+def test_page_matches_the_kept_results() -> None:
+    """docs/reliability.md is generated from the results, line by line."""
     kept = json.loads(reliability.KEPT.read_text())
     assert kept.keys() <= {drill.name for drill in DRILLS}
     written = reliability.page(kept).splitlines()
-    # The first lines name the processors of the machine that wrote it.
+    # The first lines name the processors of the machine that wrote the page.
     assert written[5:] == reliability.PAGE.read_text().splitlines()[5:]
 
 
-def test_a_result_takes_the_place_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other drills' stay; a drill that does not come to its end has none."""
+def test_new_result_replaces_the_former_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of other drills stay; a drill that does not complete has none."""
     monkeypatch.setattr(reliability, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(reliability, "KEPT", tmp_path / "kept.json")
     reliability.KEPT.write_text("{}")

@@ -1,4 +1,4 @@
-"""A release is the same bytes for the same input, and one that exists is never given other contents."""
+"""A release has the same bytes for the same input, and an existing one never gets other contents."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from tradefleet.domains.pages import assets
 
 OTHER = "other-1.0-py3-none-any.whl"
 PIN = f"other==1.0 --hash=sha256:{'0' * 64}\n"
-# Each of these would change the bytes, or what is built, where it counted.
+# Each of these would change the bytes or the contents if it had an effect.
 HOSTILE = {
     "GIT_DIR": "/nonexistent",
     "GZIP": "-1",
@@ -34,10 +34,10 @@ GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@tradefleet.test")
 
 
 class Checkout:
-    """A checkout with the application, whose only requirement has been fetched before."""
+    """A checkout with the application, whose only requirement is already downloaded."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy what a release is built of, and commit it."""
+        """Copy the sources of a release, and commit them."""
         self.folder = folder / "trade fleet, März"
         for name in ("pyproject.toml", "tools/build_release.py", "playbooks/group_vars/all/wiring.yml"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +55,11 @@ class Checkout:
         self.commit()
 
     def git(self, *arguments: str) -> str:
-        """Run git there and return what it prints."""
+        """Run git in the checkout and return its output."""
         return subprocess.run([*GIT, *arguments], cwd=self.folder, check=True, capture_output=True, text=True).stdout
 
     def commit(self) -> None:
-        """Commit all that there is."""
+        """Commit all changes."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message=test")
 
@@ -68,7 +68,7 @@ class Checkout:
         return [python, str(self.folder / "tools/build_release.py"), *arguments]
 
     def run(self, *arguments: str, umask: int = 0o022, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Build a release, or fail to."""
+        """Run a build, which may fail."""
         return subprocess.run(
             self.command(*arguments),
             env=os.environ | environment,
@@ -86,18 +86,18 @@ class Checkout:
         return self.archive(version)
 
     def archive(self, version: str) -> Path:
-        """Return where the archive of a release belongs."""
+        """Return the path of a release's archive."""
         return self.folder / f"dist/tradefleet-{version}.tar.gz"
 
     def left(self) -> set[str]:
-        """Return what builds have left beside releases and the wheels of other projects."""
+        """Return what builds have left behind, without releases and the wheels of other projects."""
         found = {*self.build.iterdir(), *self.folder.glob("dist/*")} - {self.wheels}
         return {path.name for path in found if not re.fullmatch(r"tradefleet-[\w.-]+\.tar\.gz", path.name)}
 
 
 @pytest.fixture(name="checkout")
 def checkout_fixture(tmp_path: Path) -> Checkout:
-    """Return a checkout of its own."""
+    """Return a checkout of this test."""
     return Checkout(tmp_path)
 
 
@@ -107,13 +107,13 @@ def checksum(content: bytes) -> str:
 
 
 def contents(archive: Path) -> dict[str, bytes]:
-    """Return the files of a release."""
+    """Return the files of a release, with their contents."""
     with tarfile.open(archive) as tar:
         return {file.name: tar.extractfile(file).read() for file in tar if file.isfile()}  # type: ignore[union-attr]  # (a file has one)
 
 
 def test_release_holds_what_its_manifest_and_checksums_name(checkout: Checkout) -> None:
-    """Nothing that a killed run has left, and nothing is left by this one."""
+    """A killed run's leftovers are not in it, and this run leaves nothing behind."""
     (checkout.build / "release/release/wheels").mkdir(parents=True)
     (checkout.build / "release/release/wheels/former.whl").touch()
     files = contents(checkout.release("1.2.3-rc1"))
@@ -138,9 +138,9 @@ def test_release_holds_what_its_manifest_and_checksums_name(checkout: Checkout) 
 
 
 def test_same_input_gives_the_same_bytes(checkout: Checkout, tmp_path: Path) -> None:
-    """With another umask, locale and environment, in a checkout that was made with another umask, at another time.
+    """They do not depend on umask, locale, environment or time, nor on the umask with which the checkout was created.
 
-    Documents and playbooks change without a new version; so does traffic.yml, uncommitted.
+    Documents and playbooks may change without a new version, and so may traffic.yml, even uncommitted.
     """
     archive = checkout.release("1.2.3")
     (checkout.folder / "README.md").write_text("more\n")
@@ -166,8 +166,8 @@ def test_same_input_gives_the_same_bytes(checkout: Checkout, tmp_path: Path) -> 
             assert {stat.S_IMODE(file.external_attr >> 16) for file in wheel.infolist()} <= {0o644, 0o664}
 
 
-def test_version_that_exists_is_never_given_other_contents(checkout: Checkout) -> None:
-    """The message says what to do; another version takes the changed sources and reports them as modified."""
+def test_existing_version_never_gets_other_contents(checkout: Checkout) -> None:
+    """The message has the remedy; another version accepts the changed sources and reports them as modified."""
     archive = checkout.archive("1.2.3")
     archive.parent.mkdir()
     archive.write_bytes(b"another release")
@@ -184,8 +184,8 @@ def test_version_that_exists_is_never_given_other_contents(checkout: Checkout) -
 
 
 @pytest.mark.parametrize("version", ["", "1.2.3+fix", "../1", "v1", "1.2.3\n", "1" * 65])
-def test_version_that_can_name_no_release_is_refused(version: str) -> None:
-    """Before anything is built; preflight refuses it by the same pattern (tests/repo/test_limits.py)."""
+def test_invalid_version_is_refused(version: str) -> None:
+    """It is refused before anything is built; preflight uses the same pattern (tests/repo/test_limits.py)."""
     command = [sys.executable, "tools/build_release.py", "--version", version]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
@@ -193,7 +193,7 @@ def test_version_that_can_name_no_release_is_refused(version: str) -> None:
 
 
 def test_version_is_that_of_the_sources_unless_given(checkout: Checkout) -> None:
-    """`--source` names another checkout; the release goes to this one."""
+    """`--source` names another checkout; the release is stored in this one."""
     pyproject = checkout.folder / "pyproject.toml"
     pyproject.write_text(re.sub(r'(?m)^version = ".*"', 'version = "7.8.9"', pyproject.read_text()))
     other = Checkout(checkout.folder.parent / "other")
@@ -205,8 +205,8 @@ def test_version_is_that_of_the_sources_unless_given(checkout: Checkout) -> None
     assert not checkout.archive("7.8.9").exists()
 
 
-def test_wheels_that_cannot_be_fetched_are_reported_and_leave_nothing(checkout: Checkout) -> None:
-    """No archive, and no half of the wheels that a later run would take for all."""
+def test_failed_download_of_wheels_is_reported_and_leaves_nothing(checkout: Checkout) -> None:
+    """No archive is left, and no partial set of wheels that a later run would regard as complete."""
     checkout.requirements.write_text(PIN.replace("1.0", "2.0"))
     done = checkout.run("--version", "1.2.3", PIP_NO_INDEX="1")
     assert done.returncode == 1
@@ -219,7 +219,7 @@ def test_wheels_that_cannot_be_fetched_are_reported_and_leave_nothing(checkout: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_build_leaves_nothing(checkout: Checkout, tmp_path: Path, number: signal.Signals) -> None:
-    """Its last program, tar, takes long; the partial archive that it has begun is removed."""
+    """Its last program, tar, takes long; the partial archive is removed."""
     programs = tmp_path / "bin"
     programs.mkdir()
     tar = programs / "tar"
@@ -241,8 +241,8 @@ def test_interrupted_build_leaves_nothing(checkout: Checkout, tmp_path: Path, nu
     assert not checkout.archive("1.2.3").exists()
 
 
-def test_two_builds_at_the_same_time_give_the_same_release(checkout: Checkout) -> None:
-    """As `make -j2` does; each waits for the other."""
+def test_concurrent_builds_give_the_same_release(checkout: Checkout) -> None:
+    """`make -j2` runs them like this; each waits for the other."""
     command = checkout.command("--version", "1.2.3")
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     printed = [process.communicate(timeout=60)[0] for process in both]
@@ -251,8 +251,8 @@ def test_two_builds_at_the_same_time_give_the_same_release(checkout: Checkout) -
     assert checkout.left() == set()
 
 
-def test_python_without_pip_is_told_to_use_the_virtualenv(checkout: Checkout, tmp_path: Path) -> None:
-    """A controller's own Python may have none."""
+def test_python_without_pip_is_reported_with_the_virtualenv(checkout: Checkout, tmp_path: Path) -> None:
+    """A controller's own Python may lack pip."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     command = checkout.command("--version", "1.2.3", python=str(tmp_path / "bare/bin/python"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

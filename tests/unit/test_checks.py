@@ -1,4 +1,4 @@
-"""Roles refuse bad values in words, before anything is installed; their checks are run on this machine."""
+"""Roles reject invalid values with a message before anything is installed; their checks run on this machine."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def check(role: str, **values: object) -> tuple[int, str]:
-    """Run a role's check stage here; return its status and what it said."""
+    """Run a role's check stage here; return its status and its output."""
     stage = ["-m", "ansible.builtin.include_role", "-a", f"name={role} tasks_from=check"]
     done = ansible("ansible", "localhost", "-e", json.dumps(GOOD[role] | values), *stage)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
@@ -35,10 +35,10 @@ def check(role: str, **values: object) -> tuple[int, str]:
         ("redis", {"redis_memory_percent": "100"}),
     ],
 )
-def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
-    """Numbers from the command line, which are strings, among them."""
-    status, said = check(role, **values)
-    assert status == 0, said
+def test_valid_values_pass(role: str, values: dict[str, Any]) -> None:
+    """This includes numbers from the command line, which are strings."""
+    status, output = check(role, **values)
+    assert status == 0, output
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_good_values_pass(role: str, values: dict[str, Any]) -> None:
         ("pgbouncer", {"pgbouncer_server_connections": "91"}, "may use 92 connections"),
         ("postgresql", {"postgresql_memory_megabytes": 16001}, "postgresql_memory_megabytes is 16001"),
         ("postgresql", {"postgresql_shared_buffers": "6401MB"}, "postgresql_shared_buffers 6401MB"),
-        # Whatever this machine has: nothing fits into none of it.
+        # This holds for any machine: nothing fits into no memory.
         ("redis", {"redis_memory_percent": "0"}, "only 0 % (redis_memory_percent)"),
     ],
 )
-def test_bad_values_are_refused(role: str, values: dict[str, Any], message: str) -> None:
-    """With the variable that is wrong."""
-    status, said = check(role, **values)
-    assert status == 2, said
-    assert message in said
+def test_invalid_values_are_rejected(role: str, values: dict[str, Any], message: str) -> None:
+    """The message has the wrong variable."""
+    status, output = check(role, **values)
+    assert status == 2, output
+    assert message in output

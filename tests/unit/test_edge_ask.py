@@ -1,35 +1,24 @@
-"""Verbs ask through a load balancer whose certificate carries a name and no address."""
+"""Playbooks query a load balancer whose certificate has a name and no address."""
 
-import importlib.util
 import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from authority import Authority
-from repository import PROJECT
+from repository import module
 
-
-@pytest.fixture(scope="module")
-def edge_ask() -> ModuleType:
-    """Return the module; its folder is none that Python looks in."""
-    spec = importlib.util.spec_from_file_location("edge_ask", PROJECT / "plugins/modules/edge_ask.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+edge_ask = module("plugins/modules/edge_ask.py")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Says whom it was asked for; is closed at /closed."""
+    """Returns the requested host name; reports maintenance at /closed."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer the request."""
         closed = self.path == "/closed"
         self.send_response(503 if closed else 200)
         if closed:
@@ -40,12 +29,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"<html>" if closed else f'{{"host": "{self.headers["Host"]}"}}'.encode())
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Give what asks a load balancer on loopback well."""
+    """Yield valid arguments for a load balancer on loopback."""
     folder = tmp_path_factory.mktemp("edge")
     authority = Authority(folder / "ca", "clients trust it")
     pair = authority.sign(folder / "edge", "DNS:trade.example")
@@ -67,20 +56,20 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
-def test_the_name_is_asked_for_and_verified(edge_ask: ModuleType, edge: dict[str, Any]) -> None:
-    """At the address; what is no JSON is an answer as well."""
+def test_name_is_requested_and_verified(edge: dict[str, Any]) -> None:
+    """The connection goes to the address; a response that is not JSON is accepted, too."""
     assert edge_ask.ask(edge) == {"status": 200, "json": {"host": "trade.example"}, "certificate_days": 1}
     assert edge_ask.ask({**edge, "path": "/closed"}) == {"status": 503, "retry_after": "30", "certificate_days": 1}
 
 
-def test_a_request_carries_what_it_is_told(edge_ask: ModuleType, edge: dict[str, Any]) -> None:
-    """So a verb asks as a client of a canary, and learns who has answered."""
+def test_request_carries_the_given_headers(edge: dict[str, Any]) -> None:
+    """A playbook can thus query as a client of a canary, and gets the color that answered."""
     assert edge_ask.ask({**edge, "headers": {"Cookie": "green"}})["color"] == "green"
 
 
 @pytest.mark.parametrize("wrong", ["name", "ca"])
-def test_nobody_else_is_believed(edge_ask: ModuleType, edge: dict[str, Any], tmp_path: Path, wrong: str) -> None:
-    """Another name; another CA, and those of this machine."""
+def test_another_certificate_is_not_trusted(edge: dict[str, Any], tmp_path: Path, wrong: str) -> None:
+    """It has another name, or is from another CA; the CAs of this machine are not trusted either."""
     other = Authority(tmp_path / "ca", "stranger").file.read_text()
     for value in {"name": ["other.example"], "ca": [other, ""]}[wrong]:
         with pytest.raises(ssl.SSLCertVerificationError):

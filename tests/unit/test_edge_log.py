@@ -1,27 +1,16 @@
-"""What is read from the load balancers' logs, from which the judge and the report on a shadow draw."""
+"""Analysis of the load balancers' logs for the judge and for the report on a shadow."""
 
 import gzip
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from repository import PROJECT, read
+from repository import module, read
 
-
-@pytest.fixture(scope="module")
-def edge_log() -> ModuleType:
-    """Return the module; its folder is none that Python looks in."""
-    spec = importlib.util.spec_from_file_location("edge_log", PROJECT / "plugins/modules/edge_log.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+edge_log = module("plugins/modules/edge_log.py")
 
 
 def line(epoch: float, **changes: Any) -> str:
@@ -32,12 +21,12 @@ def line(epoch: float, **changes: Any) -> str:
 
 
 def encoded(lines: Iterable[str]) -> list[bytes]:
-    """Return lines as they are in a file."""
+    """Return lines as in a file."""
     return [line.encode() for line in lines]
 
 
-def test_what_a_colour_answered_since_then_counts(edge_log: ModuleType) -> None:
-    """Older lines, broken ones, and what nginx answered itself do not; since when is each colour's own."""
+def test_responses_of_a_color_since_its_start_count() -> None:
+    """Older lines, malformed ones and responses of nginx itself do not count; each color has its own start."""
     lines = [
         line(99.9),
         "half a li",
@@ -67,31 +56,33 @@ def test_what_a_colour_answered_since_then_counts(edge_log: ModuleType) -> None:
     }
 
 
-def test_what_clients_do_is_no_refusal(edge_log: ModuleType) -> None:
-    """To ask too often, or to hang up; such requests count as requests."""
+def test_clients_own_errors_are_no_refusals() -> None:
+    """Too many requests and aborted ones count only as requests."""
     log = edge_log.entries(encoded(line(each, status=each) for each in (399, 400, 401, 422, 429, 499, 500)), 0)
     found = edge_log.by_color(log, {"blue": 0})["blue"]
     assert (found["requests"], found["errors"], found["refusals"]) == (7, 1, 3)
 
 
-def test_what_the_edge_sends_to_the_colour_that_serves_is_no_sample_of_it(edge_log: ModuleType) -> None:
-    """A monitor that asks for nothing else, twice as often as clients, changes no figure; nginx has the same paths."""
+def test_health_checks_of_the_edge_are_not_in_the_sample() -> None:
+    """A monitor with twice as many requests as clients changes no figure; nginx has the same paths."""
     pinned = [f"/{path}{query}" for path in ("healthz", "readyz", "%76ersion") for query in ("", "?1")]
-    asked = [line(2, uri=uri, seconds=0.001, **who) for uri in pinned for who in ({}, {"key": "", "guard": "public"})]
-    found = edge_log.by_color(edge_log.entries(encoded([line(1, seconds=0.02), *asked]), 0), {"blue": 0})["blue"]
+    requests = [
+        line(2, uri=uri, seconds=0.001, **who) for uri in pinned for who in ({}, {"key": "", "guard": "public"})
+    ]
+    found = edge_log.by_color(edge_log.entries(encoded([line(1, seconds=0.02), *requests]), 0), {"blue": 0})["blue"]
     assert (found["seconds"], list(found["groups"])) == ({"0.02": 1}, ["reads"])
     assert f"location ~ ^/({'|'.join(sorted(path[1:] for path in edge_log.PINNED))})$" in read(
         "roles/nginx/templates/nginx.conf.j2"
     )
 
 
-def test_a_copy_is_compared_with_its_original(edge_log: ModuleType) -> None:
-    """By the request's id; ids in a path make no routes of their own."""
+def test_mirrored_request_is_compared_with_its_original() -> None:
+    """The request ID connects them; IDs in a path do not create separate routes."""
     order = "/v1/orders/0190b6e5-7d5a-7c2e-9d3a-5b1f0c9a7e11"
-    asked = [line(1, uri=order), line(2, uri=f"{order}?x=1"), line(3, uri="/v1/orders/17/fills")]
-    # What strangers ask for would be a route for each of their guesses.
-    asked.append(line(4, uri="/guess", status=404, key="", guard=""))
-    log = edge_log.entries(encoded(asked), 0)
+    requests = [line(1, uri=order), line(2, uri=f"{order}?x=1"), line(3, uri="/v1/orders/17/fills")]
+    # Otherwise each path that an unauthenticated client tries would be a route.
+    requests.append(line(4, uri="/guess", status=404, key="", guard=""))
+    log = edge_log.entries(encoded(requests), 0)
     copies = encoded([line(1, status=500, seconds=0.2), line(2, seconds=0.1), line(4, status=404), line(9)])
     copies = edge_log.entries(copies, 0)
     assert edge_log.by_route(log, copies) == {
@@ -104,8 +95,8 @@ def test_a_copy_is_compared_with_its_original(edge_log: ModuleType) -> None:
     assert edge_log.route("/v1/orders/17/fills") == "/v1/orders/{id}/fills"
 
 
-def test_only_the_end_of_a_large_log_is_read(edge_log: ModuleType, tmp_path: Path) -> None:
-    """Three megabytes, of which the last seconds are asked for: all of them are found, most of the rest is not read."""
+def test_only_the_end_of_a_large_log_is_read(tmp_path: Path) -> None:
+    """Of three megabytes, all of the last seconds is found, and most of the rest is not read."""
     log = tmp_path / "access.log"
     log.write_text("".join(line(number / 100) + "\n" for number in range(20_000)))
     found = edge_log.tail(log, 190)
@@ -113,7 +104,7 @@ def test_only_the_end_of_a_large_log_is_read(edge_log: ModuleType, tmp_path: Pat
     assert 1000 < len(found) < 10_000
 
 
-# What a stranger sends, as the log has it: no key, or one that nobody has accepted.
+# Requests of an unauthenticated client in the log: without a key, or with one that was never accepted.
 STRANGERS = [{"key": key, "guard": "", "color": "green"} for key in ("", "999999")]
 
 
@@ -121,8 +112,8 @@ STRANGERS = [{"key": key, "guard": "", "color": "green"} for key in ("", "999999
 @pytest.mark.parametrize(
     "request_", [{"status": 401}, {"status": 404, "uri": "/guess"}, {"status": 502, "uri": "/v1//orders", "seconds": 9}]
 )
-def test_a_stranger_is_no_evidence(edge_log: ModuleType, stranger: dict[str, Any], request_: dict[str, Any]) -> None:
-    """Of refusals, of failures, or of time: not one figure of the color that a stranger has chosen is another."""
+def test_unauthenticated_requests_are_no_evidence(stranger: dict[str, Any], request_: dict[str, Any]) -> None:
+    """They change no figure of the color that they choose, neither refusals, failures nor times."""
     traders = [line(each, color=color) for color in ("blue", "green") for each in range(10)]
     both = {"blue": 0.0, "green": 0.0}
     strange = [line(each / 10, **stranger, **request_) for each in range(100)]
@@ -132,18 +123,16 @@ def test_a_stranger_is_no_evidence(edge_log: ModuleType, stranger: dict[str, Any
 
 
 @pytest.mark.parametrize("answer", [{"status": 401}, {"status": 404}, {"status": 502}, {"status": 499, "seconds": 5}])
-def test_a_release_that_accepts_no_key_is_judged_by_keys_that_are_valid(
-    edge_log: ModuleType, answer: dict[str, Any]
-) -> None:
-    """It marks none of its answers. The other color, or the time before, has shown which keys are valid."""
+def test_release_that_accepts_no_key_is_judged_by_valid_keys(answer: dict[str, Any]) -> None:
+    """It marks no response. The other color, or the time before, shows which keys are valid."""
     log = [line(1), *(line(each, color="green", guard="", **answer) for each in range(100, 110))]
     found = edge_log.by_color(edge_log.entries(encoded(log), 0), {"green": 100})["green"]
     assert found["requests"] == 10
     assert found["errors"] + found["refusals"] + found["seconds"].get("5", 0) == 10
 
 
-def test_public_routes_are_judged_one_by_one_and_for_failures_only(edge_log: ModuleType) -> None:
-    """Thousands of cheap answers hide nothing of another route, or of traders. A path is one however it is spelled."""
+def test_public_routes_are_judged_separately_and_only_for_failures() -> None:
+    """Many cheap responses hide nothing of another route or of traders; all spellings of a path are one route."""
     public = {"key": "", "guard": "public"}
     log = [line(each, **public, uri="/?" + str(each)) for each in range(1000)]
     log += [line(each, **public, uri="/v1/%69nstruments", status=500) for each in range(5)]
@@ -164,53 +153,53 @@ def test_public_routes_are_judged_one_by_one_and_for_failures_only(edge_log: Mod
 
 
 def written(path: Path, moments: Iterable[int]) -> None:
-    """Write a log whose last line has just been written, at the last of these moments."""
+    """Write a log with requests at these times, as if the last line had just been written."""
     moments = list(moments)
     text = "".join(line(each) + "\n" for each in moments).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
     os.utime(path, (moments[-1], moments[-1]))
 
 
-def moments(edge_log: ModuleType, log: Path, since: float) -> list[float]:
-    """Return when the requests came that are found."""
+def moments(log: Path, since: float) -> list[float]:
+    """Return the times of the requests that are found."""
     return sorted(entry["epoch"] for entry in edge_log.entries(edge_log.lines(log, since), since))
 
 
 @pytest.mark.parametrize(
     "rotated", ["access.log.1", "access.log.1.gz", "access.log-20261129", "access.log-20261129.gz"]
 )
-def test_a_rotated_log_is_read(edge_log: ModuleType, tmp_path: Path, rotated: str) -> None:
-    """Whether it was compressed at once or not, and whatever logrotate calls it; older ones are left alone."""
+def test_rotated_log_is_read(tmp_path: Path, rotated: str) -> None:
+    """It may be compressed or not, under any name of logrotate; older ones are not read."""
     log = tmp_path / "access.log"
     (tmp_path / "access.log.9.gz").write_text("never opened")
     os.utime(tmp_path / "access.log.9.gz", (90, 90))
     written(tmp_path / rotated, range(100, 200))
     written(log, range(200, 250))
     (tmp_path / "shadow.log.1").write_text("of another log")
-    assert moments(edge_log, log, 150) == list(range(150, 250))
+    assert moments(log, 150) == list(range(150, 250))
     # Between the two steps of a rotation, and before the first line after it.
     log.write_text("")
-    assert moments(edge_log, log, 150) == list(range(150, 200))
+    assert moments(log, 150) == list(range(150, 200))
     log.unlink()
-    assert moments(edge_log, log, 150) == list(range(150, 200))
+    assert moments(log, 150) == list(range(150, 200))
 
 
-def test_two_rotations_in_one_sample_are_read(edge_log: ModuleType, tmp_path: Path) -> None:
-    """And a line that two files have, while logrotate copies or compresses, counts once; half a file does not."""
+def test_two_rotations_in_one_sample_are_read(tmp_path: Path) -> None:
+    """A line in two files, while logrotate copies or compresses, counts once; an incomplete file does not count."""
     log = tmp_path / "access.log"
     written(tmp_path / "access.log.2.gz", range(100, 200))
     written(tmp_path / "access.log.1", range(200, 300))
     written(log, range(250, 350))
     half = gzip.compress("".join(line(each) + "\n" for each in range(200, 300)).encode())
     (tmp_path / "access.log.1.gz").write_bytes(half[: len(half) // 2])
-    assert moments(edge_log, log, 150) == list(range(150, 350))
+    assert moments(log, 150) == list(range(150, 350))
 
 
 @pytest.mark.parametrize("copies", [False, True])
-def test_a_rotation_while_the_logs_are_read_loses_nothing(
-    edge_log: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool
+def test_rotation_during_the_analysis_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool
 ) -> None:
-    """Whichever file is read first: by then its contents have another name."""
+    """Files are read in any order, and their contents then have other names."""
     log, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
     written(log, range(100, 200))
     written(rotated, range(50, 100))
@@ -229,13 +218,11 @@ def test_a_rotation_while_the_logs_are_read_loses_nothing(
         return read(path, since)
 
     monkeypatch.setattr(edge_log, "tail", tail)
-    assert moments(edge_log, log, 60) == list(range(60, 210))
+    assert moments(log, 60) == list(range(60, 210))
 
 
-def test_a_log_that_is_truncated_while_the_logs_are_read_loses_nothing(
-    edge_log: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is copied to a file that exists already; both keep their inodes."""
+def test_truncation_during_the_analysis_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is copied to an existing file; both keep their inodes."""
     log, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
     written(log, range(100, 200))
     written(rotated, range(100, 150))
@@ -248,4 +235,4 @@ def test_a_log_that_is_truncated_while_the_logs_are_read_loses_nothing(
         return found
 
     monkeypatch.setattr(edge_log, "tail", tail)
-    assert moments(edge_log, log, 60) == list(range(100, 200))
+    assert moments(log, 60) == list(range(100, 200))

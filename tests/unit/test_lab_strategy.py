@@ -1,12 +1,12 @@
-"""Does the lab's strategy use the whole machine, and leave it to those who measure on it?"""
+"""Does the lab's strategy use the whole machine, with a lower priority than measurements?"""
 
 import os
 
 from repository import PROJECT, ansible
 
 
-def test_a_process_has_every_cpu_after_all_others() -> None:
-    """Upstream's strategy ties them all to what the first CPU leaves, with the priority of whoever started it."""
+def test_processes_have_every_cpu_and_a_low_priority() -> None:
+    """Upstream's strategy binds them all to the first CPU, with the caller's priority."""
     module = ("--module-name", "ansible.builtin.shell", "--args", "nproc; nice")
     plugins = PROJECT / ".config/strategy"
     done = ansible("ansible", "localhost", *module, ANSIBLE_STRATEGY="lab_linear", ANSIBLE_STRATEGY_PLUGINS=plugins)

@@ -1,4 +1,4 @@
-"""The traffic meter sees every kind of fault: it judges operations, and a judge who misses one is worth nothing."""
+"""The traffic meter detects every kind of fault: operations are judged by it, so it must miss none."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from meter_runs import METER, TIMES, Meter, certificate_fixture, environment, me
 from repository import PROJECT
 
 
-def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
-    """Nothing failed, all was compared, and the server saw exactly the requests that were counted."""
+def test_healthy_api_passes_all_bounds(meter: Meter) -> None:
+    """Nothing failed, all orders were compared, and the server received exactly the counted requests."""
     bounds = ("max-failed", "max-failed-reads", "max-failed-writes", "max-lost", "max-duplicated")
     run = meter.run(
         *("--database-command", meter.database(), "--min-rate", "5", "--max-gap", "2"),
@@ -29,7 +29,7 @@ def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
     assert groups["writes"]["statuses"] == {"201": 45}
     assert groups["reads"]["statuses"] == {"200": 45}
     assert 0 < groups["all"]["latency_ms"]["p50"] <= groups["all"]["latency_ms"]["max"] < 3000
-    # Two clients keep their connection for the whole run, and so do the four that repeat.
+    # Two clients keep their connection for the whole run, and so do the four that repeat orders.
     assert meter.api.connections == groups["new_connection"]["sent"] + 2 + 4
     assert run.report["comparison"]["acknowledged"] == run.report["comparison"]["stored"] == 45
     colors = run.report["colors"]
@@ -54,8 +54,8 @@ def test_a_healthy_api_passes_all_bounds(meter: Meter) -> None:
         ("not_json", "bad_body"),
     ],
 )
-def test_each_fault_is_counted_once_under_its_kind(meter: Meter, fault: str, kind: str) -> None:
-    """As many failures as faults, neither hidden by a retry nor counted twice."""
+def test_each_fault_is_counted_once_with_its_kind(meter: Meter, fault: str, kind: str) -> None:
+    """There are as many failures as faults: none is hidden by a retry or counted twice."""
     meter.api.fault, meter.api.times, meter.api.freeze = fault, TIMES, 6
     run = meter.run("--max-failed", str(TIMES - 1), "--timeout", "2")
     assert meter.api.times == 0
@@ -72,16 +72,16 @@ def test_each_fault_is_counted_once_under_its_kind(meter: Meter, fault: str, kin
         assert all("kept connection" in failure["detail"] for failure in run.report["failures"])
 
 
-def test_reads_and_writes_have_bounds_of_their_own(meter: Meter) -> None:
-    """A failed read leaves the bound on writes whole."""
+def test_reads_and_writes_have_separate_bounds(meter: Meter) -> None:
+    """A failed read does not break the bound on writes."""
     meter.api.fault, meter.api.times = "hidden", TIMES
     run = meter.run("--max-failed-writes", "0", "--max-failed-reads", str(TIMES))
     assert run.status == 0, run.text
     assert run.report["groups"]["reads"]["failed"] == TIMES
 
 
-def test_some_clients_are_of_a_trader_who_only_reads(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica answers their reads; the share of orders is what it was; without that trader there are none."""
+def test_some_clients_use_a_trader_who_only_reads(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica answers them; the share of orders stays the same; without that trader no client is one of them."""
     monkeypatch.setenv("TRADEFLEET_READER_KEY", "reader")
     run = meter.run("--clients", "8", "--write-share", "0.3", "--max-requests", "160", "--max-failed", "0")
     assert run.status == 0, run.text
@@ -91,8 +91,8 @@ def test_some_clients_are_of_a_trader_who_only_reads(meter: Meter, monkeypatch: 
     assert meter.run("--max-failed", "0").report["replica_reads"] == 0
 
 
-def test_no_listener_and_no_trust_are_failures(meter: Meter) -> None:
-    """Requests that never reached the API have failed; the other target's have not."""
+def test_refused_connection_and_untrusted_certificate_are_failures(meter: Meter) -> None:
+    """Requests that never reached the API have failed; those to the other target have not."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -106,15 +106,15 @@ def test_no_listener_and_no_trust_are_failures(meter: Meter) -> None:
     assert run.report["groups"]["all"]["failed_by_kind"] == {"tls": 8}
 
 
-def test_a_bound_on_nothing_is_broken(meter: Meter) -> None:
-    """A run without writes cannot vouch for writes."""
+def test_bound_without_data_is_broken(meter: Meter) -> None:
+    """A run without writes proves nothing about writes."""
     run = meter.run("--write-share", "0", "--max-requests", "20", "--max-failed-writes", "0")
     assert run.status == 1
     assert "nothing to measure" in run.text
 
 
-def test_an_outage_is_a_gap_and_the_schedule_does_not_run_after_it(meter: Meter) -> None:
-    """While the only client waits 1 s for an answer its requests are due; at most a second's worth is made up for."""
+def test_outage_is_a_gap_and_skipped_requests_are_not_made_up_for(meter: Meter) -> None:
+    """The only client waits 1 s for a response while requests are due; at most a second's worth is sent later."""
     meter.api.fault, meter.api.times = "freeze", 2
     run = meter.run(
         *("--clients", "1", "--rate", "50", "--duration", "6", "--max-requests", "1000", "--timeout", "5"),
@@ -129,8 +129,8 @@ def test_an_outage_is_a_gap_and_the_schedule_does_not_run_after_it(meter: Meter)
     assert run.report["groups"]["all"]["sent"] + run.report["skipped"] == pytest.approx(300, abs=2)
 
 
-def test_an_outage_without_an_end_is_a_gap_too(meter: Meter) -> None:
-    """It has no success after it that would close it."""
+def test_outage_until_the_end_is_a_gap(meter: Meter) -> None:
+    """No later success ends it."""
     meter.api.fault, meter.api.times = "500", -1
     run = meter.run("--rate", "50", "--duration", "3", "--max-gap", "0.8")
     assert run.status == 1
@@ -141,8 +141,8 @@ def test_an_outage_without_an_end_is_a_gap_too(meter: Meter) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_traffic_and_not_the_report(meter: Meter, number: signal.Signals) -> None:
-    """Requests in flight are finished, the comparison is made, the status is the bounds'."""
+def test_signal_ends_the_traffic_but_not_the_report(meter: Meter, number: signal.Signals) -> None:
+    """Requests in flight finish, orders are compared, and the status follows from the bounds."""
     meter.api.delay = 0.3
     command = meter.command(
         *("--duration", "60", "--max-requests", "100000"),
@@ -177,10 +177,8 @@ def test_a_signal_ends_the_traffic_and_not_the_report(meter: Meter, number: sign
         (("--target", "host:port"), "secret", "--target"),
     ],
 )
-def test_a_run_that_cannot_be_set_up_says_why(
-    certificate: Path, options: tuple[str, ...], key: str, message: str
-) -> None:
-    """Status 2, and not a request sent."""
+def test_run_that_cannot_start_reports_why(certificate: Path, options: tuple[str, ...], key: str, message: str) -> None:
+    """The status is 2, and no request is sent."""
     done = subprocess.run(
         [*METER, "--ca", str(certificate), "--target", "127.0.0.1:1", *options],
         cwd=PROJECT,

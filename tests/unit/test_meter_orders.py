@@ -1,4 +1,4 @@
-"""The traffic meter finds every order that was lost, doubled or became another one when it was sent again."""
+"""The traffic meter detects every order that was lost, duplicated or replaced when it was repeated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tools.meter.repeats import chosen
     ("fault", "column", "bound"),
     [("forget", "lost", "max-lost"), ("other_id", "lost", "max-lost"), ("twice", "duplicated", "max-duplicated")],
 )
-def test_the_database_is_held_to_what_was_acknowledged(meter: Meter, fault: str, column: str, bound: str) -> None:
-    """The API said 201 each time, and only the rows show what became of it."""
+def test_database_is_compared_with_acknowledged_orders(meter: Meter, fault: str, column: str, bound: str) -> None:
+    """The API returned 201 each time; only the rows show the defect."""
     meter.api.fault, meter.api.times = fault, TIMES
     run = meter.run("--database-command", meter.database(), "--max-failed", "0", f"--{bound}", str(TIMES - 1))
     assert run.status == 1
@@ -24,8 +24,8 @@ def test_the_database_is_held_to_what_was_acknowledged(meter: Meter, fault: str,
     assert [entry["name"] for entry in run.report["bounds"] if not entry["held"]] == [bound]
 
 
-def test_an_order_stored_without_acknowledgement_is_legal(meter: Meter) -> None:
-    """It is found when it is sent again, and neither lost nor duplicated."""
+def test_order_stored_without_acknowledgement_is_permitted(meter: Meter) -> None:
+    """It is found when it is repeated, and is neither lost nor duplicated."""
     meter.api.fault, meter.api.times = "stored_500", TIMES
     run = meter.run("--database-command", meter.database(), "--max-lost", "0", "--max-duplicated", "0")
     assert run.status == 0, run.text
@@ -34,10 +34,10 @@ def test_an_order_stored_without_acknowledgement_is_legal(meter: Meter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "failed", "other_id"), [("", 0, 0), ("refused", TIMES, 0), ("unmarked", TIMES, 0), ("anew", 0, TIMES)]
+    ("fault", "failed", "other_id"), [("", 0, 0), ("refused", TIMES, 0), ("unmarked", TIMES, 0), ("new_order", 0, TIMES)]
 )
-def test_orders_are_sent_again(meter: Meter, fault: str, failed: int, other_id: int) -> None:
-    """After the traffic, each with its first key and body: the same order, marked as repeated, and one row."""
+def test_orders_are_repeated(meter: Meter, fault: str, failed: int, other_id: int) -> None:
+    """Each is sent after the traffic with its first key and body: same order, marked as repeated, and one row."""
     meter.api.fault, meter.api.times = fault, TIMES
     run = meter.run("--database-command", meter.database(), "--max-failed", "0", "--max-lost", "0")
     assert run.status == 0, run.text
@@ -48,8 +48,8 @@ def test_orders_are_sent_again(meter: Meter, fault: str, failed: int, other_id: 
     assert run.report["comparison"]["duplicated"] == other_id
 
 
-def test_an_order_that_failed_is_sent_again(meter: Meter) -> None:
-    """It is acknowledged then, and stored once."""
+def test_failed_order_is_repeated(meter: Meter) -> None:
+    """It is then acknowledged, and stored once."""
     meter.api.fault, meter.api.times = "500", TIMES
     run = meter.run("--write-share", "1", "--database-command", meter.database(), "--max-lost", "0")
     assert run.status == 0, run.text
@@ -62,8 +62,8 @@ def test_an_order_that_failed_is_sent_again(meter: Meter) -> None:
     assert run.report["comparison"]["acknowledged"] == run.report["comparison"]["stored"] == 90
 
 
-def test_all_that_failed_and_two_hundred_others_are_chosen() -> None:
-    """The others are of the whole run; reads are not sent again."""
+def test_all_failed_orders_and_two_hundred_others_are_repeated() -> None:
+    """The others are from the whole run; reads are not repeated."""
     good, bad = ([outcome(f"{kind}{number}", kind) for number in range(3000)] for kind in ("", "timeout"))
     keys = [request.key for request in chosen([*good, *bad, outcome("", "timeout")])]
     assert keys[:2000] == [f"timeout{number}" for number in range(2000)]
@@ -71,7 +71,7 @@ def test_all_that_failed_and_two_hundred_others_are_chosen() -> None:
 
 
 def outcome(key: str, failure: str) -> Outcome:
-    """Return what became of an order, or of a read when there is no key."""
+    """Return the outcome of an order, or of a read if the key is empty."""
     return Outcome(
         started=0,
         finished=1,
@@ -87,8 +87,8 @@ def outcome(key: str, failure: str) -> Outcome:
     )
 
 
-def test_the_primary_is_found_among_standbys_and_the_dead(meter: Meter) -> None:
-    """Also when it is promoted only while the meter waits."""
+def test_primary_is_found_among_standbys_and_failed_hosts(meter: Meter) -> None:
+    """It may be promoted while the meter waits."""
     late = meter.database(f"late:{meter.directory / 'promoted'}")
     commands = (late, meter.database("t"), "/nonexistent/psql")
     run = meter.run(*(word for command in commands for word in ("--database-command", command)), "--max-lost", "0")
@@ -97,8 +97,8 @@ def test_the_primary_is_found_among_standbys_and_the_dead(meter: Meter) -> None:
 
 
 @pytest.mark.parametrize("roles", [[], ["t"], ["f", "f"], ["silent"]], ids=["none", "standby", "two", "silent"])
-def test_what_could_not_be_compared_is_not_called_whole(meter: Meter, roles: list[str]) -> None:
-    """No primary, two of them, a query that printed nothing: never `0 lost`, and a broken bound if there is one."""
+def test_missing_comparison_is_not_a_success(meter: Meter, roles: list[str]) -> None:
+    """No primary, two of them or an empty response: never `0 lost`, and a broken bound if one is set."""
     commands = [word for role in roles for word in ("--database-command", meter.database(role))]
     options = (*commands, "--database-wait", "0", "--max-requests", "20")
     run = meter.run(*options, "--max-lost", "0", "--max-failed", "0")

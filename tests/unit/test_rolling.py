@@ -1,4 +1,4 @@
-"""Who is taken out when, and what is left where a roll stops: the real playbook, with stand-ins for hosts and role."""
+"""Which hosts a roll drains, and what it leaves if it stops: the real playbook with stand-ins for hosts and role."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ import yaml
 from repository import PROJECT, ansible, load
 
 PLAYBOOKS = PROJECT / "playbooks"
-# Stands in for what the role does to a host, as far as a roll can see it, and for what is answered on the network. An
-# action plugin runs on the controller. A line of the journal is a step: what, to whom, and who serves then.
+# Stands in for the role's effect on a host, as far as a roll can detect it, and for responses on the network. An
+# action plugin runs on the controller. A line of the journal has a step, its host, and the hosts that serve then.
 ACT = """
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         given = self._task.args
-        return self.act(given["step"], given["host"], given["release"]) if "step" in given else self.ask(given)
+        return self.act(given["step"], given["host"], given["release"]) if "step" in given else self.query(given)
 
     def act(self, step, host, release):
         if step == "static":
@@ -58,12 +58,12 @@ class ActionModule(ActionBase):
         (ROOT / f"{host}.current").symlink_to(f"releases/{now['release']}")
         return self.note(f"{step} {host}")
 
-    def note(self, said):
+    def note(self, step):
         with (ROOT / "journal").open("a") as journal:
-            journal.write(f"{said} | {' '.join(serving())}\\n")
+            journal.write(f"{step} | {' '.join(serving())}\\n")
         return {"changed": True}
 
-    def ask(self, given):
+    def query(self, given):
         name = given["address"] if "address" in given else urlsplit(given["url"]).hostname
         if name.startswith("lb"):
             turn = ROOT / f"{name}.turn"
@@ -75,24 +75,24 @@ class ActionModule(ActionBase):
         else:
             now = state(name)
             status = 200 if name in serving() else 503
-            said = "draining" if now["drained"] else "ready" if now["fit"] else "unavailable"
-            found = {"status": said, "dependencies": {"schema": "ok" if now["fit"] else "unknown"}}
+            readiness = "draining" if now["drained"] else "ready" if now["fit"] else "unavailable"
+            found = {"status": readiness, "dependencies": {"schema": "ok" if now["fit"] else "unknown"}}
         failed = status not in given.get("status_code", [200])
         return {"status": status, "json": found, "failed": failed, "msg": f"Status code was {status}"}
 """
 
 
 class Fleet:
-    """Three hosts of one colour, and two load balancers."""
+    """Three hosts of one color, and two load balancers."""
 
     def __init__(self, folder: Path) -> None:
-        """Make them."""
+        """Create their state."""
         self.root = folder
         self.hosts = ["blue1", "blue2", "blue3"]
         for host in self.hosts:
-            self.set(host, release="0.1.0", drained=False, fit=True)
+            self.set_state(host, release="0.1.0", drained=False, fit=True)
             (folder / f"{host}.current").symlink_to("releases/0.1.0")
-        self.bad()
+        self.set_bad_releases()
         (folder / "traffic").symlink_to("traffic-sets/blue+green-10")
         (folder / "action_plugins").mkdir()
         (folder / "action_plugins/stand_in.py").write_text(ACT.replace("FOLDER", str(folder)))
@@ -117,7 +117,7 @@ class Fleet:
         self._copy()
 
     def _write(self, name: str, content: Any) -> None:
-        """Write YAML below the fleet's folder."""
+        """Write a YAML file in the fleet's folder."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -157,18 +157,18 @@ class Fleet:
         }
         self._write("hosts.yml", {"all": {"children": groups, "vars": local | own}})
 
-    def set(self, host: str, **state: Any) -> None:
-        """Change what a host is."""
+    def set_state(self, host: str, **state: Any) -> None:
+        """Change the state of a host."""
         file = self.root / f"{host}.json"
         before = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps(before | state))
 
-    def bad(self, *pairs: tuple[str, str]) -> None:
-        """Say which release does not become ready on which host."""
+    def set_bad_releases(self, *pairs: tuple[str, str]) -> None:
+        """Set which releases do not become ready on which hosts."""
         (self.root / "bad.json").write_text(json.dumps(pairs))
 
     def roll(self, release: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the verb, with Ansible's own strategy."""
+        """Run the playbook with Ansible's own strategy."""
         (self.root / "journal").write_text("")
         paths = f"{self.root}/roles:{self.root}/procedures"
         own = {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": f"{self.root}/action_plugins"}
@@ -176,38 +176,38 @@ class Fleet:
         return ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / "rolling.yml", **own)
 
     def journal(self) -> list[str]:
-        """Return who was taken out, given the release, and let in again; with who served then."""
+        """Return the steps of draining, activating and undraining, with the hosts that served then."""
         steps = (self.root / "journal").read_text().splitlines()
         return [step for step in steps if step.startswith(("drain", "activate", "worker", "undrain"))]
 
     def releases(self) -> dict[str, str]:
-        """Return what each host runs; all of them must serve."""
+        """Return the release of each host; all of them must serve."""
         states = {host: json.loads((self.root / f"{host}.json").read_text()) for host in self.hosts}
         assert not [host for host, state in states.items() if state["drained"] or not state["fit"]]
         return {host: state["release"] for host, state in states.items()}
 
-    def stated(self) -> Any:
-        """Return what traffic.yml says, or nothing."""
+    def recorded(self) -> Any:
+        """Return the contents of traffic.yml, or None."""
         file = self.root / "group_vars/all/traffic.yml"
         return yaml.safe_load(file.read_text()) if file.exists() else None
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
-    """Return a fleet that nobody has touched."""
+    """Return a fleet before any roll."""
     return Fleet(tmp_path)
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
-    """Return all that a run says, in one line."""
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a run as one line."""
     return " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
 
 
 @pytest.mark.thorough
-def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
-    """The others serve meanwhile; what the colour runs is written down last, and a canary's share stays."""
+def test_hosts_are_drained_and_replaced_one_at_a_time(fleet: Fleet) -> None:
+    """The others keep serving; traffic.yml gets the release at the end, and a canary's share stays."""
     done = fleet.roll("0.2.0")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     assert fleet.journal() == [
         "drain blue1 | blue2 blue3",
         "activate blue1 | blue2 blue3",
@@ -222,48 +222,48 @@ def test_one_after_the_other_is_taken_out_and_comes_back(fleet: Fleet) -> None:
         "worker blue3 | blue1 blue2",
         "undrain blue3 | blue1 blue2 blue3",
     ]
-    # Whoever gets a page of the new release finds its files, at either load balancer, and at once.
+    # Both load balancers have the new files before any host serves a page that names them.
     steps = [step.split(" |")[0] for step in (fleet.root / "journal").read_text().splitlines()]
     brought = {"static lb1 0.1.0,0.2.0", "static lb2 0.1.0,0.2.0"}
     assert brought < set(steps[: steps.index("drain blue1")])
     assert set(fleet.releases().values()) == {"0.2.0"}
-    stated = {"traffic_live_color": "blue", "release_blue": "0.2.0", "release_green": ""}
-    assert fleet.stated() == stated | {"traffic_canary_percent": 10}
+    expected = {"traffic_live_color": "blue", "release_blue": "0.2.0", "release_green": ""}
+    assert fleet.recorded() == expected | {"traffic_canary_percent": 10}
 
 
-def test_as_many_at_a_time_as_told(fleet: Fleet) -> None:
-    """And never a third host beside them."""
+def test_batch_is_the_configured_number_of_hosts(fleet: Fleet) -> None:
+    """The first host is replaced alone."""
     done = fleet.roll("0.2.0", "-e", "rolling_batch=2")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     assert [len(step.split("|")[1].split()) for step in fleet.journal() if step.startswith("activate")] == [1, 1, 2]
     assert set(fleet.releases().values()) == {"0.2.0"}
 
 
 @pytest.mark.parametrize(("batch", "left"), [(1, ["0.2.0", "0.1.0", "0.1.0"]), (2, ["0.2.0", "0.1.0", "0.1.0"])])
-def test_a_host_that_does_not_become_ready_stops_the_run(fleet: Fleet, batch: int, left: list[str]) -> None:
-    """It serves again as before, those after it are not touched; the message names what runs where, and what to do."""
-    fleet.bad(("blue2", "0.2.0"))
+def test_host_that_does_not_become_ready_stops_the_roll(fleet: Fleet, batch: int, left: list[str]) -> None:
+    """It returns to its former release, later hosts are not touched; the message has all releases and a remedy."""
+    fleet.set_bad_releases(("blue2", "0.2.0"))
     stopped = fleet.roll("0.2.0", "-e", f"rolling_batch={batch}")
     assert stopped.returncode == 2
     assert list(fleet.releases().values()) == left
     assert not [step for step in fleet.journal() if "blue3 |" in step]
-    assert fleet.stated() is None
+    assert fleet.recorded() is None
     for words in (
         "Release 0.2.0 did not become ready on blue2",
         "blue1 runs 0.2.0, blue2 runs 0.1.0, blue3 runs 0.1.0; traffic.yml states 0.1.0.",
         "(`make rolling VERSION=0.2.0`), or return to the former release (`make rolling VERSION=0.1.0`)",
     ):
-        assert words in said(stopped)
+        assert words in output(stopped)
     assert fleet.roll("0.1.0").returncode == 0
     assert set(fleet.releases().values()) == {"0.1.0"}
 
 
 @pytest.mark.parametrize("fit", [True, False])
-def test_what_a_killed_run_has_left_comes_first(fleet: Fleet, fit: bool) -> None:
-    """A host that is drained, and runs the new release or nothing; the others are not touched before it serves."""
-    fleet.set("blue2", release="0.2.0", drained=True, fit=fit)
+def test_host_of_a_killed_run_is_replaced_first(fleet: Fleet, fit: bool) -> None:
+    """It is drained, with the new release or none; the other hosts are not touched until it serves."""
+    fleet.set_state("blue2", release="0.2.0", drained=True, fit=fit)
     done = fleet.roll("0.2.0")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, output(done)
     assert [step for step in fleet.journal() if step.startswith("drain")] == [
         "drain blue2 | blue1 blue3",
         "drain blue1 | blue2 blue3",
@@ -272,24 +272,24 @@ def test_what_a_killed_run_has_left_comes_first(fleet: Fleet, fit: bool) -> None
     assert set(fleet.releases().values()) == {"0.2.0"}
 
 
-def test_nobody_is_taken_out_beside_a_host_that_does_not_serve(fleet: Fleet) -> None:
-    """Its own repair is tried; where that fails, it stays out, and the others stay in."""
-    fleet.set("blue3", fit=False)
-    fleet.bad(("blue3", "0.2.0"))
+def test_no_host_is_drained_while_another_is_down(fleet: Fleet) -> None:
+    """The failed host is repaired first; if that fails it stays drained, and the others serve."""
+    fleet.set_state("blue3", fit=False)
+    fleet.set_bad_releases(("blue3", "0.2.0"))
     stopped = fleet.roll("0.2.0")
     assert stopped.returncode == 2
     assert [step.split(" |")[0] for step in fleet.journal()] == ["drain blue3"]
-    assert "blue3 does not become ready and stays out of service: schema unknown" in said(stopped)
-    assert "blue1 runs 0.1.0, blue2 runs 0.1.0" in said(stopped)
+    assert "blue3 does not become ready and stays out of service: schema unknown" in output(stopped)
+    assert "blue1 runs 0.1.0, blue2 runs 0.1.0" in output(stopped)
 
 
-def test_a_color_that_does_not_serve_and_a_part_of_one_are_refused(fleet: Fleet) -> None:
-    """Nothing is even staged."""
+def test_idle_color_and_partial_roll_are_refused(fleet: Fleet) -> None:
+    """Nothing is staged."""
     (fleet.root / "traffic").unlink()
     (fleet.root / "traffic").symlink_to("traffic-sets/green")
     moved = fleet.roll("0.2.0")
-    assert "the load balancers send traffic to green: a cutover was interrupted" in said(moved)
+    assert "the load balancers send traffic to green: a cutover was interrupted" in output(moved)
     part = fleet.roll("0.2.0", "--limit", "blue1:blue2")
-    assert "run again without `--limit`. Nothing was changed." in said(part)
+    assert "run again without `--limit`. Nothing was changed." in output(part)
     assert (moved.returncode, part.returncode) == (2, 2)
     assert (fleet.root / "journal").read_text() == ""

@@ -1,31 +1,29 @@
-"""The static files of releases on a load balancer: which are there, which stay, and what a killed run leaves."""
+"""Static files of releases on a load balancer: which exist, which are kept, and what a killed run leaves."""
 
 import hashlib
-import importlib.util
 import io
 import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from repository import PROJECT
+from repository import PROJECT, module
 from tradefleet.domains.pages import assets
 
 PROGRAM = PROJECT / "roles/nginx/files/static_files.py"
-# Stands in for Debian's program, which the machine that runs the tests need not have.
+# Stands in for Debian's program, which the machine that runs the tests may not have.
 BROTLI = """#!/bin/sh
 test "$1 $2 $3" = "--best --stdout --" && echo "small" && cat "$4"
 """
 
 
 class Balancer:
-    """What one load balancer has."""
+    """The files of one load balancer."""
 
     def __init__(self, folder: Path) -> None:
-        """Make its folder, and that of the programs that it has."""
+        """Create its folder, and the folder of its programs."""
         self.root, self.programs = folder / "edge", folder / "bin"
         self.root.mkdir()
         self.programs.mkdir()
@@ -33,10 +31,10 @@ class Balancer:
         (self.programs / "brotli").chmod(0o755)
         (self.programs / "cat").symlink_to("/bin/cat")
 
-    def archive(self, release: str, files: dict[str, bytes], sums: dict[str, bytes] | None = None) -> None:
-        """Put a release there, as the role copies it; its sums are those of `sums`."""
-        stated = files if sums is None else sums
-        lines = [f"{hashlib.sha256(content).hexdigest()}  static/{name}\n" for name, content in stated.items()]
+    def archive(self, release: str, files: dict[str, bytes], checksums: dict[str, bytes] | None = None) -> None:
+        """Write a release's archive as the role copies it; its checksums are those of `checksums`."""
+        listed = files if checksums is None else checksums
+        lines = [f"{hashlib.sha256(content).hexdigest()}  static/{name}\n" for name, content in listed.items()]
         members = {f"static/{name}": content for name, content in files.items()}
         members |= {"SHA256SUMS": f"{'0' * 64}  wheels/x.whl\n{''.join(lines)}".encode(), "wheels/x.whl": b"wheel"}
         with tarfile.open(self.root / f"{release}.tar.gz", "w:gz") as tar:
@@ -51,33 +49,33 @@ class Balancer:
         return subprocess.run(argv, env={"PATH": str(self.programs)}, capture_output=True, text=True, check=False)
 
     def bring(self, release: str, *wanted: str, kept: int = 3, css: str = "") -> None:
-        """Deliver a release with a style sheet of its own and a script that all have."""
+        """Deliver a release with its own style sheet and a script that all releases share."""
         self.archive(release, built(css or f"/* {release} */", "// the same"))
         done = self.deliver(release, *wanted, kept=kept)
         assert done.returncode == 0, done.stderr
-        # The next one comes later.
+        # The next release is newer.
         for path in self.lists.iterdir():
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 60))
 
     @property
     def lists(self) -> Path:
-        """Where it is said which files a release has."""
+        """Return the folder with the list of each release's files."""
         return self.root / "releases"
 
     def releases(self) -> set[str]:
-        """Return the releases whose files are there, each of them."""
+        """Return the releases whose files are all present."""
         found = {path.name for path in self.lists.iterdir()}
         for release in found:
             assert set((self.lists / release).read_text().split()) <= self.files()
         return found
 
     def files(self) -> set[str]:
-        """Return what nginx finds."""
+        """Return the files that nginx serves."""
         return {path.name for path in (self.root / "static").iterdir()}
 
 
 def built(css: str, js: str) -> dict[str, bytes]:
-    """Return what a release makes of two files: each under its name, and compressed."""
+    """Return the files that a release makes of two sources: under its name, and compressed."""
     files: dict[str, bytes] = {}
     for stem, suffix, content in (("site", ".css", css), ("site", ".js", js)):
         name = f"{stem}.{hashlib.sha256(content.encode()).hexdigest()[:12]}{suffix}"
@@ -87,12 +85,12 @@ def built(css: str, js: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def balancer(tmp_path: Path) -> Balancer:
-    """Return one that nobody has touched."""
+    """Return a load balancer without releases."""
     return Balancer(tmp_path)
 
 
-def test_what_a_release_builds_is_delivered(balancer: Balancer, tmp_path: Path) -> None:
-    """The repository's own files: as they are, compressed by the release, and here; all of one time, and readable."""
+def test_files_of_a_release_are_delivered(balancer: Balancer, tmp_path: Path) -> None:
+    """The repository's own files are delivered plain and in two compressed forms, with one timestamp, and readable."""
     assets.build(tmp_path / "built")
     files = {path.name: path.read_bytes() for path in (tmp_path / "built").iterdir()}
     balancer.archive("1.0.0", files)
@@ -113,8 +111,8 @@ def test_what_a_release_builds_is_delivered(balancer: Balancer, tmp_path: Path) 
     assert {path.name for path in balancer.root.iterdir()} == {"static", "releases"}
 
 
-def test_a_page_that_was_opened_before_a_cutover_finds_its_files_after_it(balancer: Balancer) -> None:
-    """Those of the last three releases beside the wanted ones stay, older ones go, and what several have is kept."""
+def test_page_of_a_former_release_finds_its_files_after_a_cutover(balancer: Balancer) -> None:
+    """The last three other releases stay, older ones are removed, and files that several releases share are kept."""
     for number in range(6):
         balancer.bring(f"1.{number}", f"1.{max(number - 1, 0)}")
     assert balancer.releases() == {"1.1", "1.2", "1.3", "1.4", "1.5"}
@@ -126,8 +124,8 @@ def test_a_page_that_was_opened_before_a_cutover_finds_its_files_after_it(balanc
     assert balancer.files() == names | {f"{name}.br" for name in names if not name.endswith(".gz")}
 
 
-def test_a_release_that_served_until_now_is_the_newest_of_the_others(balancer: Balancer) -> None:
-    """However long ago it came, and however many were deployed meanwhile that never served."""
+def test_release_that_was_live_counts_as_the_newest_of_the_others(balancer: Balancer) -> None:
+    """It may be old, and any number of releases that never served may have been deployed since."""
     balancer.bring("1.0")
     for number in range(1, 6):
         balancer.bring(f"1.{number}", "1.0", kept=2)
@@ -136,8 +134,8 @@ def test_a_release_that_served_until_now_is_the_newest_of_the_others(balancer: B
     assert balancer.releases() == {"1.6", "1.5", "1.0", "1.4"}
 
 
-def test_a_killed_run_is_repeated(balancer: Balancer) -> None:
-    """Until the list is there nothing counts as delivered; what it left is taken over, or removed."""
+def test_killed_run_is_completed(balancer: Balancer) -> None:
+    """A release counts as delivered only with its list; leftovers are reused or removed."""
     balancer.bring("1.0", css="/* before */")
     (balancer.root / "static/site.0123456789ab.css").write_text("half")
     (balancer.root / ".new").write_text("half")
@@ -153,10 +151,10 @@ def test_a_killed_run_is_repeated(balancer: Balancer) -> None:
 
 
 @pytest.mark.parametrize("change", ["changed", "added", "missing"])
-def test_files_other_than_the_release_states_are_not_served(balancer: Balancer, change: str) -> None:
-    """None of them, and the release counts as not delivered."""
+def test_files_that_differ_from_the_release_are_not_served(balancer: Balancer, change: str) -> None:
+    """None is served, and the release does not count as delivered."""
     files = built("a", "b")
-    stated = dict(files)
+    listed = dict(files)
     match change:
         case "changed":
             files[next(iter(files))] += b"x"
@@ -164,7 +162,7 @@ def test_files_other_than_the_release_states_are_not_served(balancer: Balancer, 
             files |= built("c", "b")
         case _:
             del files[next(iter(files))]
-    balancer.archive("1.0", files, stated)
+    balancer.archive("1.0", files, listed)
     done = balancer.deliver("1.0")
     assert done.returncode != 0
     assert "the static files are not those that SHA256SUMS states" in done.stderr
@@ -172,8 +170,8 @@ def test_files_other_than_the_release_states_are_not_served(balancer: Balancer, 
 
 
 @pytest.mark.parametrize("name", ["site.css", "../x.0123456789ab.css", "sub/x.0123456789ab.css", ".x.0123456789ab.css"])
-def test_a_name_that_could_get_other_contents_is_refused(balancer: Balancer, name: str) -> None:
-    """Browsers would keep the first ones for a year; and no name leads elsewhere."""
+def test_name_without_a_checksum_or_with_a_path_is_refused(balancer: Balancer, name: str) -> None:
+    """Browsers would keep the first contents for a year, and a path could lead elsewhere."""
     balancer.archive("1.0", {name: b"x"})
     done = balancer.deliver("1.0")
     assert done.returncode != 0
@@ -181,8 +179,8 @@ def test_a_name_that_could_get_other_contents_is_refused(balancer: Balancer, nam
     assert balancer.files() == set()
 
 
-def test_a_release_without_static_files_has_none(balancer: Balancer) -> None:
-    """As those were that are from before there were any; and a load balancer may have no brotli yet."""
+def test_release_without_static_files_has_none(balancer: Balancer) -> None:
+    """Such releases predate static files; a load balancer may also lack brotli."""
     balancer.archive("0.9", {})
     assert balancer.deliver("0.9").returncode == 0
     assert (balancer.files(), balancer.releases()) == (set(), {"0.9"})
@@ -193,13 +191,9 @@ def test_a_release_without_static_files_has_none(balancer: Balancer) -> None:
     assert balancer.files() == set(files)
 
 
-def test_every_name_that_a_release_gives_is_accepted() -> None:
-    """The two sides share the form of a name."""
-    spec = importlib.util.spec_from_file_location("static_files", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    program: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
+def test_every_name_of_a_release_is_accepted() -> None:
+    """Both programs use the same form of names."""
+    program = module(PROGRAM)
     names = assets.names().values()
     assert names
     assert all(program.NAME.fullmatch(name) and program.NAME.fullmatch(f"{name}.gz") for name in names)

@@ -1,4 +1,4 @@
-"""What the tests cost: phases, tests and tasks of a part are recorded, and the table shows them beside the budget."""
+"""Cost of the tests: phases, tests and tasks of a part are recorded, and a table compares them with the budget."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from repository import PROJECT
 from tools.suite import records, run, table
 from tools.suite.cost import Cost, Meter
 
-# Writes what molecule writes around two phases.
+# Writes the output of molecule for two phases.
 MOLECULE = """
 import sys
 def announce(phase, state):
@@ -34,7 +34,7 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_phase_of_a_scenario_is_recorded() -> None:
-    """Wall time, CPU time and the idle share of each phase that molecule announces."""
+    """The record has wall time, CPU time and idle share of each phase that molecule announces."""
     assert run.run("nothing", [sys.executable, "-c", MOLECULE, "0"]) == 0
     phases = records.everything()
     assert [row["phase"] for row in phases] == ["create", "converge"]
@@ -42,7 +42,7 @@ def test_each_phase_of_a_scenario_is_recorded() -> None:
 
 
 def test_cost_counts_the_processors_of_a_process_and_its_children() -> None:
-    """A tenth of a second of each; the kernel counts in hundredths."""
+    """Each uses a tenth of a second; the kernel counts in hundredths."""
     spin = "import time\nwhile time.process_time() < 0.1: pass"
     meter = Meter(os.getpid())
     end = time.process_time() + 0.1
@@ -60,7 +60,7 @@ def test_a_part_without_phases_is_one_row() -> None:
 
 
 def test_a_failed_part_repeats_its_faults(capsys: pytest.CaptureFixture[str]) -> None:
-    """The faults stand at the end of the output and in a file, until the next run."""
+    """The faults are at the end of the output, and in a file until the next run."""
     assert run.run("nothing", [sys.executable, "-c", MOLECULE, "3"]) == 3
     kept = (records.LOGS / "nothing.failed").read_text()
     assert kept.splitlines()[1:] == ["fatal: [redis1]: FAILED!"]
@@ -69,7 +69,7 @@ def test_a_failed_part_repeats_its_faults(capsys: pytest.CaptureFixture[str]) ->
     assert not (records.LOGS / "nothing.failed").exists()
 
 
-def test_each_test_is_recorded_and_its_programs_do_not_know(tmp_path: Path) -> None:
+def test_each_test_is_recorded_but_not_the_programs_that_it_runs(tmp_path: Path) -> None:
     """A test that runs pytest or Python itself gets the environment without the plugin."""
     (tmp_path / "test_it.py").write_text(
         "import os\ndef test_it():\n    assert not {'PYTHONPATH', 'SUITE_PART'} & os.environ.keys()\n"
@@ -89,14 +89,14 @@ def test_each_test_is_recorded_and_its_programs_do_not_know(tmp_path: Path) -> N
 
 
 def test_hosts_are_those_of_the_inventory() -> None:
-    """The CPU time of hosts counts for their scenario."""
+    """The CPU time of a host counts for its scenario."""
     assert run.hosts("redis") == ["redis1", "redis2", "redis3"]
     assert run.hosts("fleet")[:2] == ["lb1", "lb2"]
     assert run.hosts("units") == []
 
 
 def test_a_restarted_host_costs_no_negative_time(tmp_path: Path) -> None:
-    """The counter of a container starts from zero with it."""
+    """The counter of a restarted container begins at zero."""
     counter = tmp_path / "cpuacct.usage"
     counter.write_text("5000000000\n")
     meter = Meter(os.getpid())
@@ -108,8 +108,8 @@ def test_a_restarted_host_costs_no_negative_time(tmp_path: Path) -> None:
     assert 2 <= meter.lap().cpu_seconds < 2.5
 
 
-def test_table_has_every_part_beside_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longest part first; a part over its budget is marked."""
+def test_table_compares_every_part_with_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest part is first; a part over its budget is marked."""
     monkeypatch.setattr(table, "budgets", lambda: {"redis": 100, "fleet": 900})
     for part, seconds in (("redis", 120.0), ("fleet", 800.0)):
         records.start(part)

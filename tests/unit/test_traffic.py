@@ -12,9 +12,9 @@ from repository import PROJECT, ansible
 
 PLAYBOOKS = PROJECT / "playbooks"
 COPIED = ["canary.yml", "converge_releases.yml", "cutover.yml", "maintenance.yml", "rollback.yml", "shadow.yml"]
-# Stands in for what a load balancer answers: by the set of flags that it has, as nginx would, unless it is told to be
-# out of order, or for one that does not close. The address that moves is that of the first.
-ASK = """
+# Stands in for the responses of a load balancer: they follow from its set of flags, as with nginx, unless a test has
+# declared it out of order or unable to close. The virtual IP is on the first one.
+QUERY = """
 from pathlib import Path
 
 from ansible.plugins.action import ActionBase
@@ -28,13 +28,13 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         given = self._task.args
         edge = given["address"].replace("vip", "lb1")
-        with (ROOT / "asked").open("a") as asked:
-            asked.write(given["address"] + "\\n")
+        with (ROOT / "queried").open("a") as log:
+            log.write(given["address"] + "\\n")
         live, *shares = (ROOT / edge / "traffic").readlink().name.split("+")
         headers = given.get("headers", {})
         in_share = headers.get("Cookie") == "tradefleet_client=verify-88" and shares
         color = shares[0].split("-")[0] if in_share else live
-        # Whoever asks is excepted from maintenance, like the load balancers' whole network.
+        # The controller is exempt from maintenance, like the load balancers' whole network.
         closed = (ROOT / edge / "maintenance").exists() and "TradeFleet-As-Client" in headers
         if (ROOT / edge / f"out-of-order-{color}").exists():
             return {"status": 502, "failed": True, "msg": "no host answered"}
@@ -49,17 +49,17 @@ class Fleet:
     """Two load balancers with the role's own switch, in folders of this machine; blue is live."""
 
     def __init__(self, folder: Path) -> None:
-        """Make them."""
+        """Create them."""
         self.root = folder
         self.file = folder / "group_vars/all/traffic.yml"
         (folder / "group_vars/all").mkdir(parents=True)
         (folder / "action_plugins").mkdir()
-        (folder / "action_plugins/edge_ask.py").write_text(ASK.replace("FOLDER", str(folder)))
+        (folder / "action_plugins/edge_ask.py").write_text(QUERY.replace("FOLDER", str(folder)))
         for name in COPIED:
             shutil.copy(PLAYBOOKS / name, folder)
         for name in ("deploy", "traffic"):
             shutil.copytree(PLAYBOOKS / "procedures" / name, folder / "roles" / name)
-        # Roles of the same shape: the switch itself is real, a release notes whether its host is a live one.
+        # Reduced copies of roles: the switch is real, and a release reports whether its host is live.
         shutil.copytree(PROJECT / "roles/nginx", folder / "roles/nginx")
         self._tasks("roles/nginx/tasks/check.yml")
         for path in [*folder.glob("*.yml"), *folder.glob("roles/*/tasks/*.yml"), folder / "roles/nginx/vars/main.yml"]:
@@ -70,8 +70,8 @@ class Fleet:
         self._tasks("roles/app/tasks/workers.yml", {"name": "Note", "ansible.builtin.copy": followed})
         noted = {"msg": "{{ inventory_hostname }} is {{ 'live' if app_live else 'idle' }}"}
         self._tasks("roles/app/tasks/activate.yml", {"name": "Note", "ansible.builtin.debug": noted})
-        self.fit(True)
-        self.judge("fit")
+        self.set_probes(True)
+        self.set_verdict("fit")
         for name, hosts in (("preflight", "localhost"), ("reach", "localhost")):
             self._play(f"{name}.yml", hosts)
         note = {
@@ -87,11 +87,11 @@ class Fleet:
         self._play("begin.yml", "edge", note)
         for edge in ("lb1", "lb2"):
             (folder / edge).mkdir()
-        self.state()
+        self.set_state()
         self._inventory()
 
     def _here(self, text: str) -> str:
-        """Have a file work below the fleet's folder, without root; a task may query another host than its own."""
+        """Make a file work in the fleet's folder without root; a task may query another host than its own."""
         folder = f"{self.root}/{{{{ __nginx_host | default(inventory_hostname) }}}}"
         text = re.sub(r": /etc/nginx/(.+)", rf': "{folder}/\1"', text)
         return re.sub(r"^ *(owner|group|become): (root|true)\n", "", text, flags=re.MULTILINE)
@@ -105,7 +105,7 @@ class Fleet:
         self._tasks(name, {"name": name, "hosts": hosts, "gather_facts": False, "tasks": list(tasks)})
 
     def _inventory(self) -> None:
-        """State who is in it, with the wiring that decides who serves."""
+        """Write the inventory, with the wiring that determines the live color."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
         colors = {f"app_{color}": {"hosts": {f"{color}1": {"app_color": color}}} for color in ("blue", "green")}
         groups = {"edge": {"hosts": {"lb1": {}, "lb2": {}}}, "app": {"children": colors}}
@@ -135,8 +135,8 @@ class Fleet:
         }
         (self.root / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": local | own}}))
 
-    def state(self, canary: int = 0, running: str = "blue") -> None:
-        """Write traffic.yml, and have the load balancers do something, which may be something else."""
+    def set_state(self, canary: int = 0, running: str = "blue") -> None:
+        """Write traffic.yml, and set what the load balancers do, which may differ from it."""
         content = {"traffic_live_color": "blue", "traffic_canary_percent": canary}
         self.file.write_text(yaml.safe_dump(content | {"release_blue": "0.1.0", "release_green": "0.1.0"}))
         for edge in ("lb1", "lb2"):
@@ -144,52 +144,52 @@ class Fleet:
             (self.root / edge / "traffic-sets" / running).mkdir(parents=True, exist_ok=True)
             (self.root / edge / "traffic").symlink_to(f"traffic-sets/{running}")
 
-    def fit(self, *proofs: bool) -> None:
-        """Say how each proof of the other colour goes, one after the other; the last holds for all that follow."""
-        (self.root / "proofs").write_text(json.dumps(proofs))
+    def set_probes(self, *probes: bool) -> None:
+        """Set the result of each successive probe of the other color; the last one applies to all later probes."""
+        (self.root / "probes").write_text(json.dumps(probes))
         script = (
-            "import json, pathlib, sys; file = pathlib.Path(sys.argv[1]); proofs = json.loads(file.read_text());"
-            "file.write_text(json.dumps(proofs[1:] or proofs)); sys.exit(not proofs[0])"
+            "import json, pathlib, sys; file = pathlib.Path(sys.argv[1]); probes = json.loads(file.read_text());"
+            "file.write_text(json.dumps(probes[1:] or probes)); sys.exit(not probes[0])"
         )
-        argv = ["{{ ansible_playbook_python }}", "-c", script, f"{self.root}/proofs"]
-        proof = {"name": "Query", "ansible.builtin.command": {"argv": argv}, "register": "proof", "run_once": True}
-        refuse = {"that": "proof.rc == 0", "fail_msg": "green1 is not ready"}
+        argv = ["{{ ansible_playbook_python }}", "-c", script, f"{self.root}/probes"]
+        probe = {"name": "Query", "ansible.builtin.command": {"argv": argv}, "register": "probe", "run_once": True}
+        refuse = {"that": "probe.rc == 0", "fail_msg": "green1 is not ready"}
         judged = {"name": "Probe", "ansible.builtin.assert": refuse}
-        self._tasks("roles/app/tasks/probe.yml", proof | {"failed_when": False}, judged)
+        self._tasks("roles/app/tasks/probe.yml", probe | {"failed_when": False}, judged)
 
-    def judge(self, verdict: str) -> None:
-        """Say what the judge says."""
+    def set_verdict(self, verdict: str) -> None:
+        """Set the judge's verdict."""
         fact = {"__traffic_verdict": {"verdict": verdict, "reasons": ["so it is"], "figures": {}}}
         self._tasks("roles/traffic/tasks/judge.yml", {"name": "Judge", "ansible.builtin.set_fact": fact})
 
-    def play(self, verb: str, ok: bool = True, **extra: Any) -> str:
-        """Run a verb, and return all that it says in one line."""
-        for name in ("asked", "begun"):
+    def play(self, playbook: str, ok: bool = True, **extra: Any) -> str:
+        """Run a playbook, and return its output as one line."""
+        for name in ("queried", "begun"):
             (self.root / name).unlink(missing_ok=True)
         own = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
         given = ["-e", json.dumps(extra)]
-        done = ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / f"{verb}.yml", **own)
-        said = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
-        assert (done.returncode == 0) == ok, said
-        return said
+        done = ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / f"{playbook}.yml", **own)
+        output = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
+        assert (done.returncode == 0) == ok, output
+        return output
 
-    def sets(self) -> set[str]:
-        """Return what the load balancers do with clients."""
+    def flag_sets(self) -> set[str]:
+        """Return the sets of flags that the load balancers use."""
         return {(self.root / edge / "traffic").readlink().name for edge in ("lb1", "lb2")}
 
-    def stated(self) -> tuple[str, int]:
-        """Return live colour and canary's share of traffic.yml."""
+    def recorded(self) -> tuple[str, int]:
+        """Return live color and canary share of traffic.yml."""
         content = yaml.safe_load(self.file.read_text())
         return content["traffic_live_color"], content["traffic_canary_percent"]
 
     def begun(self) -> list[str]:
-        """Return what begin.yml was told, by each verb that was not skipped."""
+        """Return the arguments of begin.yml, for each playbook that was not skipped."""
         file = self.root / "begun"
         return file.read_text().splitlines() if file.exists() else []
 
-    def asked(self) -> set[str]:
-        """Return which addresses were asked from outside."""
-        return set((self.root / "asked").read_text().split())
+    def queried(self) -> set[str]:
+        """Return the addresses that were queried from outside."""
+        return set((self.root / "queried").read_text().split())
 
     def workers(self) -> str:
         """Return the hosts whose workers were started last."""
@@ -202,98 +202,98 @@ class Fleet:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
-    """Return a fleet that nobody has touched."""
+    """Return a fleet in its first state."""
     return Fleet(tmp_path)
 
 
 @pytest.mark.thorough
-def test_a_share_is_given_and_taken_back(fleet: Fleet) -> None:
-    """By both load balancers; who gives clients away is asked for words, who takes them back is not."""
+def test_canary_gets_a_share_and_loses_it(fleet: Fleet) -> None:
+    """Both load balancers apply it; giving clients to the canary needs a confirmation, withdrawing it does not."""
     fleet.play("canary", percent="10")
-    assert (fleet.sets(), fleet.stated()) == ({"blue+green-10"}, ("blue", 10))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue+green-10"}, ("blue", 10))
     assert fleet.begun() == ["canary green 0.1.0 10 % (green 0.1.0)"]
-    assert fleet.asked() == {"lb1", "lb2"}
-    fleet.fit(False)  # nothing is asked of whom they leave
+    assert fleet.queried() == {"lb1", "lb2"}
+    fleet.set_probes(False)  # withdrawing requires no healthy target
     fleet.play("canary", percent="0")
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.begun() == ["canary green 0.1.0 0 % ()"]
 
 
-def test_a_rollback_during_a_canary_takes_its_clients_back(fleet: Fleet) -> None:
-    """Also of one that was killed before it was written down, and whatever state the other colour is in."""
-    fleet.fit(False)
+def test_rollback_during_a_canary_withdraws_it(fleet: Fleet) -> None:
+    """This includes a canary that was killed before it was recorded, and any state of the other color."""
+    fleet.set_probes(False)
     for canary, running in ((10, "blue+green-10"), (0, "blue+green-50"), (10, "blue")):
-        fleet.state(canary, running)
+        fleet.set_state(canary, running)
         fleet.play("rollback")
-        assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+        assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
         assert fleet.begun() == ["rollback green 0.1.0 0 % ()"]
 
 
 @pytest.mark.thorough
-def test_a_rollback_is_a_cutover_otherwise(fleet: Fleet) -> None:
-    """To the other colour; of an interrupted cutover, and of a canary before it, to the one that traffic.yml names."""
-    fleet.state(10, "green")
+def test_rollback_without_a_canary_is_a_cutover(fleet: Fleet) -> None:
+    """It goes to the other color; after an interrupted cutover, even of a canary, to the one in traffic.yml."""
+    fleet.set_state(10, "green")
     fleet.play("rollback")
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.begun() == ["rollback blue 0.1.0 (blue 0.1.0)"]
-    fleet.state(0, "blue+shadow-green-5")
+    fleet.set_state(0, "blue+shadow-green-5")
     fleet.play("rollback")
-    assert (fleet.sets(), fleet.stated()) == ({"green"}, ("green", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"green"}, ("green", 0))
     assert fleet.begun() == ["rollback green 0.1.0 (green 0.1.0)"]
-    assert fleet.asked() == {"lb1", "lb2", "vip"}
+    assert fleet.queried() == {"lb1", "lb2", "vip"}
     assert fleet.workers() == "green1"
 
 
-def test_a_whole_canary_goes_on_from_the_share_that_there_is(fleet: Fleet) -> None:
-    """Nobody is sent back in between."""
-    fleet.state(10, "blue+green-10")
-    said = fleet.play("canary")
-    assert "50 % on green" in said
-    assert "10 % on green" not in said
-    assert (fleet.sets(), fleet.stated()) == ({"green"}, ("green", 0))
+def test_whole_canary_continues_from_its_present_share(fleet: Fleet) -> None:
+    """No client moves back in between."""
+    fleet.set_state(10, "blue+green-10")
+    output = fleet.play("canary")
+    assert "50 % on green" in output
+    assert "10 % on green" not in output
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"green"}, ("green", 0))
     assert fleet.begun() == ["canary green 0.1.0 50,100 % (green 0.1.0)"]
 
 
-@pytest.mark.parametrize("proofs", [[False], [True, False]])
-def test_a_share_does_not_stay_on_a_colour_that_is_not_fit(fleet: Fleet, proofs: list[bool]) -> None:
-    """Before its first step, and before the last."""
-    fleet.state(10, "blue+green-10")
-    fleet.fit(*proofs)
-    said = fleet.play("canary", ok=False)
-    assert "All clients are back on blue. Nothing has moved: color green is not fit to serve release 0.1.0." in said
-    assert "lb1: Probe: green1 is not ready" in said
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+@pytest.mark.parametrize("probes", [[False], [True, False]])
+def test_canary_on_an_unhealthy_color_is_withdrawn(fleet: Fleet, probes: list[bool]) -> None:
+    """This is checked before the first step and before the last."""
+    fleet.set_state(10, "blue+green-10")
+    fleet.set_probes(*probes)
+    output = fleet.play("canary", ok=False)
+    assert "All clients are back on blue. Nothing has moved: color green is not fit to serve release 0.1.0." in output
+    assert "lb1: Probe: green1 is not ready" in output
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
-def test_a_share_that_one_load_balancer_does_not_give_is_taken_back(fleet: Fleet) -> None:
-    """It says so, and its clients of the share are not answered."""
+def test_canary_that_one_load_balancer_fails_to_serve_is_withdrawn(fleet: Fleet) -> None:
+    """That load balancer rejects the clients of the share, and is named."""
     (fleet.root / "lb2/out-of-order-green").touch()
-    said = fleet.play("canary", ok=False, percent="10")
-    assert "All clients are back on blue. lb2: Share | Query as a client in the share" in said
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    output = fleet.play("canary", ok=False, percent="10")
+    assert "All clients are back on blue. lb2: Share | Query as a client in the share" in output
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
 @pytest.mark.thorough
-def test_a_colour_that_is_worse_loses_its_clients(fleet: Fleet) -> None:
-    """Those that it had before this step, too."""
-    fleet.state(10, "blue+green-10")
-    fleet.judge("undecided")
+def test_worse_color_loses_its_clients(fleet: Fleet) -> None:
+    """It also loses those that it had before this step."""
+    fleet.set_state(10, "blue+green-10")
+    fleet.set_verdict("undecided")
     assert "cannot be judged after 1 s" in fleet.play("canary", ok=False, percent="50")
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
 
 
-def test_a_cutover_that_goes_back_ends_the_canary(fleet: Fleet) -> None:
-    """Or the next site.yml would send clients to the colour that has just failed."""
-    fleet.state(50, "blue+green-50")
+def test_cutover_that_is_undone_ends_the_canary(fleet: Fleet) -> None:
+    """Otherwise the next site.yml would send clients to the color that has just failed."""
+    fleet.set_state(50, "blue+green-50")
     (fleet.root / "lb2/out-of-order-green").touch()
-    said = fleet.play("cutover", ok=False)
-    assert "all traffic is back on blue, and traffic.yml records it. lb2: Verify" in said
-    assert (fleet.sets(), fleet.stated()) == ({"blue"}, ("blue", 0))
+    output = fleet.play("cutover", ok=False)
+    assert "all traffic is back on blue, and traffic.yml records it. lb2: Verify" in output
+    assert (fleet.flag_sets(), fleet.recorded()) == ({"blue"}, ("blue", 0))
     assert fleet.workers() == "blue1"
 
 
-def test_a_colour_with_clients_is_live(fleet: Fleet) -> None:
-    """With a canary's share in traffic.yml, or found at a load balancer; a shadow serves nobody."""
+def test_color_with_clients_is_live(fleet: Fleet) -> None:
+    """The share is in traffic.yml or on a load balancer; a shadow serves no clients."""
     for canary, running, green in (
         (0, "blue", "idle"),
         (10, "blue", "live"),
@@ -301,14 +301,14 @@ def test_a_colour_with_clients_is_live(fleet: Fleet) -> None:
         (0, "green", "live"),
         (0, "blue+shadow-green-5", "idle"),
     ):
-        fleet.state(canary, running)
-        said = fleet.play("converge_releases")
-        assert f"green1 is {green}" in said
-        assert "blue1 is live" in said
+        fleet.set_state(canary, running)
+        output = fleet.play("converge_releases")
+        assert f"green1 is {green}" in output
+        assert "blue1 is live" in output
 
 
-def test_maintenance_is_seen_by_one_who_is_excepted(fleet: Fleet) -> None:
-    """And asks for words before it closes."""
+def test_maintenance_closes_for_clients_after_a_confirmation(fleet: Fleet) -> None:
+    """The probe comes from an exempt host."""
     fleet.play("maintenance", maintenance="on")
     assert fleet.closed() == ["lb1", "lb2"]
     assert fleet.begun() == ["maintenance on (close trade.example)"]
@@ -317,8 +317,8 @@ def test_maintenance_is_seen_by_one_who_is_excepted(fleet: Fleet) -> None:
     assert fleet.begun() == ["maintenance off ()"]
 
 
-def test_maintenance_that_does_not_close_is_undone(fleet: Fleet) -> None:
-    """On the load balancer where it did; one that was closed before stays so."""
+def test_maintenance_that_fails_is_undone(fleet: Fleet) -> None:
+    """It is undone on the load balancer that closed; one that was closed before stays closed."""
     (fleet.root / "lb2/never-closes").touch()
     assert "lb2: Gate | Query" in fleet.play("maintenance", ok=False, maintenance="on")
     assert fleet.closed() == []

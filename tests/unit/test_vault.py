@@ -1,14 +1,14 @@
-"""Secrets are added and changed, and nothing else in a vault is, wherever its password comes from."""
+"""Secrets are added and changed, and nothing else in a vault, wherever its password comes from."""
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
-from repository import PROJECT, SECRETS, ansible
+from repository import PROJECT, SECRETS, ansible, module
+
+write_secrets = module("plugins/action/write_secrets.py")
 
 TEXT = """\
 # The desk's own
@@ -22,19 +22,8 @@ other: {x: [1, 2]}
 """
 
 
-@pytest.fixture(scope="module")
-def write_secrets() -> ModuleType:
-    """Return the action as a module."""
-    spec = importlib.util.spec_from_file_location("write_secrets", PROJECT / "plugins/action/write_secrets.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_missing_secrets_are_added_and_all_else_stays(write_secrets: ModuleType) -> None:
-    """Comments, order and spelling too; new secrets are long and differ from each other."""
+def test_missing_secrets_are_added_and_everything_else_stays() -> None:
+    """This includes comments, order and spelling; new secrets are long and differ from each other."""
     text = write_secrets.edited(TEXT, ["vault_a", "vault_c", "vault_d"], {}, [])
     assert text.startswith(TEXT)
     added = yaml.safe_load(text[len(TEXT) :])
@@ -46,8 +35,8 @@ def test_missing_secrets_are_added_and_all_else_stays(write_secrets: ModuleType)
     assert write_secrets.edited("a: 1", ["vault_c"], {}, []).startswith("a: 1\n")
 
 
-def test_rotation_keeps_the_present_value_until_it_is_withdrawn(write_secrets: ModuleType) -> None:
-    """Only the lines of these two change."""
+def test_rotation_keeps_the_present_value_until_it_is_withdrawn() -> None:
+    """Only the lines of the named secrets change."""
     rotated = write_secrets.edited(TEXT, [], {"vault_a": "?", "vault_banner": "?", "vault_x": 'from "elsewhere"'}, [])
     values = yaml.safe_load(rotated)
     assert (values["vault_a_previous"], values["vault_banner_previous"]) == ("first", "two\nlines\n")
@@ -63,8 +52,8 @@ def test_rotation_keeps_the_present_value_until_it_is_withdrawn(write_secrets: M
 
 
 @pytest.mark.parametrize("text", ["{vault_a: 1}\n", "- vault_a\n", "vault_a: 1\n...\n", "vault_a: [\n"])
-def test_what_cannot_be_extended_is_left_alone(write_secrets: ModuleType, text: str) -> None:
-    """With an error, not with a file that says something else."""
+def test_vault_that_cannot_be_extended_is_left_unchanged(text: str) -> None:
+    """An error is reported; no file with another meaning is written."""
     with pytest.raises((ValueError, yaml.YAMLError)):
         write_secrets.edited(text, ["vault_b"], {}, [])
 
@@ -78,23 +67,23 @@ def inventory(tmp_path: Path) -> Path:
 
 
 def password(folder: Path, program: bool) -> Path:
-    """Write a file that holds a password, or a program that prints one; not the same."""
+    """Write a file that contains a password, or a program that prints another one."""
     file = folder / ("program" if program else "file")
-    file.write_text("#!/bin/sh\necho told by a program\n" if program else "from a file\n")
+    file.write_text("#!/bin/sh\necho from a program\n" if program else "from a file\n")
     file.chmod(0o700 if program else 0o600)
     return file
 
 
 def view(vault: Path, *options: str) -> str:
-    """Return what a vault holds."""
+    """Return the contents of a vault."""
     done = ansible("ansible-vault", "view", *options, vault)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.parametrize(("way", "program"), [("variable", True), ("list", False), ("file", True), ("id", False)])
-def test_password_is_read_as_by_every_playbook(inventory: Path, tmp_path: Path, way: str, program: bool) -> None:
-    """From a file or a program, named in the environment or on the command line; the vault's id stays."""
+def test_password_is_read_as_in_every_playbook(inventory: Path, tmp_path: Path, way: str, program: bool) -> None:
+    """It is in a file or from a program, named in the environment or on the command line; the vault's ID stays."""
     source = password(tmp_path, program)
     vault = inventory / "group_vars/all/vault.yml"
     ways: dict[str, dict[str, str | Path]] = {
@@ -116,7 +105,7 @@ def test_password_is_read_as_by_every_playbook(inventory: Path, tmp_path: Path, 
 
 
 def test_without_a_password_nothing_is_written(inventory: Path) -> None:
-    """And the message says how to give one."""
+    """The message states how to provide one."""
     done = ansible("ansible-playbook", "-i", inventory, "playbooks/secrets.yml")
     assert done.returncode == 2
     assert "No vault password. Type `make secrets ENV=…`" in " ".join((done.stdout + done.stderr).split())
@@ -124,7 +113,7 @@ def test_without_a_password_nothing_is_written(inventory: Path) -> None:
 
 
 def test_second_run_changes_nothing(inventory: Path, tmp_path: Path) -> None:
-    """A new vault is for one user alone."""
+    """A new vault is readable only by its owner."""
     own = {"ANSIBLE_VAULT_PASSWORD_FILE": password(tmp_path, False)}
     vault = inventory / "group_vars/all/vault.yml"
     for changed in (1, 0):

@@ -32,10 +32,10 @@ def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None
 def served() -> dict[str, str]:
     """Return the SHA-256 of the certificate that each load balancer serves."""
     shown = {name: ssl.get_server_certificate((address, 443), timeout=5) for name, address in EDGES.items()}
-    return {name: sum_of(certificate) for name, certificate in shown.items()}
+    return {name: checksum(certificate) for name, certificate in shown.items()}
 
 
-def sum_of(pem: str) -> str:
+def checksum(pem: str) -> str:
     """Return the SHA-256 of the first certificate."""
     first = pem.partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
@@ -43,11 +43,11 @@ def sum_of(pem: str) -> str:
 
 def issued() -> str:
     """Return the SHA-256 of the certificate that certbot holds."""
-    return sum_of(ISSUER.check_output(f"cat /etc/letsencrypt/live/{NAME}/fullchain.pem"))
+    return checksum(ISSUER.check_output(f"cat /etc/letsencrypt/live/{NAME}/fullchain.pem"))
 
 
-def asked(name: str) -> int:
-    """Return how often a load balancer was asked for a challenge; log lines are flushed once a second."""
+def challenge_count(name: str) -> int:
+    """Return how often a load balancer received a request for a challenge; log lines are flushed once a second."""
     time.sleep(1.2)
     return int(on(name, f"grep -c {CHALLENGE} /var/log/nginx/access.log", check=False) or 0)
 
@@ -64,8 +64,8 @@ def due() -> Iterator[None]:
 
 def leads_to(*addresses: str) -> None:
     """Set the addresses of the name in the ACME server's name server."""
-    for verb, words in (("clear", {"host": NAME}), ("add", {"host": NAME, "addresses": addresses})):
-        ISSUER.check_output(f"curl -fsS -d '{json.dumps(words)}' http://127.0.0.1:8055/{verb}-a")
+    for action, words in (("clear", {"host": NAME}), ("add", {"host": NAME, "addresses": addresses})):
+        ISSUER.check_output(f"curl -fsS -d '{json.dumps(words)}' http://127.0.0.1:8055/{action}-a")
 
 
 def curl(name: str, path: str) -> list[str]:
@@ -106,13 +106,13 @@ def test_both_serve_one_certificate_of_the_acme_server() -> None:
 def test_renewal_through_either_load_balancer_reaches_both(name: str) -> None:
     """The name points to one load balancer: the server validates that one, and both serve the new certificate."""
     leads_to(EDGES[name])
-    before, asked_before = served(), {each: asked(each) for each in EDGES}
+    before, challenges_before = served(), {each: challenge_count(each) for each in EDGES}
     with due():
         ISSUER.check_output("systemctl start acme-renew")
     # A former worker of nginx may still answer for a moment.
     eventually(lambda: both_serve(issued()), 5, "both serve it")
     assert issued() not in before.values()
-    assert {each for each in EDGES if asked(each) > asked_before[each]} == {name}
+    assert {each for each in EDGES if challenge_count(each) > challenges_before[each]} == {name}
 
 
 def test_unknown_challenge_is_not_found() -> None:
@@ -123,7 +123,7 @@ def test_unknown_challenge_is_not_found() -> None:
     for listens in (False, True):
         if listens:
             ISSUER.check_output(listener + "--directory /run/empty 8402")
-            eventually(lambda: ISSUER.run("curl -fsS http://10.203.0.183:8402/x").rc == 0, 10, "somebody listens")
+            eventually(lambda: ISSUER.run("curl -fsS http://10.203.0.183:8402/x").rc == 0, 10, "the listener is up")
         try:
             for name in EDGES:
                 assert curl(name, token) == ["404", "", "no such challenge"]
@@ -158,7 +158,7 @@ def test_delivery_from_another_host_is_rejected() -> None:
     talk = f"(echo '{{}}'; sleep 1) | timeout 5 openssl s_client -quiet {tls} -connect 10.203.0.181:8403 2>&1"
     assert "refused" not in on("acme2", talk, check=False)
     log = "journalctl --unit 'acme-receive@*' --output cat"
-    eventually(lambda: "10.203.0.182 is not acme_issuer" in on("acme1", log), 5, "the stranger is in the log")
+    eventually(lambda: "10.203.0.182 is not acme_issuer" in on("acme1", log), 5, "the rejected host is in the log")
     assert on("acme1", "systemctl list-units --failed --no-legend 'acme-receive*'") == ""
 
 
@@ -227,7 +227,7 @@ def test_empty_directory_removes_everything() -> None:
     """Nothing renews, nothing listens, and clients get the fleet's own certificate."""
     off = {"acme_directory": "", "acme_email": "", "nginx_tls_delivered_dir": "", "nginx_challenge_server": ""}
     converge("--tags", "acme,nginx", "-e", json.dumps(off))
-    own = {name: sum_of(on(name, "cat /etc/ssl/tradefleet/host.crt")) for name in EDGES}
+    own = {name: checksum(on(name, "cat /etc/ssl/tradefleet/host.crt")) for name in EDGES}
     eventually(lambda: served() == own, 5, "the fleet's own certificate is served")
     assert on("acme1", "ss -Htln sport = :8403") == ""
     assert ISSUER.run("systemctl is-active acme-renew.timer").rc != 0

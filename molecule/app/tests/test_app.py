@@ -47,7 +47,7 @@ def test_check_mode_reports_changes_without_making_them(host: Host, tmp_path: Pa
     assert (pid(host), host.check_output("ls -l /opt/tradefleet /opt/tradefleet/releases /etc/tradefleet")) == before
 
 
-def test_an_order_of_the_first_trader_is_stored(host: Host) -> None:
+def test_order_of_the_first_trader_is_stored(host: Host) -> None:
     """The API accepts the key from the inventory, and the application's database role may write."""
     order = '{"symbol":"AAPL","side":"buy","type":"market","quantity":"1"}'
     headers = f"-H '{KEY}' -H 'Content-Type: application/json' -H 'Idempotency-Key: one'"
@@ -87,7 +87,7 @@ def test_sandbox_is_enforced(host: Host, command: str) -> None:
     assert host.run(f"{inside} %s", command).rc != 0
 
 
-def test_the_process_has_no_privileges_and_a_memory_limit(host: Host) -> None:
+def test_process_has_no_privileges_and_a_memory_limit(host: Host) -> None:
     """It has no capabilities, cannot gain any, and its system calls are filtered."""
     status = host.check_output(f"cat /proc/{pid(host)}/status")
     for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):

@@ -29,7 +29,7 @@ def test_it_listens_only_on_its_own_port(host: Host) -> None:
     assert host.run(f"{CURL} {URL.replace('9443', '8443')}/healthz").rc == 7
 
 
-def test_an_order_is_stored_and_read_from_the_primary(host: Host) -> None:
+def test_order_is_stored_and_read_from_the_primary(host: Host) -> None:
     """It connects directly to PostgreSQL and verifies its address; the trader is in the database."""
     order = '{"symbol":"AAPL","side":"sell","type":"market","quantity":"2"}'
     placed = host.check_output(f"{CURL} {KEY} -H 'Idempotency-Key: other' --json '{order}' {URL}/v1/orders")

@@ -67,8 +67,8 @@ def test_two_server_connections_serve_many_threads(host: Host) -> None:
     answers = host.check_output(f"seq 100 | xargs -P 8 -I NUMBER {each} {URL}/v1/orders").split()
     assert answers == ["201"] * 100
     # The application connects to the primary only through the pooler.
-    ask = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_app'"
-    assert int(host.check_output(f'runuser -u postgres -- psql -AtX -c "{ask}"')) == 2
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tradefleet_app'"
+    assert int(host.check_output(f'runuser -u postgres -- psql -AtX -c "{query}"')) == 2
 
 
 def test_writer_reads_from_the_primary_and_later_from_a_replica(host: Host) -> None:
@@ -164,11 +164,11 @@ def test_replicas_answer_without_the_cache(host: Host) -> None:
     finally:
         host.check_output("systemctl start redis-server@cache")
     wait(lambda: health(host)["status"] == "ready")
-    asked = f"{CURL} {KEY} -o /dev/null {URL}/v1/orders"
-    assert redis(host, "cache", "KEYS 'tradefleet:principal:*'", first=asked)
+    request = f"{CURL} {KEY} -o /dev/null {URL}/v1/orders"
+    assert redis(host, "cache", "KEYS 'tradefleet:principal:*'", first=request)
 
 
-def test_a_server_without_the_name_is_not_trusted(host: Host) -> None:
+def test_server_without_the_name_is_not_trusted(host: Host) -> None:
     """The certificate must contain the name from the inventory; the address is not enough."""
     settings = "/etc/tradefleet/settings.env"
     host.check_output(f"cp {settings} /root/ && sed -i 's/postgres.scenario.test/other.test/' {settings}")

@@ -21,7 +21,7 @@ LIVE = testinfra.get_host("podman://tf-app2")
 
 
 @pytest.fixture(autouse=True)
-def afterwards(host: Host) -> Iterator[None]:
+def undrain(host: Host) -> Iterator[None]:
     """Undrain the host after each test."""
     yield
     host.check_output(f"rm -f {FLAG}")

@@ -31,8 +31,8 @@ def command(host: Host, arguments: str, standard_input: str = "") -> str:
 
 def statuses(host: Host, key: str) -> list[str]:
     """Return the status of each host's response to a request with this key."""
-    ask = f"{CURL} -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}'"
-    return [host.check_output(f"{ask} {url}/v1/orders?limit=1") for url in URLS]
+    query = f"{CURL} -o /dev/null -w '%{{http_code}}' -H 'Authorization: Bearer {key}'"
+    return [host.check_output(f"{query} {url}/v1/orders?limit=1") for url in URLS]
 
 
 @pytest.fixture(name="key")
@@ -60,11 +60,11 @@ def test_revoked_key_is_rejected_within_a_second_on_every_host(
     def poll(url: str) -> list[tuple[float, str]]:
         """Send requests repeatedly; return the start and the status of each."""
         # One connection for several requests, which would reveal keys in a host's memory.
-        ask = f"{CURL} -o /dev/null -w '%{{http_code}}\\n' -H 'Authorization: Bearer {key}'"
+        query = f"{CURL} -o /dev/null -w '%{{http_code}}\\n' -H 'Authorization: Bearer {key}'"
         seen = []
         while not until or time.monotonic() < until[0]:
             began = time.monotonic()
-            seen += [(began, status) for status in host.run(f"{ask} '{url}/v1/orders?limit=[1-3]'").stdout.split()]
+            seen += [(began, status) for status in host.run(f"{query} '{url}/v1/orders?limit=[1-3]'").stdout.split()]
         return seen
 
     with ThreadPoolExecutor() as pool:

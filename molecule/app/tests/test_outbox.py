@@ -172,7 +172,7 @@ def work(engine: Engine) -> None:
     ["{}", "null", '{"order_id": "no uuid", "trader_id": "neither"}', "[" * 3000 + "]" * 3000, "9" * 5000],
     ids=["empty", "null", "no ids", "deep", "long"],
 )
-def test_a_malformed_event_is_set_aside(app: Flask, engine: Engine, payload: str) -> None:
+def test_malformed_event_is_set_aside(app: Flask, engine: Engine, payload: str) -> None:
     """Other events are processed; nothing is lost, and the event can be retried."""
     before, bad, after = write(engine), write(engine, payload=payload), write(engine)
     work(engine)

@@ -88,7 +88,7 @@ def place(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(("declared", "is_applied"), [("", False), ("statement_seconds = 5", True)])
-def test_a_statement_may_take_what_its_migration_declares(
+def test_statement_may_take_what_its_migration_declares(
     found: DatabaseSettings,
     engine: Engine,
     tmp_path: Path,
@@ -109,7 +109,7 @@ def test_a_statement_may_take_what_its_migration_declares(
         assert (migrator.current_revision(connection) == "n1") is is_applied
 
 
-def test_an_index_is_built_while_orders_are_written(
+def test_index_is_built_while_orders_are_written(
     found: DatabaseSettings, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The build waits for a dump, longer than any lock or statement timeout, and nothing waits for the build."""

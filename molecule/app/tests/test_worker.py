@@ -59,14 +59,14 @@ def held(host: Host) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def afterwards(host: Host) -> Iterator[None]:
+def restore_workers(host: Host) -> Iterator[None]:
     """Leave only the live host's worker running after each test."""
     yield
     host.check_output(f"systemctl stop {UNIT}")
     LIVE.check_output(f"systemctl start {UNIT} && systemctl kill -s CONT {UNIT}")
 
 
-def test_an_order_leads_to_an_activity(host: Host) -> None:
+def test_order_leads_to_an_activity(host: Host) -> None:
     """One host accepts the order, and the worker of the other creates the activity; the trader can read it."""
     run = place(host, 1)
     wait(lambda: effects(host, run) == {"1": "1"}, 5)
@@ -132,7 +132,7 @@ def test_worker_waits_for_an_unreachable_database(host: Host) -> None:
     assert shown(LIVE, "MainPID") == before
 
 
-def test_an_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
+def test_event_that_fails_is_set_aside_and_retried(host: Host) -> None:
     """The worker continues, /readyz counts the event, and the operator lists it and moves it back, once."""
 
     def failed() -> int | None:

@@ -29,7 +29,7 @@ def settings(host: Host, folder: Path) -> DatabaseSettings:
 
 @contextmanager
 def database(host: Host, folder: Path) -> Iterator[DatabaseSettings]:
-    """Create the database with the schema of this code; drop it afterwards, even if clients are connected."""
+    """Create the database with the schema of this code; drop it afterward, even if clients are connected."""
     psql = "runuser -u postgres -- psql -qX"
     drop = f"{psql} -c 'DROP DATABASE IF EXISTS trial WITH (FORCE)'"
     host.check_output(f"{drop} && {psql} -c 'CREATE DATABASE trial OWNER {OWNER}'")

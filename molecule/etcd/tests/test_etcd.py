@@ -66,19 +66,19 @@ def get(address: str, port: int, path: str, context: ssl.SSLContext | None) -> s
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> ssl.SSLContext:
+def anonymous(tmp_path: Path) -> ssl.SSLContext:
     """A client that trusts our CA and has no certificate itself."""
     (tmp_path / "ca.crt").write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/ca.crt").content_string)
     return ssl.create_default_context(cafile=tmp_path / "ca.crt")
 
 
 @pytest.fixture
-def certificates(tmp_path: Path, stranger: ssl.SSLContext) -> ssl.SSLContext:
+def certificates(tmp_path: Path, anonymous: ssl.SSLContext) -> ssl.SSLContext:
     """A client that also presents the certificate of a host."""
     for name in ("host.crt", "host.key"):
         (tmp_path / name).write_text(testinfra.get_host("podman://tf-etcd1").file(f"{TLS}/{name}").content_string)
-    stranger.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
-    return stranger
+    anonymous.load_cert_chain(tmp_path / "host.crt", tmp_path / "host.key")
+    return anonymous
 
 
 def test_members_agree_on_members_and_leader(host: Host) -> None:
@@ -283,23 +283,23 @@ def test_peer_must_have_the_name_of_members(names: list[str], accepted: bool) ->
 
 @pytest.mark.parametrize("port", [2379, 2380])
 @pytest.mark.parametrize("address", ADDRESSES.values())
-def test_plain_text_and_missing_certificates_are_rejected(address: str, port: int, stranger: ssl.SSLContext) -> None:
+def test_plain_text_and_missing_certificates_are_rejected(address: str, port: int, anonymous: ssl.SSLContext) -> None:
     """This applies to clients and peers."""
     with pytest.raises(ConnectionError):
         get(address, port, "/version", None)
     with pytest.raises(ssl.SSLError, match="certificate required"):
-        get(address, port, "/version", stranger)
+        get(address, port, "/version", anonymous)
 
 
 @pytest.mark.parametrize("port", [2379, 2380])
-def test_foreign_certificate_is_rejected(port: int, tmp_path: Path, stranger: ssl.SSLContext) -> None:
+def test_foreign_certificate_is_rejected(port: int, tmp_path: Path, anonymous: ssl.SSLContext) -> None:
     """A certificate of another CA gives no access."""
     key, certificate = tmp_path / "foreign.key", tmp_path / "foreign.crt"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=etcd1"
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    stranger.load_cert_chain(certificate, key)
+    anonymous.load_cert_chain(certificate, key)
     with pytest.raises(ssl.SSLError, match=r"unknown ca|bad certificate|EOF"):
-        get(ADDRESSES["etcd1"], port, "/version", stranger)
+        get(ADDRESSES["etcd1"], port, "/version", anonymous)
 
 
 def test_old_tls_is_rejected(certificates: ssl.SSLContext) -> None:

@@ -29,9 +29,9 @@ class Rest(BaseHTTPRequestHandler):
     def do_OPTIONS(self) -> None:
         """Return 200 if the request is for this host's role, otherwise 503."""
         role, _, lag = Path("/run/role").read_text(encoding="utf-8").strip().partition(" ")
-        asked = urlsplit(self.path)
-        limit = int(parse_qs(asked.query).get("lag", ["0"])[0])
-        fits = asked.path == f"/{role}" and (role == "primary" or int(lag) <= limit)
+        url = urlsplit(self.path)
+        limit = int(parse_qs(url.query).get("lag", ["0"])[0])
+        fits = url.path == f"/{role}" and (role == "primary" or int(lag) <= limit)
         self.send_response(200 if fits else 503)
         self.end_headers()
 

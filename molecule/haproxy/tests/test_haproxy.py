@@ -190,9 +190,9 @@ def test_only_the_host_itself_connects(host: Host) -> None:
     """It listens on loopback only; its status is for root."""
     listening = host.check_output("ss -Hlntp | grep haproxy | awk '{print $4}' | sort").split()
     assert listening == ["127.0.0.1:5000", "127.0.0.1:5001"]
-    ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
-    assert "primary,hdb1," in host.check_output(ask)
-    assert host.run(f"setpriv --reuid nobody --clear-groups {ask}").rc == 7
+    query = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
+    assert "primary,hdb1," in host.check_output(query)
+    assert host.run(f"setpriv --reuid nobody --clear-groups {query}").rc == 7
 
 
 def test_it_has_no_privileges(host: Host) -> None:
@@ -243,13 +243,13 @@ def test_invalid_configuration_is_not_installed(host: Host) -> None:
 
 def test_lost_reload_and_lost_restart_are_repeated(host: Host) -> None:
     """Runs were killed after writing: the next one detects that haproxy runs something else."""
-    ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock http://localhost/configuration"
-    right = host.check_output(ask)
+    query = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock http://localhost/configuration"
+    right = host.check_output(query)
     host.check_output(f"sed -i 's/{right}/stale/' /etc/haproxy/haproxy.cfg && systemctl reload haproxy")
-    host.check_output(f"for n in $(seq 50); do [ $({ask}) != stale ] || exit 0; sleep 0.2; done; exit 1")
+    host.check_output(f"for n in $(seq 50); do [ $({query}) != stale ] || exit 0; sleep 0.2; done; exit 1")
     host.check_output(f"sed -i 's/stale/{right}/' /etc/haproxy/haproxy.cfg")
     converge("--limit", "proxies")
-    assert host.check_output(ask) == right
+    assert host.check_output(query) == right
     main = host.check_output("systemctl show -p MainPID --value haproxy")
     host.check_output("touch /etc/systemd/system/haproxy.service.d/sandbox.conf")
     converge("--limit", "proxies")

@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 from inside import on
 from scenario import converge
-from vip import HOSTS, VIP, answers, client, eventually, other, owner, owners, podman, whole
+from vip import HOSTS, VIP, answers, client, eventually, other, owner, owners, podman, wait_until_healthy
 
 
 @pytest.fixture(autouse=True)
 def start_healthy() -> None:
     """Start each test with a healthy pair."""
-    whole()
+    wait_until_healthy()
 
 
 def test_one_host_has_the_vip_and_both_serve() -> None:
@@ -43,7 +43,7 @@ def test_vip_moves_when_its_host_cannot_serve(break_it: str, repair: str, limit:
         assert owner() == next_one
     finally:
         on(former, repair)
-    whole()
+    wait_until_healthy()
     assert owner() == next_one
     assert gap.seconds <= limit
     print(f"gap {gap.seconds:.2f} s")
@@ -57,7 +57,7 @@ def test_vip_moves_when_its_host_fails() -> None:
             podman("kill", f"tf-{former}")
     finally:
         podman("start", f"tf-{former}")
-    whole()
+    wait_until_healthy()
     assert owner() == next_one
     assert gap.seconds <= 1.5
     print(f"gap {gap.seconds:.2f} s")
@@ -69,7 +69,7 @@ def test_vip_moves_when_its_host_freezes_and_returns_to_one_owner(former: str) -
     if owner() != former:
         on(owner(), "systemctl restart keepalived")
     eventually(lambda: owners() == [former], 5, "the host has it")
-    whole()
+    wait_until_healthy()
     try:
         with client() as gap:
             podman("pause", f"tf-{former}")
@@ -89,7 +89,7 @@ def test_each_host_returns_to_service_after_a_reboot() -> None:
     for name in HOSTS:
         on(name, "systemctl reboot", check=False)
         eventually(partial(_is_down, name), 20, f"{name} goes down")
-        whole()
+        wait_until_healthy()
 
 
 def _is_down(name: str) -> bool:
@@ -102,7 +102,7 @@ def test_without_nginx_no_host_has_the_vip() -> None:
     try:
         for name in HOSTS:
             on(name, "systemctl stop nginx")
-        eventually(lambda: owners() == [], 5, "nobody has the address")
+        eventually(lambda: owners() == [], 5, "no host has the address")
     finally:
         on(first, "systemctl start nginx")
         eventually(lambda: owners() == [first], 5, f"{first} has the address")
@@ -126,7 +126,7 @@ def test_stranger_cannot_take_the_vip() -> None:
     on("ka3", f"systemd-run --quiet --collect --unit rogue keepalived --dont-fork --use-file /root/rogue.conf {files}")
     try:
         with client() as gap:
-            eventually(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the stranger has begun")
+            eventually(lambda: "10.203.0.176" in on("ka3", "ip -brief address"), 10, "the other keepalived has started")
             # keepalived would reject its packets, but each one would delay its own, and the other host would take over.
             time.sleep(4)
         assert owner() == former

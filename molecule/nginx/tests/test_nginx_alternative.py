@@ -50,7 +50,7 @@ def answer(ca: Path, *arguments: str, path: str = "/") -> list[str]:
 
 @contextmanager
 def serving(color: str) -> Iterator[None]:
-    """Make another color live, as a cutover does, and restore the former one afterwards."""
+    """Make another color live, as a cutover does, and restore the former one afterward."""
     flip = "ln -s traffic-sets/{} /etc/nginx/new && mv -T /etc/nginx/new /etc/nginx/traffic"
     EDGE.check_output(flip.format(color))
     try:
@@ -132,7 +132,7 @@ def test_rate_of_an_address_is_limited(ca: Path) -> None:
     """A burst of 120, then sixty per second, regardless of the API key."""
     with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
         time.sleep(2.1)  # so that the requests of earlier tests no longer count
-        statuses = Counter(client.ask("/", Authorization=f"Bearer {number}").status for number in range(600))
+        statuses = Counter(client.request("/", Authorization=f"Bearer {number}").status for number in range(600))
     time.sleep(2.1)
     assert set(statuses) == {200, 429}
     assert 120 <= statuses[200] < 480
@@ -143,8 +143,8 @@ def test_rate_of_large_requests_is_limited(ca: Path) -> None:
     for path, body in (("/", "x" * 1500), ("/?q=" + "x" * 1500, None)):
         time.sleep(2.1)
         with session(ADDRESS, "trade.other.test", HTTPS, str(ca)) as client:
-            statuses = Counter(client.ask(path, "POST" if body else "GET", body).status for _ in range(40))
-            assert {client.ask("/", "POST", "x" * 100).status for _ in range(5)} == {200}
+            statuses = Counter(client.request(path, "POST" if body else "GET", body).status for _ in range(40))
+            assert {client.request("/", "POST", "x" * 100).status for _ in range(5)} == {200}
         assert set(statuses) == {200, 429}
         assert 6 <= statuses[200] < 30
     time.sleep(2.1)
@@ -171,11 +171,11 @@ def test_webhook_and_login_paths_are_configurable(ca: Path) -> None:
 
 def test_cached_paths_and_times_are_configurable(ca: Path) -> None:
     """Responses are cached for longer than by default; the default path is not cached."""
-    for path, asked in (("/kept", 1), ("/v1/instruments", 2)):
+    for path, requested in (("/kept", 1), ("/v1/instruments", 2)):
         assert answer(ca, path=path)[0] == "200"
         time.sleep(1.2)
         assert answer(ca, path=path)[0] == "200"
-        assert EDGE.check_output(f"curl -sk https://127.0.0.1:{UPSTREAM}/requests").split().count(path) == asked
+        assert EDGE.check_output(f"curl -sk https://127.0.0.1:{UPSTREAM}/requests").split().count(path) == requested
 
 
 def test_attacks_pass_if_the_waf_is_off(ca: Path) -> None:

@@ -30,8 +30,8 @@ class Costs:
         """Find the workers."""
         found = testinfra.get_host(f"podman://tf-{host}").check_output("pgrep -f '^nginx: worker process$'").split()
         # The first field is the CPU time in nanoseconds; utime and stime in `stat` count only hundredths of a second.
-        ask = " ".join(f"/proc/{worker}/schedstat" for worker in found)
-        loop = f"while read _; do cat {ask}; stat -c %s /var/log/nginx/waf.log /var/log/nginx/error.log; echo; done"
+        query = " ".join(f"/proc/{worker}/schedstat" for worker in found)
+        loop = f"while read _; do cat {query}; stat -c %s /var/log/nginx/waf.log /var/log/nginx/error.log; echo; done"
         argv = [*into(f"tf-{host}"), "sh", "-c", loop]
         self._shell = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._workers = len(found)
@@ -203,7 +203,7 @@ def test_request_beyond_the_inspection_limits_is_rejected(inside: dict[str, str]
     for given in (inside, outside):
         sent = {"path": "/", "method": "POST" if "body" in given else "GET", "Content_Type": "application/json"} | given
         with session() as client:
-            statuses.append(client.ask(**sent).status)
+            statuses.append(client.request(**sent).status)
     assert statuses == [200, 400]
 
 
@@ -212,7 +212,7 @@ def test_oversized_request_is_rejected() -> None:
 
     def status(path: str = "/", **given: str) -> int:
         with session() as client:
-            return client.ask(path, "POST" if "body" in given else "GET", **given).status
+            return client.request(path, "POST" if "body" in given else "GET", **given).status
 
     note = json.dumps({"note": "Buy, and hold for some years. " * 130})
     assert len(note) > LIMITS.body - 200
@@ -297,7 +297,7 @@ def test_growing_log_is_rotated_within_a_minute(host: Host) -> None:
     host.check_output("systemctl start logrotate.service")
     assert host.file("/var/log/nginx/waf.log.1").size == 65 << 20
     with session() as client:
-        refused = client.ask("/?q=%3Cscript%3Ealert(1)%3C/script%3E")
+        refused = client.request("/?q=%3Cscript%3Ealert(1)%3C/script%3E")
     assert refused.status == 403
     assert "949110" in matched_rules(host, refused.headers["x-request-id"])
     assert host.file("/var/log/nginx/waf.log").size < 1 << 20

@@ -129,7 +129,7 @@ OWN = {"host", "traceparent", "x-forwarded-for", "x-forwarded-proto", "x-request
 @pytest.mark.parametrize("path", ["/", "/public-headers", "/v1/sessions", "/v1/webhooks/x", "/readyz"])
 def test_application_receives_only_listed_headers(client: Session, path: str) -> None:
     """Other headers of a client are dropped; headers that the edge sets have the edge's value."""
-    answer = client.ask(path, **{name.replace("-", "_"): value for name, value in (FORGED | ALLOWED).items()})
+    answer = client.request(path, **{name.replace("-", "_"): value for name, value in (FORGED | ALLOWED).items()})
     assert answer.status == 200
     received = dict(line.split(": ", 1) for line in answer.body.splitlines() if ": " in line)
     # A response that is cached for everyone does not depend on one client.
@@ -156,7 +156,7 @@ def test_liveness_is_reported_only_on_the_host_itself(client: Session) -> None:
     assert on("edge1", "curl -fsk https://127.0.0.1/edge-alive") == "alive\n"
     assert on("edge1", f"curl -sk -o /dev/null -w '%{{http_code}}' https://{EDGE}/edge-alive") == "421"
     assert raw("GET /edge-alive HTTP/1.1", "Host: 127.0.0.1")[0] == 421
-    outside = client.ask("/edge-alive")
+    outside = client.request("/edge-alive")
     assert outside.headers["x-color"] == "blue"  # the application's response, limited and logged like any other
     assert outside.body != "alive\n"
     # The platform also answers by its name on loopback.
@@ -167,7 +167,7 @@ def test_liveness_is_reported_only_on_the_host_itself(client: Session) -> None:
 def test_internal_locations_are_not_reachable_from_outside(client: Session) -> None:
     """They are for errors, for the maintenance page, and for mirrored reads."""
     for place in ("/edge-problem", "/edge-page", "/edge-shadow"):
-        answer = client.ask(place)
+        answer = client.request(place)
         assert (answer.status, "x-color" in answer.headers) == (404, False)
 
 
@@ -177,7 +177,7 @@ def test_status_of_nginx_is_only_on_loopback() -> None:
         assert on("edge1", f"curl -fs http://127.0.0.1:8080{path}")
         assert on("edge1", f"curl -s --max-time 2 http://{EDGE}:8080{path}", check=False) == ""
         with session() as client:
-            assert client.ask(path).headers["x-color"] == "blue"
+            assert client.request(path).headers["x-color"] == "blue"
 
 
 SPELLINGS = ("Bearer {}", "bearer {}", "BEARER {}", "Bearer  {}", "bEaReR   {}", "Bearer {} ", "  Bearer {}\t")
@@ -185,7 +185,7 @@ SPELLINGS = ("Bearer {}", "bearer {}", "BEARER {}", "Bearer  {}", "bEaReR   {}",
 
 def test_key_has_one_limit_for_all_spellings(client: Session) -> None:
     """A burst of 20, then 10 per second, for all spellings together; the application receives one spelling."""
-    answers = [client.ask("/", Authorization=SPELLINGS[n % len(SPELLINGS)].format("spelled")) for n in range(80)]
+    answers = [client.request("/", Authorization=SPELLINGS[n % len(SPELLINGS)].format("spelled")) for n in range(80)]
     statuses = Counter(answer.status for answer in answers)
     assert set(statuses) == {200, 429}
     assert 20 <= statuses[200] < 45
@@ -212,12 +212,12 @@ def test_key_has_one_limit_for_all_spellings(client: Session) -> None:
 )
 def test_invalid_key_does_not_reach_the_application(client: Session, odd: str) -> None:
     """It would bypass the limit of keys, and is not valid anyway."""
-    answer = client.ask("/", Authorization=odd)
+    answer = client.request("/", Authorization=odd)
     assert answer.status == 200
     assert "authorization" not in answer.body.lower()
 
 
-def asked(part: str) -> Counter[str]:
+def target_counts(part: str) -> Counter[str]:
     """Return how often the application received each target that contains this part."""
     return Counter(line for name in UPSTREAMS for line in requests(name) if part in line)
 
@@ -226,11 +226,11 @@ def test_cached_path_has_one_response_for_all_spellings(client: Session) -> None
     """This applies to any query and any spelling of the path; the application receives the path itself."""
     spellings = ["//public-names", "/./public-names", "/%70ublic-names"]
     paths = [*(f"/public-names?{number}" for number in range(20)), *spellings * 3]
-    before = asked("ublic-names")
-    assert {client.ask(path).status for path in paths} == {200}
-    asked_for = asked("ublic-names") - before
-    assert set(asked_for) == {"/public-names"}
-    assert asked_for.total() <= 3
+    before = target_counts("ublic-names")
+    assert {client.request(path).status for path in paths} == {200}
+    received = target_counts("ublic-names") - before
+    assert set(received) == {"/public-names"}
+    assert received.total() <= 3
     assert on("edge1", "grep -rlc '^KEY: .*ublic-names' /var/cache/nginx | wc -l").strip() == "1"
 
 
@@ -263,7 +263,7 @@ def test_problem_documents_of_the_edge_match_those_of_the_application(
 ) -> None:
     """They contain `detail` and `instance`, and `Allow` if a method is rejected."""
     with session() as client:
-        answer = client.ask(path, method, **headers)
+        answer = client.request(path, method, **headers)
     assert answer.status == status
     if status == 414 or "X_Long" in headers:  # nginx had no target yet, or discarded it
         answer.problem()
@@ -277,7 +277,7 @@ def test_unsatisfiable_range_or_condition_is_a_problem_document(client: Session,
     """The file lacks the requested range, or does not fulfill the condition."""
     (name, *_) = host.check_output("cd /var/lib/tradefleet-edge/static && ls *.css").split()
     for headers, status in (({"Range": "bytes=999999-"}, 416), ({"If_Match": '"x"'}, 412)):
-        answer = client.ask(f"/static/{name}", **headers)
+        answer = client.request(f"/static/{name}", **headers)
         assert answer.status == status
         assert problem(answer)["instance"] == f"/static/{name}"
 

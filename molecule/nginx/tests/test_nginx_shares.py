@@ -28,7 +28,7 @@ def shares() -> Iterator[None]:
 
 def color(client: Session, **headers: str) -> str:
     """Return the color that answers."""
-    return client.ask("/", **headers).headers["x-color"]
+    return client.request("/", **headers).headers["x-color"]
 
 
 def test_other_color_serves_a_tenth_of_the_clients() -> None:
@@ -58,21 +58,21 @@ def test_client_is_in_the_same_share_at_each_load_balancer(tmp_path: Path) -> No
     try:
         with session() as first, session("10.203.0.162", "trade.other.test", 8444, str(ca)) as second:
             for headers in named:
-                assert (color(first, **headers) == "green") == (second.ask("/", **headers).status == 502), headers
+                assert (color(first, **headers) == "green") == (second.request("/", **headers).status == 502), headers
                 time.sleep(0.02)  # below the rate limit of the second one
     finally:
         other.check_output(f"ln -sfn traffic-sets/red /etc/nginx/traffic && rm -r {folder}")
 
 
 def test_browser_keeps_its_color_by_a_cookie() -> None:
-    """It gets the cookie with its first response, and the cookie does not change afterwards."""
+    """It gets the cookie with its first response, and the cookie does not change afterward."""
     served: Counter[str] = Counter()
     with session() as client:
         for _ in range(CLIENTS):
-            answer = client.ask()
+            answer = client.request()
             (cookie,) = re.findall("tradefleet_client=[0-9a-f]{32}", answer.headers["set-cookie"])
             assert "Secure; HttpOnly; SameSite=Lax" in answer.headers["set-cookie"]
-            again = client.ask(Cookie=cookie)
+            again = client.request(Cookie=cookie)
             assert again.headers["x-color"] == answer.headers["x-color"]
             assert "set-cookie" not in again.headers
             served[answer.headers["x-color"]] += 1
@@ -86,8 +86,8 @@ def test_half_of_the_reads_and_no_write_is_mirrored() -> None:
     with session() as client:
         for number in range(100):
             headers = {"Authorization": f"Bearer {number}"}
-            client.ask(f"/read-{number}", **headers)
-            client.ask(f"/write-{number}", "POST", body="x", **headers)
+            client.request(f"/read-{number}", **headers)
+            client.request(f"/write-{number}", "POST", body="x", **headers)
     copied = [path for path in requests("up3") if path.startswith(("/read-", "/write-")) and path.endswith(" shadow")]
     assert 30 <= len(copied) <= 70
     assert all(path.startswith("/read-") for path in copied)

@@ -37,7 +37,7 @@ def test_only_the_group_reads_and_root_writes_the_journal(host: Host) -> None:
 
 
 def test_two_operators_at_once() -> None:
-    """The second is rejected with the name and duration of the first; afterwards it succeeds."""
+    """The second is rejected with the name and duration of the first; afterward it succeeds."""
     OPS.check_output("touch /run/drive")
     argv = command(SCENARIO / "drive.yml", "-e", "fleet_operator=alex@desk", "-e", "change=CHG-9")
     with subprocess.Popen(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as first:
@@ -102,7 +102,7 @@ def test_lock_by_hand_locks_others_out() -> None:
 
 
 def test_edited_journal_is_reported() -> None:
-    """The message names the line. This uses the other host, whose journal is not needed afterwards."""
+    """The message names the line. This uses the other host, whose journal is not needed afterward."""
     for each in ("alex@desk", "kim@laptop"):
         OTHER.check_output(f"{PROGRAM} begin --who={each} --verb=site && {PROGRAM} unlock --who={each} --reason=tested")
     edited = OTHER.run(f"sed -i s/alex/nobody/ {FOLDER}/journal.jsonl")

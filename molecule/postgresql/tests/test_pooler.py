@@ -74,12 +74,12 @@ def test_pooler_rejects_a_server_with_another_name() -> None:
 
 def test_pooler_reads_verifiers_of_pooled_roles_only() -> None:
     """Its role gets no verifiers of other roles, and may not read the table of roles."""
-    ask = "SELECT count(*) FROM unnest(ARRAY{}) name, pooler.credentials(name)"
+    query = "SELECT count(*) FROM unnest(ARRAY{}) name, pooler.credentials(name)"
     primary = member(leader(SOME))
     as_pooler = "SET ROLE pgbouncer; "
-    assert local(primary, as_pooler + ask.format("['desk']")).splitlines()[-1] == "1"
+    assert local(primary, as_pooler + query.format("['desk']")).splitlines()[-1] == "1"
     others = [name for name in PASSWORDS if name not in ("desk", "pgbouncer")]
-    assert local(primary, as_pooler + ask.format(others)).splitlines()[-1] == "0"
+    assert local(primary, as_pooler + query.format(others)).splitlines()[-1] == "0"
     console = ["runuser", "-u", "postgres", "--", "psql", "-c", as_pooler + "SELECT * FROM pg_authid"]
     assert "permission denied" in primary.run(" ".join(map("'{}'".format, console))).stderr
 

@@ -3,8 +3,8 @@
 import itertools
 
 from postgresql_cluster import ADDRESSES, leader, local, member, psql, roles, wait_until
+from postgresql_writer import acknowledged, rows, start_writer
 from scenario import converge, would_change
-from test_failover import acknowledged, rows, start_writer
 
 # One setting must be lowered on the leader before it is on replicas, and one is in each member's own file.
 CHANGED = ("--tags", "postgresql", "-e", '{"postgresql_max_connections": 50, "postgresql_shared_buffers": "80MB"}')
@@ -12,13 +12,13 @@ CHANGED = ("--tags", "postgresql", "-e", '{"postgresql_max_connections": 50, "po
 
 def test_check_mode_reports_changes_without_making_them() -> None:
     """The settings in etcd and in each member's own file would change, but nothing does."""
-    look = "sha256sum /etc/patroni/config.yml; patronictl -c /etc/patroni/config.yml show-config"
-    before = {name: member(name).check_output(look) for name in ADDRESSES}
+    query = "sha256sum /etc/patroni/config.yml; patronictl -c /etc/patroni/config.yml show-config"
+    before = {name: member(name).check_output(query) for name in ADDRESSES}
     assert {
         "postgresql : Configure | Configure Patroni",
         "postgresql : Dynamic | Query the settings in etcd",
     } <= would_change(*CHANGED)
-    assert {name: member(name).check_output(look) for name in ADDRESSES} == before
+    assert {name: member(name).check_output(query) for name in ADDRESSES} == before
 
 
 def test_changed_setting_is_rolled_through_the_cluster() -> None:
@@ -33,9 +33,9 @@ def test_changed_setting_is_rolled_through_the_cluster() -> None:
         member(old).check_output("touch /tmp/stop")
         writer.wait(timeout=15)
 
-    ask = "SELECT current_setting('max_connections'), current_setting('shared_buffers'), count(*) FROM pg_settings"
+    query = "SELECT current_setting('max_connections'), current_setting('shared_buffers'), count(*) FROM pg_settings"
     for name in ADDRESSES:
-        assert local(member(name), f"{ask} WHERE pending_restart") == "50|80MB|0"
+        assert local(member(name), f"{query} WHERE pending_restart") == "50|80MB|0"
     assert leader(ADDRESSES["pg1"]) != old
     assert sorted(roles(ADDRESSES["pg1"]).values()) == ["leader", "replica", "sync_standby"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from postgresql_cluster import ADDRESSES, PASSWORDS, leader, local, member, rest, roles, wait_until
-from scenario import verb
+from scenario import run_playbook
 
 # Values that the wiring of the fleet would set differently.
 POOLER = ("-e", json.dumps({"pgbouncer_databases": ["trading"], "pgbouncer_roles": [{"name": "desk"}]}))
@@ -17,7 +17,7 @@ SOME = ADDRESSES["pg1"]
 
 def playbook(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a playbook of the fleet on the members."""
-    return verb(name, *POOLER, *arguments, check=check)
+    return run_playbook(name, *POOLER, *arguments, check=check)
 
 
 def refusal(name: str, *arguments: str) -> str:

@@ -41,8 +41,8 @@ def test_running_server_has_these_settings(host: Host) -> None:
 
 def test_patroni_follows_the_plan(host: Host) -> None:
     """The settings are stored in etcd, so every member uses the same ones."""
-    ask = "curl -s --cacert /etc/ssl/tradefleet/ca.crt https://%s:8008/config"
-    kept = json.loads(host.check_output(ask, host.check_output("hostname -I").split()[0]))
+    query = "curl -s --cacert /etc/ssl/tradefleet/ca.crt https://%s:8008/config"
+    kept = json.loads(host.check_output(query, host.check_output("hostname -I").split()[0]))
     wanted = {"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "primary_start_timeout": 60, "synchronous_mode": True}
     wanted |= {"synchronous_mode_strict": True}
     assert {key: kept[key] for key in wanted} == wanted

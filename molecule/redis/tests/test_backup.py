@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from redis_fleet import ADDRESSES, HOSTS, as_app, ask, healthy, on, primary, spread, wait
-from scenario import verb
+from redis_fleet import ADDRESSES, HOSTS, as_app, healthy, on, primary, query, spread, wait
+from scenario import run_playbook
 
 FOLDER = "/var/backups/redis"
 
@@ -47,11 +47,11 @@ def test_failed_backup_is_reported_and_leaves_nothing() -> None:
     """The unit fails, here because the server rejects the user."""
     follows = next(address for address in ADDRESSES if address != primary(ADDRESSES[0]))
     before = backups(follows)
-    ask(follows, "ACL", "SETUSER", "backup", "off")
+    query(follows, "ACL", "SETUSER", "backup", "off")
     try:
         assert on(follows, "sh", "-c", "systemctl start redis-backup || echo failed").endswith("failed")
     finally:
-        ask(follows, "ACL", "LOAD")
+        query(follows, "ACL", "LOAD")
         on(follows, "systemctl", "reset-failed", "redis-backup")
     assert backups(follows) == before
 
@@ -70,7 +70,7 @@ def test_restore_refuses_invalid_requests(extra: list[str], message: str) -> Non
     """The playbook fails before the first change."""
     # One host is enough and faster.
     words = (word for each in extra for word in ("-e", each))
-    refused = verb("redis_restore", "--limit", f"localhost,{HOSTS[ADDRESSES[0]]}", *words, check=False)
+    refused = run_playbook("redis_restore", "--limit", f"localhost,{HOSTS[ADDRESSES[0]]}", *words, check=False)
     assert refused.returncode != 0
     assert message in " ".join(refused.stdout.split())
     assert not re.search("changed=[1-9]", refused.stdout)
@@ -83,7 +83,7 @@ def test_backup_that_does_not_load_is_replaced_by_the_former_data() -> None:
     key = r"\0\001a\001b"
     on(leads, "sh", "-c", rf"printf 'REDIS0011\376\0{key}{key}\377\0\0\0\0\0\0\0\0' > {FOLDER}/twice.rdb")
 
-    failed = verb("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/twice.rdb", check=False)
+    failed = run_playbook("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/twice.rdb", check=False)
 
     assert failed.returncode != 0
     assert "`state` has its former data again" in " ".join(failed.stdout.split())
@@ -104,7 +104,7 @@ def test_backup_is_restored_on_all_hosts() -> None:
     as_app(follows, leads, "SET", "tradefleet:test:restore", "since")
     as_app(follows, leads, "SET", "tradefleet:test:later", "since")
 
-    verb("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/{backups(follows)[-1]}")
+    run_playbook("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/{backups(follows)[-1]}")
 
     assert primary(ADDRESSES[0]) == leads
     wait(20, healthy)

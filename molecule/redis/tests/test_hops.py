@@ -7,7 +7,21 @@ import socket
 import ssl
 
 import pytest
-from redis_fleet import ADDRESSES, CA, DOORS, KNOCK, PORTS, TLS, Answer, Case, ask, client_line, primary, role, together
+from redis_fleet import (
+    ADDRESSES,
+    CA,
+    DOORS,
+    KNOCK,
+    PORTS,
+    TLS,
+    Answer,
+    Case,
+    client_line,
+    primary,
+    query,
+    role,
+    together,
+)
 
 EVERY_DOOR = list(itertools.product(ADDRESSES, DOORS))
 APP = {"state": "molecule-app", "cache": "molecule-cache-app", "sentinel": "molecule-sentinel-app"}
@@ -45,7 +59,7 @@ def test_plain_text_is_rejected() -> None:
     assert {answer.stdout for answer in answers.values()} == {""}
 
 
-def test_a_user_is_required() -> None:
+def test_user_is_required() -> None:
     """The default user is off: a connection without a user may not even ping, and no password is valid for it."""
     assert let_in(nameless(*TLS[:3]), "NOAUTH") == {}
     default = {
@@ -213,7 +227,7 @@ def test_replica_without_one_of_them_gets_nothing(rogues: dict[str, Answer], nam
 
 def test_sentinel_sends_its_password_only_to_a_trusted_server() -> None:
     """Two unknown Sentinels use different users that Redis does not know either: it receives only one of them."""
-    asked = ADDRESSES[0]
+    target = ADDRESSES[0]
     authorities = {"trusts": "/etc/ssl/tradefleet/ca.crt", "trusts-not": "/etc/ssl/certs/ca-certificates.crt"}
     lines = {}
     for user, authority in authorities.items():
@@ -224,11 +238,11 @@ def test_sentinel_sends_its_password_only_to_a_trusted_server() -> None:
             tls-ca-cert-file {authority}
             tls-cert-file /etc/ssl/tradefleet/host.crt
             tls-key-file /etc/ssl/tradefleet/host.key
-            sentinel monitor state {asked} {PORTS["state"]} 9
+            sentinel monitor state {target} {PORTS["state"]} 9
             sentinel auth-user state {user}
             sentinel auth-pass state x"""
         run = f"echo '{settings}' > /run/{user}.conf; timeout 3 redis-sentinel /run/{user}.conf"
         lines[user] = ("sh", "-c", run)
     together(ADDRESSES[1], lines)
-    refused = {entry["username"] for entry in json.loads(ask(asked, "--json", "ACL", "LOG"))}
+    refused = {entry["username"] for entry in json.loads(query(target, "--json", "ACL", "LOG"))}
     assert refused & {*authorities} == {"trusts"}

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from inside import oom_score_adjust
-from redis_fleet import ADDRESSES, as_app, ask, healthy, on, primary, settings, wait
+from redis_fleet import ADDRESSES, as_app, healthy, on, primary, query, settings, wait
 from testinfra.host import Host
 
 both = pytest.mark.parametrize("service", ["state", "cache"])
@@ -58,15 +58,15 @@ def test_full_cache_evicts_and_full_state_rejects() -> None:
         on(leads, "sh", "-c", fill)
         try:
             used = next(
-                line for line in ask(leads, "INFO", "memory", service=service).split() if "used_memory:" in line
+                line for line in query(leads, "INFO", "memory", service=service).split() if "used_memory:" in line
             )
             below = int(used.partition(":")[2]) - 200_000
-            ask(leads, "CONFIG", "SET", "maxmemory", str(below), service=service)
+            query(leads, "CONFIG", "SET", "maxmemory", str(below), service=service)
             # `|| true` is needed because an error is one of the two expected responses.
             command = f"redis-cli-{service} SET tradefleet:full:last {'x' * 50_000} EX 30 2>&1 || true"
             assert answer in on(leads, "sh", "-c", command)
         finally:
-            ask(leads, "CONFIG", "SET", "maxmemory", limit, service=service)
+            query(leads, "CONFIG", "SET", "maxmemory", limit, service=service)
 
 
 def test_kernel_kills_the_cache_before_the_state(host: Host) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from redis_fleet import ADDRESSES, DOORS, PORTS, ask, ask_sentinel, client_line, healthy, on, together
+from redis_fleet import ADDRESSES, DOORS, PORTS, client_line, healthy, on, query, query_sentinel, together
 from redis_writer import writing
-from scenario import FLEET, PROJECT, SCENARIO, command, converge, verb
+from scenario import FLEET, PROJECT, SCENARIO, command, converge, run_playbook
 
 # The doors that accept each secret of a user, by its name in the vault.
 OPENS: dict[str, dict[str, list[str]]] = {
@@ -33,7 +33,7 @@ OPENS: dict[str, dict[str, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield a copy of the scenario's inventory, whose vault changes; afterwards restore the hosts."""
+    """Yield a copy of the scenario's inventory, whose vault changes; afterward restore the hosts."""
     copy = tmp_path_factory.mktemp("rotate") / "inventory"
     shutil.copytree(SCENARIO / "inventory", copy)
     yield copy
@@ -78,7 +78,7 @@ def run_until(marker: str, argv: list[str]) -> None:
 @pytest.mark.parametrize("extra", [[], ["-e", "user=nobody"]], ids=["nobody named", "unknown"])
 def test_unknown_user_is_rejected(extra: list[str]) -> None:
     """The message lists the existing users."""
-    refused = verb("rotate_redis_password", *extra, check=False)
+    refused = run_playbook("rotate_redis_password", *extra, check=False)
     assert refused.returncode != 0
     assert "one of admin, app, backup, peer, replica, sentinel" in " ".join(refused.stdout.split())
     assert not re.search("changed=[1-9]", refused.stdout)
@@ -92,7 +92,7 @@ def test_internal_users_get_new_passwords(user: str, inventory: Path) -> None:
     """No write is lost, the former password is rejected everywhere, and every link is up."""
     former = vault(inventory)
     with writing() as writer:
-        verb("rotate_redis_password", "-e", f"user={user}", inventory=inventory)
+        run_playbook("rotate_redis_password", "-e", f"user={user}", inventory=inventory)
     assert writer.lost() == []
     assert writer.gap < 3
     assert knock(user, former) == {"WRONGPASS"}
@@ -105,7 +105,7 @@ def test_links_return_with_the_new_passwords() -> None:
     for address in ADDRESSES:
         for user in ("replica", "sentinel"):
             for service in PORTS:
-                ask(address, "CLIENT", "KILL", "USER", user, service=service)
+                query(address, "CLIENT", "KILL", "USER", user, service=service)
         on(address, "sentinel-cli-state", "CLIENT", "KILL", "USER", "peer")
     # A replica or Sentinel that is rejected is regarded as down after 3 s.
     time.sleep(5)
@@ -131,14 +131,14 @@ def links() -> dict[str, str]:
             watched = json.loads(on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", service))
             if watched["flags"] != "master":
                 wrong[f"{address} {service}"] = watched["flags"]
-            if not (output := ask_sentinel(address, "CKQUORUM", service)).startswith("OK 3 "):
+            if not (output := query_sentinel(address, "CKQUORUM", service)).startswith("OK 3 "):
                 wrong[f"{address} {service} quorum"] = output
     return wrong
 
 
 # The last test, because the others write as the application.
 def test_killed_rotation_continues_and_no_client_is_rejected(inventory: Path) -> None:
-    """Half-way both passwords are accepted everywhere; afterwards only the new one, and no write is lost."""
+    """Half-way both passwords are accepted everywhere; afterward only the new one, and no write is lost."""
     former = vault(inventory)
     with writing() as writer:
         playbook = PROJECT / "playbooks/rotate_redis_password.yml"
@@ -154,7 +154,7 @@ def test_killed_rotation_continues_and_no_client_is_rejected(inventory: Path) ->
     assert writer.lost() == []
     assert writer.gap < 3
 
-    verb("rotate_redis_password", "-e", "user=app", inventory=inventory)
+    run_playbook("rotate_redis_password", "-e", "user=app", inventory=inventory)
     ended = vault(inventory)
     for name in OPENS["app"]:
         assert ended[name] == halfway[name] != former[name]

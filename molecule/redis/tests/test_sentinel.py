@@ -3,9 +3,9 @@
 import uuid
 
 import pytest
-from redis_fleet import ADDRESSES, HOSTS, PORTS, ask, ask_sentinel, healthy, on, podman, primary, role, spread, wait
+from redis_fleet import ADDRESSES, HOSTS, PORTS, healthy, on, podman, primary, query, query_sentinel, role, spread, wait
 from redis_writer import writing
-from scenario import converge, verb
+from scenario import converge, run_playbook
 
 both = pytest.mark.parametrize("service", ["state", "cache"])
 
@@ -14,7 +14,7 @@ both = pytest.mark.parametrize("service", ["state", "cache"])
 def test_sentinels_could_replace_the_primary(service: str) -> None:
     """All three see each other."""
     for address in ADDRESSES:
-        assert ask_sentinel(address, "CKQUORUM", service).startswith("OK 3 usable Sentinels")
+        assert query_sentinel(address, "CKQUORUM", service).startswith("OK 3 usable Sentinels")
 
 
 def test_failed_host_is_replaced_and_returns_as_replica() -> None:
@@ -59,10 +59,10 @@ def test_killed_process_restarts_before_sentinel_acts() -> None:
 
 
 def test_planned_switchover_loses_no_write() -> None:
-    """The playbook moves both services under load; writes wait, and none is missing afterwards."""
+    """The playbook moves both services under load; writes wait, and none is missing afterward."""
     before = {service: primary(ADDRESSES[0], service) for service in ("state", "cache")}
     with writing("state") as state, writing("cache") as cache:
-        verb("redis_switchover")
+        run_playbook("redis_switchover")
     for service, writer in (("state", state), ("cache", cache)):
         print(f"{service}: {len(writer.acknowledged)} writes acknowledged, longest gap {writer.gap:.1f} s")
         assert primary(ADDRESSES[0], service) != before[service]
@@ -77,7 +77,7 @@ def test_switchover_right_after_a_restart_of_the_replicas_waits_for_sentinel() -
     for address in ADDRESSES:
         if address != leads:
             on(address, "systemctl", "restart", "redis-server@cache")
-    wait(10, lambda: "state=online" in ask(leads, "INFO", "replication", service="cache"))
+    wait(10, lambda: "state=online" in query(leads, "INFO", "replication", service="cache"))
     output = on(leads, "redis-maintain", "switch", "cache")
     assert f"cache: {leads} -> " in output
     wait(20, lambda: healthy("cache"))
@@ -101,7 +101,7 @@ def prefer(priority: str, leads: str) -> None:
     """Set a priority for each replica, and wait until every Sentinel has read it."""
     for address in ADDRESSES:
         # By default Sentinels query every 10 s.
-        ask_sentinel(address, "DEBUG", "INFO-PERIOD", "500")
+        query_sentinel(address, "DEBUG", "INFO-PERIOD", "500")
         if address != leads:
             on(address, "redis-cli-state", "CONFIG", "SET", "replica-priority", priority)
     heard = f'"slave-priority":"{priority}"'
@@ -109,4 +109,4 @@ def prefer(priority: str, leads: str) -> None:
         replicas = (address, "sentinel-cli-state", "--json", "SENTINEL", "REPLICAS", "state")
         # mypy infers no type for a lambda with a default, and without one all rounds would share the last value.
         wait(20, lambda replicas=replicas: on(*replicas).count(heard) == 2)  # type: ignore[misc]
-        ask_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")
+        query_sentinel(address, "DEBUG", "INFO-PERIOD", "10000")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from redis_fleet import ADDRESSES, HOSTS, ask, ask_sentinel, healthy, on, primary, processes, settings, wait
+from redis_fleet import ADDRESSES, HOSTS, healthy, on, primary, processes, query, query_sentinel, settings, wait
 from redis_writer import writing
 from scenario import converge, would_change
 
@@ -47,12 +47,12 @@ def test_unsafe_or_impossible_quorum_is_rejected(quorum: int) -> None:
 def test_missing_cache_is_installed_without_affecting_state() -> None:
     """The hosts predate the cache: no instance, and Sentinel does not monitor it. Manual changes are reverted."""
     for address in ADDRESSES:
-        ask_sentinel(address, "REMOVE", "cache")
+        query_sentinel(address, "REMOVE", "cache")
         on(address, "systemctl", "disable", "--quiet", "--now", "redis-server@cache")
         on(address, "sh", "-c", "rm /etc/redis/*cache* /usr/local/sbin/redis-cli-cache; rm -r /var/lib/redis/cache")
     leads, before = primary(ADDRESSES[0]), processes()
-    ask(ADDRESSES[1], "ACL", "SETUSER", "app", "+flushall")
-    ask(ADDRESSES[1], "CONFIG", "SET", "appendonly", "no")
+    query(ADDRESSES[1], "ACL", "SETUSER", "app", "+flushall")
+    query(ADDRESSES[1], "CONFIG", "SET", "appendonly", "no")
     with writing() as writer:
         converge("-e", "redis_maxmemory=80MB", "-e", "sentinel_down_after_milliseconds=2500", *ROLES)
     assert writer.lost() == []
@@ -65,7 +65,7 @@ def test_missing_cache_is_installed_without_affecting_state() -> None:
         for service in ("state", "cache"):
             watched = json.loads(on(address, "sentinel-cli-state", "--json", "SENTINEL", "MASTER", service))
             assert watched["down-after-milliseconds"] == "2500"
-    assert "+flushall" not in ask(ADDRESSES[1], "ACL", "LIST")
+    assert "+flushall" not in query(ADDRESSES[1], "ACL", "LIST")
 
 
 def test_restart_in_turn_loses_no_write() -> None:

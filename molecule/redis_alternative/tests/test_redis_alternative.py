@@ -9,11 +9,11 @@ from redis_fleet import (
     PASSWORDS,
     PORTS,
     as_app,
-    ask_sentinel,
     healthy,
     on,
     podman,
     primary,
+    query_sentinel,
     refusal,
     settings,
     wait,
@@ -90,6 +90,6 @@ def test_state_needs_its_second_replica_and_the_cache_does_not() -> None:
     for service in PORTS:
         # mypy cannot infer the types of a lambda's defaults.
         wait(40, lambda service=service: healthy(service))  # type: ignore[misc]
-        wait(20, lambda service=service: ask_sentinel(old, "CKQUORUM", service).startswith("OK 3"))  # type: ignore[misc]  # (and here)
+        wait(20, lambda service=service: query_sentinel(old, "CKQUORUM", service).startswith("OK 3"))  # type: ignore[misc]  # (and here)
     assert converge().stdout.count("changed=0 ") == len(ADDRESSES)
     assert {service: primary(old, service) for service in PORTS} == new

@@ -1,5 +1,5 @@
 # ruff: noqa: D103  # the name of a test states what it asserts
-"""What holds in an application with the throw-away domain; test_recipe.py runs this file on a copy that has it."""
+"""Tests of an application with the throw-away domain; test_recipe.py runs this file on a copy that has it."""
 
 import json
 from pathlib import Path
@@ -50,16 +50,16 @@ def test_its_table_is_migrated_and_owned(app: Flask) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_its_handler_is_called_beside_the_others(
-    client: FlaskClient, headers: dict[str, str], order: dict[str, str], hand: Worker
+def test_its_handler_is_called_with_the_others(
+    client: FlaskClient, headers: dict[str, str], order: dict[str, str], queue_worker: Worker
 ) -> None:
     placed = place(client, headers, order, "one")
-    hand.step()
+    queue_worker.step()
     assert activity(client, headers) == [placed]
     assert client.get("/v1/quotes").get_json() == {"count": 1}
 
 
-def test_its_command_is_offered(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_command_exists(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flask, "auto_find_instance_path", lambda _: str(tmp_path))
     assert json.loads(CliRunner().invoke(main, ["quotes"]).stdout) == 0
     monkeypatch.setenv(VARIABLE, "many")
@@ -72,13 +72,13 @@ def test_its_setting_is_read_and_has_a_default(
     client: FlaskClient,
     headers: dict[str, str],
     order: dict[str, str],
-    hand: Worker,
+    queue_worker: Worker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(5):
         place(client, headers, order, f"key-{number}")
-    hand.step()
+    queue_worker.step()
     assert client.get("/v1/quotes").get_json() == {"count": 3}
     monkeypatch.setenv(VARIABLE, "4")
     other = create_app({"INSTANCE_PATH": str(tmp_path)})
@@ -86,14 +86,14 @@ def test_its_setting_is_read_and_has_a_default(
     other.extensions["database"].dispose()
 
 
-def test_a_value_that_is_not_usable_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_value_is_rejected_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "many")
     with pytest.raises(SettingsError, match=f"^{VARIABLE} is not usable .*; write how many quotes an answer has"):
         create_app()
 
 
-def test_a_release_without_the_domain_refuses_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why a new variable reaches a host only after every release that may start there knows it (CONTRIBUTING.md)."""
+def test_release_without_the_domain_rejects_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new variable must not reach a host until every release that may start there has it (CONTRIBUTING.md)."""
     monkeypatch.setenv(VARIABLE, "4")
     with pytest.raises(SettingsError, match=f"^{VARIABLE} is not a setting"):
         settings.load()

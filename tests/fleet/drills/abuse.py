@@ -1,4 +1,4 @@
-"""Clients that want too much, from one address of the lab; those who are served must not notice."""
+"""Abusive clients at one address of the lab; the others must not notice them."""
 
 import base64
 import json
@@ -18,12 +18,12 @@ from lab import ADDRESSES, in_network, measured, play
 from traps import traps
 
 TARGET = f"{ADDRESSES['lb1']}:443"
-# Where the attacks come from: a host that is no client otherwise.
+# The source of the attacks: a host that is not a client otherwise.
 ATTACKER = "ops1"
 SECONDS = 20
 EDGE = ("site", "--limit", "lb1", "--tags", "nginx")
 NGINX = "cat $(printf '/proc/%s/schedstat ' $(pidof nginx))"
-# Begins requests, ends none, opens anew what the edge closes; then says how many connections there were at once.
+# Begins requests and ends none, reopens connections that the edge closes, and prints their highest concurrent number.
 SLOWLORIS = """
 import asyncio, resource, ssl, sys
 
@@ -62,8 +62,8 @@ resource.setrlimit(resource.RLIMIT_NOFILE, [resource.getrlimit(resource.RLIMIT_N
 asyncio.run(main())
 """
 CONNECTIONS = 2000
-# Sends these requests in turn, so many a second, over connections that are opened again when the edge closes them; then
-# prints how many answers each status had.
+# Sends these requests in turn at this rate, over connections that are reopened if the edge closes them; then prints
+# the number of responses with each status.
 EXPENSIVE = """
 import asyncio, base64, collections, json, ssl, sys, time
 
@@ -109,8 +109,8 @@ asyncio.run(main())
 
 
 def flood(_run: Meter) -> None:
-    """Send a thousand requests a second from one address; compare another's waiting with what it was before."""
-    # The role's own limit: the lab's is one that no meter reaches.
+    """Send a thousand requests a second from one address; compare another client's latency with that before."""
+    # This is the role's own limit: the lab's is higher than the meter's rate.
     play(*EDGE, nginx_rate_per_address="200")
     try:
         idle = _p99()
@@ -163,9 +163,9 @@ def _p99() -> float:
 
 
 def expensive(_run: Meter) -> None:
-    """Send what costs a firewall most, as fast as one address may; compare another client's p99 with that before.
+    """Send the most expensive requests for a WAF, at the limit of one address; compare another client's p99 before.
 
-    Half of it is small, so that all of it counts as ordinary requests, and half as large as the edge inspects.
+    Half of them are small, so all count as ordinary requests, and half are as large as the edge inspects.
     """
     small = Limits(body=999, header=1000)
     requests = [*traps(small), *shapes(small), *shapes(Limits()), *list(traps(Limits()))[::2]]
@@ -211,17 +211,17 @@ def expensive(_run: Meter) -> None:
 
 
 def _nginx_seconds() -> float:
-    """Return the seconds that cores have worked for nginx on lb1."""
+    """Return the seconds of CPU time that nginx on lb1 has used."""
     return sum(int(line.split()[0]) for line in on("lb1", NGINX).splitlines()) / 1e9
 
 
 def _log_bytes() -> int:
-    """Return the bytes of nginx's logs on lb1, former ones included."""
+    """Return the bytes of nginx's logs on lb1, including rotated ones."""
     return sum(map(int, on("lb1", "stat -c %s /var/log/nginx/*").split()))
 
 
 def slowloris(run: Meter) -> None:
-    """Hold two thousand connections open whose requests never end; the meter's clients are served as ever."""
+    """Hold two thousand connections open whose requests never end; the meter's clients must be served as usual."""
     script = SLOWLORIS.format(address=ADDRESSES["lb1"], connections=CONNECTIONS, seconds=2 * SECONDS)
     most = int(on(ATTACKER, f"python3 - <<'END'\n{script}END\n"))
     measured(f"Slowloris: {most} connections at once, their requests never ending")

@@ -1,4 +1,4 @@
-"""Faults of the load balancer that has the address that moves; the meter's clients know no other address."""
+"""Faults of the load balancer with the virtual IP; the meter's clients use no other address."""
 
 from clients import Meter
 from faults import flows, off
@@ -8,30 +8,30 @@ from lab import EDGES, wait
 
 
 def nginx_killed(run: Meter) -> None:
-    """Kill every process of nginx, and leave it dead until the address has moved."""
+    """Kill every process of nginx, and keep it down until the VIP has moved."""
     _moved(run, "systemctl kill --signal=KILL nginx; systemctl stop nginx", "systemctl start nginx")
 
 
 def keepalived_stopped(run: Meter) -> None:
-    """Stop keepalived in order: it gives the address away."""
+    """Stop keepalived properly: it releases the VIP."""
     _moved(run, "systemctl stop keepalived", "systemctl start keepalived")
 
 
-def _moved(run: Meter, breaks: str, mends: str) -> None:
+def _moved(run: Meter, breaks: str, repairs: str) -> None:
     former = vip_owner()
     on(former, breaks)
     flows(run)
     assert vip_owner() != former
-    on(former, mends)
+    on(former, repairs)
 
 
 def balancer_off(run: Meter) -> None:
-    """Cut the power of the load balancer that has the address."""
+    """Cut the power of the load balancer with the VIP."""
     off(vip_owner(), run)
 
 
 def balancers_rebooted(run: Meter) -> None:
-    """Restart first the one that has the address, then the other one, which has it by then."""
+    """Restart first the load balancer with the VIP, then the other one, which has it by then."""
     for _ in EDGES:
         former = vip_owner()
         on(former, "systemctl reboot", check=False)

@@ -247,10 +247,10 @@ TELLING = ("postgres-killed", "primary-off", "primary-frozen", "redis-off", "app
 
 
 def chosen() -> tuple[Drill, ...]:
-    """Return the drills that DRILL names: one of them, all, or, if it is not set, the most telling ones.
+    """Return the drills that DRILL names: one, all, or the most telling ones if it is not set.
 
     Raises:
-        KeyError: there is no drill of that name.
+        KeyError: no drill has that name.
 
     """
     wanted = os.environ.get("DRILL", "")

@@ -1,4 +1,4 @@
-"""Faults of etcd that the primary must survive as the primary, under each failover plan."""
+"""Faults of etcd during which the primary must stay the primary, with each failover plan."""
 
 import time
 
@@ -9,31 +9,31 @@ from inside import on
 from lab import ADDRESSES, DATA, leader, wait
 from upkeep import failover_plan
 
-# Longer than any plan's ttl.
+# This is longer than any plan's ttl.
 AWAY_SECONDS = 95
 MOVES_SECONDS = 20
 STOPS = 5
 
 
 def wobbles_fast(run: Meter) -> None:
-    """Disturb etcd under the plan `fast`, the lab's own."""
+    """Disturb etcd with the plan `fast`, the lab's own."""
     _wobbles(run)
 
 
 def wobbles_normal(run: Meter) -> None:
-    """Disturb etcd under the plan `normal`."""
+    """Disturb etcd with the plan `normal`."""
     with failover_plan("normal"):
         _wobbles(run)
 
 
 def wobbles_wide(run: Meter) -> None:
-    """Disturb etcd under the plan `wide`."""
+    """Disturb etcd with the plan `wide`."""
     with failover_plan("wide"):
         _wobbles(run)
 
 
 def _wobbles(run: Meter) -> None:
-    """Move etcd's leader in a loop, stop it for 2 s, restart each member, and stop the majority for 95 s."""
+    """Move etcd's leader repeatedly, stop it for 2 s, restart each member, and stop the majority for 95 s."""
     primary, timeline = leader(), _timeline()
     ends_at = time.monotonic() + MOVES_SECONDS
     while time.monotonic() < ends_at:
@@ -59,11 +59,11 @@ def _wobbles(run: Meter) -> None:
 
 
 def _etcd_leader() -> str:
-    """Return the host of etcd's leader; an election may be under way."""
+    """Return the host of etcd's leader; an election may be in progress."""
     found: list[str] = []
 
     def elected() -> bool:
-        # Of each member: endpoint, id, version, size, whether it leads, and more.
+        # For each member: endpoint, ID, version, size, whether it leads, and more.
         lines = on(DATA[0], "etcdctl-root endpoint status --cluster", check=False).splitlines()
         leaders = {line.split(", ")[0] for line in lines if line.split(", ")[4] == "true"}
         found[:] = [host for host in DATA if f"https://{ADDRESSES[host]}:2379" in leaders]

@@ -1,4 +1,4 @@
-"""The primary's disk fills up: for as long as the drill lasts, its data lie on a small disk of their own, in memory."""
+"""The primary's disk fills up: during the drill its data is on a small, separate disk in memory."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FULL_SECONDS = 60
 
 
 def primary_full(run: Meter) -> None:
-    """Fill the primary's disk to the last byte for a while, then make room again."""
+    """Fill the primary's disk completely for a while, then free space."""
     host = replica("replica")
     with _small_disk(host):
         _lead(host)
@@ -32,7 +32,7 @@ def primary_full(run: Meter) -> None:
 
 @contextmanager
 def _small_disk(host: str) -> Iterator[None]:
-    """Move a replica's data to a small disk, and back to where they were."""
+    """Move a replica's data to a small disk, and afterward back."""
     mount = f"mount -t tmpfs -o size={MEGABYTES}m,mode=0700,uid=postgres,gid=postgres tmpfs {DIRECTORY}"
     aside = f"mv {DIRECTORY} {DIRECTORY}.aside && mkdir {DIRECTORY}"
     _stopped(host, f"{aside} && {mount} && cp -a {DIRECTORY}.aside/. {DIRECTORY}")
@@ -52,7 +52,7 @@ def _stopped(host: str, command: str) -> None:
 
 
 def _lead(host: str) -> None:
-    """Have a replica become the synchronous one, and then the primary."""
+    """Make a replica the synchronous standby, and then the primary."""
     other = replica("sync_standby")
     on(other, "systemctl stop patroni")
     try:

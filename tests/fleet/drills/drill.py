@@ -1,4 +1,4 @@
-"""What a drill is: one fault under load, and its bounds."""
+"""A drill: one fault under load, and its bounds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from clients import Meter
 class Drill:
     """One fault under load, and its bounds.
 
-    Gaps are the longest time without a success, in seconds; while commits wait, so do the meter's clients, and send no
-    reads. `failed_…` is how many requests may fail; None leaves the number to the gap. Nothing acknowledged may ever be
-    lost, nothing duplicated, and an order that is sent again afterwards is the same order.
+    Gaps are the longest time without a success, in seconds; while commits wait, the meter's clients wait as well and
+    send no reads. `failed_…` is the permitted number of failed requests; None leaves it to the gap. No acknowledged
+    order may be lost or duplicated, and an order that is repeated afterward is the same order.
     """
 
     name: str
@@ -23,5 +23,5 @@ class Drill:
     read_gap: float
     failed_writes: int | None
     failed_reads: int | None
-    # What the meter does otherwise than by default.
+    # Options of the meter that differ from its defaults.
     load: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""What a drill does to the lab: one fault each, brought about and mended again while traffic flows.
+"""Faults of drills in the lab: each is injected and repaired while traffic flows.
 
-Each function returns when its fault has been mended; whether the fleet came through is for the drill to judge.
+Each function returns when its fault has been repaired; the drill itself judges whether the fleet survived it.
 """
 
 import subprocess
@@ -16,20 +16,20 @@ FROZEN_SECONDS = 60
 
 
 def flows(run: Meter, seconds: float = 90) -> None:
-    """Wait until traffic has flowed again for a while: 90 further orders, since reads may come from replicas."""
+    """Wait until traffic has flowed again for a while: 90 more orders, because replicas may serve reads."""
     before = run.state()["acknowledged"]
     wait(lambda: run.state()["acknowledged"] > before + 90, seconds, "traffic flows again")
 
 
 def off(host: str, run: Meter, seconds: float = 90) -> None:
-    """Cut a host's power, wait until the others do its work, and start it again."""
+    """Cut a host's power, wait until the others have taken over, and start it again."""
     power_off(host)
     flows(run, seconds)
     power_on(host)
 
 
 def frozen(hosts: Iterable[str], seconds: float = FROZEN_SECONDS) -> None:
-    """Stop every process of the hosts for a while: the kernel still answers for them, nobody else does."""
+    """Stop every process of the hosts for a while: their kernels still respond, but no process does."""
     names = [f"tf-{host}" for host in hosts]
     subprocess.run(["podman", "pause", *names], check=True, capture_output=True, timeout=60)
     try:
@@ -39,7 +39,7 @@ def frozen(hosts: Iterable[str], seconds: float = FROZEN_SECONDS) -> None:
 
 
 def cut(host: str, others: Iterable[str], seconds: float = FROZEN_SECONDS) -> None:
-    """Cut the network between a host and some others for a while, by firewall; everybody else still reaches it."""
+    """Cut the network between a host and some others for a while by firewall; all other hosts still reach it."""
     addresses = [ADDRESSES[other] for other in others]
     _firewall(host, "-I", addresses)
     try:
@@ -55,7 +55,7 @@ def _firewall(host: str, change: str, addresses: list[str]) -> None:
 
 
 def others(*hosts: str) -> list[str]:
-    """Return the data hosts that are not among `hosts`."""
+    """Return the data hosts that are not in `hosts`."""
     return [host for host in DATA if host not in hosts]
 
 
@@ -66,19 +66,19 @@ def postmaster_killed(run: Meter) -> None:
 
 
 def patroni_killed(run: Meter) -> None:
-    """Kill Patroni on the primary; PostgreSQL stays."""
+    """Kill Patroni on the primary; PostgreSQL continues."""
     on(leader(), "kill -9 $(systemctl show -p MainPID --value patroni)")
     flows(run)
 
 
 def postmaster_stopped(run: Meter) -> None:
-    """Stop PostgreSQL's first process on the primary for a while: it lets nobody in; who was in before is served."""
+    """Stop PostgreSQL's first process on the primary for a while: new sessions wait; existing ones are served."""
     host = leader()
     _process_stopped(host, on(host, "head -n 1 /var/lib/postgresql/17/tradefleet/postmaster.pid").strip(), run)
 
 
 def patroni_stopped(run: Meter) -> None:
-    """Stop Patroni on the primary for a while: its lease ends and another one leads, while its PostgreSQL lives on."""
+    """Stop Patroni on the primary for a while: its lease ends, another member leads, and its PostgreSQL continues."""
     host = leader()
     _process_stopped(host, on(host, "systemctl show -p MainPID --value patroni").strip(), run)
     wait(postgres_healthy, 120, "the former primary follows")
@@ -100,7 +100,7 @@ def primary_off(run: Meter) -> None:
 
 
 def primary_frozen(run: Meter) -> None:
-    """Freeze the primary's host; it wakes up believing that it leads."""
+    """Freeze the primary's host; when it wakes up it still regards itself as the leader."""
     frozen([leader()])
     flows(run)
 
@@ -113,12 +113,12 @@ def primary_cut(run: Meter) -> None:
 
 
 def standby_off(run: Meter) -> None:
-    """Cut the power of the synchronous replica's host."""
+    """Cut the power of the synchronous standby's host."""
     off(replica("sync_standby"), run)
 
 
 def standby_frozen(run: Meter) -> None:
-    """Freeze the synchronous replica's host: commits wait for it until the primary gives it up."""
+    """Freeze the synchronous standby's host: commits wait until the primary chooses another one."""
     frozen([replica("sync_standby")], 30)
     flows(run)
 
@@ -136,12 +136,12 @@ def replica_cut(run: Meter) -> None:
 
 
 def etcd_member_stopped(run: Meter) -> None:
-    """Stop one member of etcd, the one beside the asynchronous replica."""
+    """Stop one member of etcd, on the asynchronous replica's host."""
     _without_etcd([replica("replica")], run)
 
 
 def etcd_majority_stopped(run: Meter) -> None:
-    """Stop the members beside both replicas: no majority, so nobody can be elected; the primary serves on."""
+    """Stop etcd on the hosts of both replicas: without a majority no member is elected; the primary keeps serving."""
     _without_etcd(others(leader()), run)
 
 
@@ -157,7 +157,7 @@ def _without_etcd(hosts: list[str], run: Meter) -> None:
 
 
 def in_turn(run: Meter) -> None:
-    """Ten rounds: cut the power of one data host after the other, each time from a healthy fleet."""
+    """Cut the power of each data host in turn, ten rounds, always from a healthy fleet."""
     for number in range(10):
         off(DATA[number % 3], run)
         wait(lambda: postgres_healthy() and redis_healthy(), 120, f"round {number + 1}: healthy again")

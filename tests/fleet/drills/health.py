@@ -1,4 +1,4 @@
-"""Who does what in the lab, and whether all of it is well: what a drill waits for before and after its fault."""
+"""Roles and health of the lab: what a drill waits for before and after its fault."""
 
 import json
 from collections.abc import Callable
@@ -15,29 +15,29 @@ def replica(role: str) -> str:
 
 
 def postgres_healthy() -> bool:
-    """Tell whether PostgreSQL has one leader and two streaming replicas, one of them synchronous.
+    """Return whether PostgreSQL has one leader and two streaming replicas, one of them synchronous.
 
-    Each host is asked about itself: to the others it is what it last told etcd, for as long as a lease lasts.
+    Each host is queried about itself: the others return its last report to etcd, for as long as a lease lasts.
     """
     receiver = "SELECT status FROM pg_stat_wal_receiver"
-    ask = f"SELECT CASE WHEN pg_is_in_recovery() THEN ({receiver}) ELSE 'primary' END"
-    states = sorted(on(host, f'su postgres -c "psql -Atc \\"{ask}\\""', check=False).strip() for host in DATA)
+    query = f"SELECT CASE WHEN pg_is_in_recovery() THEN ({receiver}) ELSE 'primary' END"
+    states = sorted(on(host, f'su postgres -c "psql -Atc \\"{query}\\""', check=False).strip() for host in DATA)
     roles = sorted(state.split()[0] for state in cluster().values())
     return states == ["primary", "streaming", "streaming"] and roles == ["leader", "replica", "sync_standby"]
 
 
 def etcd_healthy() -> bool:
-    """Tell whether each member of etcd answers by itself, with the consent of a majority.
+    """Return whether each member of etcd responds by itself, with the consent of a majority.
 
-    One that was cut off may take as long again as the cut lasted: the others' connections to it repeat what was lost
-    after ever longer pauses.
+    A member that was cut off may take as long again as the cut lasted: the others repeat lost messages to it after
+    increasing pauses.
     """
-    ask = "etcdctl-root --endpoints=https://{}:2379 endpoint health"
-    return all("is healthy" in on(host, f"{ask.format(ADDRESSES[host])} 2>&1", check=False) for host in DATA)
+    query = "etcdctl-root --endpoints=https://{}:2379 endpoint health"
+    return all("is healthy" in on(host, f"{query.format(ADDRESSES[host])} 2>&1", check=False) for host in DATA)
 
 
 def redis_role(host: str, service: str = "state") -> list[str]:
-    """Return what a host's Redis says of its role: "master" …, "slave" primary port state …, or nothing at all."""
+    """Return the role that a host's Redis reports: "master" …, "slave" primary port state …, or an empty string."""
     try:
         answer: list[str] = json.loads(on(host, f"redis-cli-{service} --json ROLE", check=False))
     except ValueError:
@@ -46,14 +46,14 @@ def redis_role(host: str, service: str = "state") -> list[str]:
 
 
 def redis_primary(service: str = "state") -> str:
-    """Return the data host whose Redis takes writes."""
+    """Return the data host whose Redis accepts writes."""
     found = [host for host in DATA if redis_role(host, service)[0] == "master"]
     assert len(found) == 1, f"Redis primaries: {found}"
     return found[0]
 
 
 def redis_healthy() -> bool:
-    """Tell whether each service has one primary and two replicas that follow it, and every Sentinel knows it."""
+    """Return whether each service has one primary with two replicas, and every Sentinel names that primary."""
     return all(_healthy(service) for service in REDIS)
 
 
@@ -61,13 +61,13 @@ def _healthy(service: str) -> bool:
     roles = {host: redis_role(host, service) for host in DATA}
     primaries = [ADDRESSES[host] for host, answer in roles.items() if answer[0] == "master"]
     following = [answer[1] for answer in roles.values() if answer[0] == "slave" and answer[3] == "connected"]
-    ask = f"sentinel-cli-state SENTINEL GET-MASTER-ADDR-BY-NAME {service} | head -n 1"
-    told = {on(host, ask, check=False).strip() for host in DATA}
-    return len(primaries) == 1 and following == primaries * 2 and told == set(primaries)
+    query = f"sentinel-cli-state SENTINEL GET-MASTER-ADDR-BY-NAME {service} | head -n 1"
+    reported = {on(host, query, check=False).strip() for host in DATA}
+    return len(primaries) == 1 and following == primaries * 2 and reported == set(primaries)
 
 
 def no_client_on_a_replica() -> bool:
-    """Tell whether every connection of the application to Redis is one to a primary, idle ones included."""
+    """Return whether every connection of the application to Redis is one to a primary, including idle ones."""
     return not any(
         " user=app " in on(host, f"redis-cli-{service} CLIENT LIST", check=False)
         for service in REDIS
@@ -77,25 +77,25 @@ def no_client_on_a_replica() -> bool:
 
 
 def ready(host: str) -> bool:
-    """Tell whether the application on a host says that it is ready."""
-    ask = f"curl -fsS --max-time 3 --cacert /etc/ssl/tradefleet/ca.crt https://{ADDRESSES[host]}:8443/readyz"
-    return '"ready"' in on(host, ask, check=False)
+    """Return whether the application on a host reports that it is ready."""
+    query = f"curl -fsS --max-time 3 --cacert /etc/ssl/tradefleet/ca.crt https://{ADDRESSES[host]}:8443/readyz"
+    return '"ready"' in on(host, query, check=False)
 
 
 def apps_ready() -> bool:
-    """Tell whether every application host that runs a release says that it is ready."""
+    """Return whether every application host with a release reports that it is ready."""
     return all(ready(host) for host in APPS if on(host, "readlink /opt/tradefleet/current", check=False))
 
 
 def vip_owner() -> str:
-    """Return the load balancer that has the address."""
+    """Return the load balancer with the VIP."""
     found = [edge for edge in EDGES if has_vip(edge)]
     assert len(found) == 1, f"{VIP} is on {found}"
     return found[0]
 
 
 def edges_healthy() -> bool:
-    """Tell whether each load balancer answers by itself, and one of them has the address."""
+    """Return whether each load balancer responds by itself, and exactly one has the VIP."""
     alive = "systemctl is-active keepalived; curl -fsk --max-time 3 https://127.0.0.1/edge-alive"
     return all(on(edge, alive, check=False).split() == ["active", "alive"] for edge in EDGES) and (
         sum(map(has_vip, EDGES)) == 1
@@ -103,7 +103,7 @@ def edges_healthy() -> bool:
 
 
 def has_vip(edge: str) -> bool:
-    """Tell whether a load balancer has the address that moves."""
+    """Return whether a load balancer has the VIP."""
     return bool(on(edge, f"ip -brief address show to {VIP}", check=False))
 
 

@@ -1,4 +1,4 @@
-"""The primary's host runs out of memory: a limit for all processes of the host, so that the machine keeps its own."""
+"""The primary's host runs out of memory: a limit applies to all its processes, so the machine keeps its own memory."""
 
 import re
 import subprocess
@@ -12,21 +12,21 @@ from inside import on
 from lab import leader, measured
 
 ROOM_BYTES = 256 * 1024**2
-# One session sorts in memory until there is no more: some 3 GB would be enough for it.
+# One session sorts in memory without a limit: 3 GB would be enough for it.
 HOG = "SET work_mem = '4GB'; SELECT count(*) FROM (SELECT i FROM generate_series(1, 60000000) AS i ORDER BY -i) AS rows"
 
 
 def session_takes_all(run: Meter) -> None:
-    """Have one session of PostgreSQL take all memory of the primary's host: the kernel must kill it and nothing else.
+    """Let one session of PostgreSQL use all memory of the primary's host: the kernel must kill it and nothing else.
 
-    Until the kernel does, the host reads its programs from disk again and again and answers nobody, so another one may
+    Until the kernel does, the host repeatedly reads its programs from disk and does not respond, so another member may
     lead by then, as with a frozen host.
     """
     host = leader()
     services, killed = _services(host), _killed(host)
     with _limited(host):
-        said = on(host, f'su postgres -c "psql -d postgres -c \\"{HOG}\\"" 2>&1', check=False, seconds=300)
-        assert "server closed the connection" in said, said
+        output = on(host, f'su postgres -c "psql -d postgres -c \\"{HOG}\\"" 2>&1', check=False, seconds=300)
+        assert "server closed the connection" in output, output
         flows(run)
     assert _killed(host) == killed + 1
     assert _services(host) == services
@@ -35,7 +35,7 @@ def session_takes_all(run: Meter) -> None:
 
 @contextmanager
 def _limited(host: str) -> Iterator[None]:
-    """Leave a host's processes little more memory than they use."""
+    """Limit a host's processes to little more memory than they use."""
     folder = _cgroup(host)
     first = folder / "memory.limit_in_bytes"
     limit, used = (first, "memory.usage_in_bytes") if first.exists() else (folder / "memory.max", "memory.current")
@@ -56,7 +56,7 @@ def _cgroup(host: str) -> Path:
 
 
 def _killed(host: str) -> int:
-    """Return how many processes of a host the kernel has killed for want of memory."""
+    """Return how many processes of a host the kernel has killed because memory ran out."""
     counters = [*_cgroup(host).rglob("memory.oom_control")] or [*_cgroup(host).rglob("memory.events.local")]
     return sum(
         int(found) for each in counters for found in re.findall(r"^oom_kill (\d+)", each.read_text(), re.MULTILINE)

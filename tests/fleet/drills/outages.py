@@ -1,4 +1,4 @@
-"""Every host of the fleet without power at once, and back in different orders."""
+"""All hosts of the fleet lose power at once, and return in different orders."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -13,12 +13,12 @@ LATE_SECONDS = 180
 LAST_SECONDS = 60
 # Counted from the start of the hosts: 9.4 s were measured, and the machine may be busy.
 FIRST_ORDER_SECONDS = 30
-# Without the former leader its lease must expire first: ttl = 20 s, which a new leader of etcd grants in full again.
+# Without the former leader its lease must expire first: ttl = 20 s, which a new leader of etcd grants again in full.
 WITHOUT_LEADER_SECONDS = 60
 
 
 def all_off(run: Meter) -> None:
-    """Cut the power of all hosts and start them all."""
+    """Cut the power of all hosts, and start them all."""
     _start_again(run, [], 0, FIRST_ORDER_SECONDS)
 
 

@@ -11,7 +11,7 @@ from lab import DATA, leader, wait
 
 
 def primaries_apart() -> list[str]:
-    """Have no service's primary on the host of PostgreSQL's, so that a fault hits one kind; return their hosts."""
+    """Move the primaries of Redis away from PostgreSQL's host, so that a fault affects one kind; return their hosts."""
     for service in REDIS:
         if redis_primary(service) == leader():
             _move(service)
@@ -19,9 +19,9 @@ def primaries_apart() -> list[str]:
 
 
 def _move(service: str) -> None:
-    # Refused until Sentinel has heard that a replica which was away is good again.
-    ask = f"sentinel-cli-state SENTINEL FAILOVER {service}"
-    wait(lambda: "OK" in on(others(leader())[0], ask, check=False), 60, f"Sentinel moves the primary of {service}")
+    # Sentinel refuses until it has noticed that a returned replica is healthy.
+    command = f"sentinel-cli-state SENTINEL FAILOVER {service}"
+    wait(lambda: "OK" in on(others(leader())[0], command, check=False), 60, f"Sentinel moves the primary of {service}")
     wait(
         lambda: redis_role(leader(), service)[0] == "slave" and redis_healthy(),
         60,
@@ -37,7 +37,7 @@ def redis_killed(run: Meter) -> None:
 
 
 def redis_stopped(run: Meter) -> None:
-    """Stop the process of Redis on its primary for a while: it lives, keeps its connections, and answers nobody."""
+    """Stop the process of Redis on its primary for a while: it keeps its connections, but does not respond."""
     primaries_apart()
     host = redis_primary()
     on(host, "systemctl kill --signal=STOP redis-server@state")
@@ -70,7 +70,7 @@ def redis_primary_cut(run: Meter) -> None:
 
 
 def _each(run: Meter, fault: Callable[[str], None]) -> None:
-    """Break the one host that has both primaries, or one after the other."""
+    """Break the one host with both primaries, or one host after the other."""
     for host in primaries_apart():
         fault(host)
         flows(run)

@@ -75,7 +75,7 @@ def keep(drill: Drill, result: Mapping[str, Any] | None) -> None:
 
 
 def page(kept: Mapping[str, Any]) -> str:
-    """Return the page for these results, by the names of their drills."""
+    """Return the page for these results, which have the names of their drills."""
     results = [(drill, kept[drill.name]) for drill in DRILLS if drill.name in kept]
     rows = [_row(drill, result) for drill, result in results]
     broken = [f"`{drill.name}`: {bound}" for drill, result in results for bound in result["broken"]]

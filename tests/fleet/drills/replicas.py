@@ -9,7 +9,7 @@ import yaml
 from clients import Meter
 from faults import flows
 from inside import on
-from lab import APPS, DATA, PROJECT, changes, cluster, leader, measured, play, said, sql, wait
+from lab import APPS, DATA, PROJECT, changes, cluster, leader, measured, output, play, sql, wait
 from writers import trying_to_write
 
 HOST, ADDRESS = "data4", "10.203.0.44"
@@ -17,7 +17,7 @@ LIMIT = f"--limit={HOST},app,localhost"
 
 
 def come_and_go(run: Meter) -> None:
-    """Add it to a fleet that has orders; make it anew, alone; retire it, which leaves its data on it."""
+    """Add it to a fleet with orders; replace it alone; retire it, which leaves its data on it."""
     with TemporaryDirectory() as folder:
         added, retired = (_inventory(Path(folder), group) for group in ("postgres", "postgres_retired"))
         try:
@@ -30,10 +30,10 @@ def come_and_go(run: Meter) -> None:
             _serves()
             with trying_to_write(HOST) as written:
                 flows(run)
-            # It never led, so its own PostgreSQL has taken nothing.
+            # It has never led, so its own PostgreSQL has accepted no write.
             assert written == []
             _lab("destroy", added)
-            # Whoever knows it already knows it still, so only the host itself is left to do: the price of the rest.
+            # The other hosts still have it in their configuration, so only this host needs a run: that is its cost.
             _lab("create", added)
             installed = _site(added, alone)
             _serves()
@@ -55,7 +55,7 @@ def _inventory(folder: Path, group: str) -> Path:
 
 
 def _lab(playbook: str, inventory: Path) -> None:
-    """Create the host, or remove it with all that it wrote, as the lab does with each of its own."""
+    """Create the host, or remove it with its data, like the lab's other hosts."""
     argv = ["ansible-playbook", f"--inventory={PROJECT}/inventories/lab", f"--inventory={inventory}"]
     argv += [f"--limit={HOST},localhost", f"molecule/shared/{playbook}.yml"]
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
@@ -70,14 +70,14 @@ def _site(inventory: Path, *arguments: str) -> float:
 
 
 def _refused(inventory: Path, alone: str) -> None:
-    """No proxy knows it, and it must not come to lead."""
+    """No proxy has it in its configuration, and it must not become the leader."""
     refused = play("site", f"--inventory={inventory}", alone, check=False)
     assert refused.returncode != 0
-    assert "does not know it. Run the application hosts along" in said(refused)
+    assert "does not know it. Run the application hosts along" in output(refused)
 
 
 def _serves() -> None:
-    """It has every order, each proxy leads to it, and who connects there gets in."""
+    """Assert that it has every order, that each proxy uses it, and that clients can connect to it."""
     wait(lambda: cluster().get(HOST) in ("replica streaming", "sync_standby streaming"), 60, f"{HOST} follows")
     orders = int(sql(leader(), "SELECT count(*) FROM orders"))
     count = "su postgres -c \"psql -AtXd tradefleet -c 'SELECT count(*) FROM orders'\""
@@ -89,13 +89,13 @@ def _serves() -> None:
 
 def _proxied(app: str) -> dict[str, str]:
     """Return the state of each server of haproxy: "backend,server" -> "UP"."""
-    ask = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
-    rows = [line.split(",") for line in on(app, ask).splitlines() if line.startswith(("primary,", "replica,"))]
+    query = "curl -sS --max-time 5 --unix-socket /run/haproxy/status.sock 'http://localhost/stats;csv'"
+    rows = [line.split(",") for line in on(app, query).splitlines() if line.startswith(("primary,", "replica,"))]
     return {f"{row[0]},{row[1]}": row[17] for row in rows}
 
 
 def _gone() -> None:
-    """Nobody knows it any more: etcd, slots, proxies, pg_hba."""
+    """Assert that it is in no configuration: etcd, slots, proxies, pg_hba."""
     assert sorted(cluster()) == sorted(DATA)
     for host in DATA:
         slots = "su postgres -c \"psql -Atc 'SELECT slot_name FROM pg_replication_slots'\""

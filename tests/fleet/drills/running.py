@@ -1,4 +1,4 @@
-"""Runs one drill: traffic, a fault, and the fleet healthy again by itself."""
+"""Runs a drill: traffic, a fault, and the fleet becomes healthy again by itself."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from writers import two_at_once, writers
 
 @dataclass(frozen=True)
 class Result:
-    """What a drill showed; `notes` are figures that only it has, and `broken` names what did not hold.
+    """The outcome of a drill; `notes` are figures of this drill alone, and `broken` lists the bounds that did not hold.
 
-    Gaps are seconds, and so is `healthy_after`, counted from when the fault was mended. `repeated` orders were sent
-    again after that, of which some failed or became another order than the one that had been acknowledged.
+    Gaps are seconds, and so is `healthy_after`, counted from the repair. `repeated` orders were sent
+    again after that; some of them failed, or became another order than the acknowledged one.
     """
 
     name: str
@@ -74,7 +74,7 @@ def run(drill: Drill, folder: Path) -> Result:
 
 
 def judged(drill: Drill, result: Result) -> list[str]:
-    """Return the bounds of a drill that its result breaks, in words."""
+    """Return the bounds of a drill that its result breaks, as text."""
     limits = {
         "write_gap": drill.write_gap,
         "read_gap": drill.read_gap,
@@ -91,5 +91,5 @@ def judged(drill: Drill, result: Result) -> list[str]:
         for name, limit in limits.items()
         if limit is not None and measured[name] > limit
     ]
-    # Without them the bounds on reads would be the primary's alone.
+    # Without replica reads the bounds on reads would measure only the primary.
     return broken if result.replica_reads else [*broken, "replica_reads is 0: no replica has answered"]

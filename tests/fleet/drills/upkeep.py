@@ -1,4 +1,4 @@
-"""An operator's work on the databases while traffic flows, and a dead primary under another failover plan."""
+"""Maintenance of the databases while traffic flows, and a failed primary with other failover plans."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from health import postgres_healthy
 from inside import on
 from lab import DATA, leader, play, traffic, wait
 
-# Nothing is restarted by it, as in an upgrade (roles/postgresql/tasks/upgrade.yml).
+# This restarts nothing, as in an upgrade (roles/postgresql/tasks/upgrade.yml).
 REINSTALL = """set -e
 trap 'rm /usr/sbin/policy-rc.d' EXIT
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
@@ -21,7 +21,7 @@ apt-get install --reinstall --yes --no-install-recommends \\
   postgresql-17 postgresql-17-pgaudit postgresql-client-17 patroni
 """
 
-# As unattended upgrades do it, restarts included; no host is spared the moment of the others.
+# Unattended upgrades do the same, including restarts; all hosts restart at the same moment.
 REINSTALL_ALL = """set -e
 export DEBIAN_FRONTEND=noninteractive
 apt-get install --reinstall --yes --no-install-recommends {} patroni etcd-server pgbouncer redis-server redis-sentinel
@@ -29,20 +29,20 @@ apt-get install --reinstall --yes --no-install-recommends {} patroni etcd-server
 
 
 def switchover(run: Meter) -> None:
-    """Have the primary hand over to the synchronous replica, as an operator would."""
+    """Switch the primary over to the synchronous standby, as an operator would."""
     play("switchover")
     flows(run)
 
 
 def setting_rolled(run: Meter) -> None:
-    """Change a setting that needs a restart and change it back: two rolls through the cluster."""
+    """Change a setting that needs a restart and change it back: two rolling restarts of the cluster."""
     play("site", postgresql_shared_buffers="136MB")
     play("site")
     flows(run)
 
 
 def minor_upgrade(run: Meter) -> None:
-    """Upgrade, with PostgreSQL's and Patroni's packages just installed once more under each running member."""
+    """Run an upgrade, with the packages of PostgreSQL and Patroni just reinstalled under each running member."""
     for host in DATA:
         on(host, REINSTALL, seconds=300)
     play("upgrade_postgresql")
@@ -60,7 +60,7 @@ def packages_reinstalled(run: Meter) -> None:
 
 
 def password_rotated(run: Meter) -> None:
-    """Change the application's password on both colours: rotate, cut over, rotate, cut back."""
+    """Change the application's password on both colors: rotate, cut over, rotate, cut back."""
     if not traffic()["release_green"]:
         play("deploy", deploy_release=traffic()["release_blue"])
     for _ in range(2):
@@ -70,12 +70,12 @@ def password_rotated(run: Meter) -> None:
 
 
 def primary_off_normal(run: Meter) -> None:
-    """Cut the power of the primary's host under the plan «normal»."""
+    """Cut the power of the primary's host with the plan `normal`."""
     _primary_off("normal", run)
 
 
 def primary_off_wide(run: Meter) -> None:
-    """Cut the power of the primary's host under the plan «wide»."""
+    """Cut the power of the primary's host with the plan `wide`."""
     _primary_off("wide", run)
 
 

@@ -1,4 +1,4 @@
-"""How sure the judge is, and what a shadow costs those who are served."""
+"""The reliability of the judge, and the cost of a shadow for clients."""
 
 import re
 import subprocess
@@ -11,21 +11,21 @@ from building import before_each_request, build
 from clients import Meter, api_key
 from inside import on
 from judge import bounds
-from lab import BOTH, EDGES, measured, play, playing, said, traffic
+from lab import BOTH, EDGES, measured, output, play, playing, traffic
 from releases import other_has_a_release
 
-# Ten canaries in a row.
+# This is the number of successive canaries.
 ROUNDS = 10
-# A tenth of a hundred requests a second are the judge's sample of 200 in twenty seconds; the rest is for looking twice.
+# A tenth of a hundred requests a second gives the judge's sample of 200 in twenty seconds; the rest is reserve.
 WITHDRAWN_SECONDS = 45
-# Seconds with a shadow and without one, each time, and how many times: an interval of p99 that says something needs
-# thousands of answers.
+# Seconds with a shadow and without one, and the number of repetitions: a useful interval of p99 needs thousands of
+# responses.
 WINDOW = 40
 PAIRS = 5
 
 
 def canary_equal(_run: Meter) -> None:
-    """Promote a release ten times against itself: each canary must end with the other colour live."""
+    """Promote a release ten times against itself: the other color must be live after each canary."""
     other_has_a_release()
     before = traffic()["traffic_live_color"]
     for _ in range(ROUNDS):
@@ -54,21 +54,21 @@ def _withdrawn(what: str, version: str, statement: str, reason: str) -> None:
     archive.unlink()
     withdrawn = play("canary", check=False, percent="10", canary_seconds="60")
     assert withdrawn.returncode != 0
-    verdict = re.search(r"is worse: (.*?) After (\d+) s:", said(withdrawn))
-    assert verdict, said(withdrawn)[-3000:]
+    verdict = re.search(r"is worse: (.*?) After (\d+) s:", output(withdrawn))
+    assert verdict, output(withdrawn)[-3000:]
     assert reason in verdict[1]
-    assert "back on" in said(withdrawn)
+    assert "back on" in output(withdrawn)
     assert traffic()["traffic_live_color"] == before["traffic_live_color"]
-    # As it was, so that site.yml finds the archive of what it is to install.
+    # This restores the release, so that site.yml finds its archive.
     play("deploy", deploy_release=before["release_blue"] or before["release_green"])
     measured(f"A release that {what}: withdrawn after {verdict[2]} s (bound {WITHDRAWN_SECONDS} s), {verdict[1]}")
     assert int(verdict[2]) <= WITHDRAWN_SECONDS
 
 
 def shadow(_run: Meter) -> None:
-    """Compare the reads of clients with and without a shadow of 5 %: p99 at most 5 % worse, or no further than noise.
+    """Compare clients' reads with and without a shadow of 5 %: p99 at most 5 % higher, or not significantly.
 
-    Noise as the judge of a canary reckons it: the intervals in which each p99 lies, with 99.9 % certainty for both.
+    Significance is that of the judge: the intervals of both p99, with 99.9 % certainty.
     """
     other_has_a_release()
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ def shadow(_run: Meter) -> None:
 
 
 def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return from when to when there was no shadow, and from when to when there was one; seconds of the epoch."""
+    """Return the periods without a shadow and those with one, in seconds of the epoch."""
     time.sleep(2)
     quiet = time.time()
     time.sleep(WINDOW)

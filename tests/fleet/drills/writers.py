@@ -1,4 +1,4 @@
-"""Who takes writes? A client on each data host keeps trying its own PostgreSQL, past everything that routes."""
+"""Which host accepts writes? A client on each data host keeps writing to its own PostgreSQL, without any proxy."""
 
 import itertools
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inside import on
 from lab import DATA, leader, wait
 
-# On a replica the INSERT fails, and nothing is noted. A commit that waits is noted when it is acknowledged.
+# On a replica the INSERT fails, and nothing is recorded. A waiting commit is recorded when it is acknowledged.
 SCRIPT = r"""#!/bin/sh
 while :; do
   while sleep 0.3; do
@@ -34,7 +34,7 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True)
 class Write:
-    """One acknowledged write: who took it, on which timeline, and when (seconds since 1970, the lab has one clock)."""
+    """One acknowledged write: its host, its timeline, and its time (seconds since 1970; the lab has one clock)."""
 
     host: str
     timeline: str
@@ -43,7 +43,7 @@ class Write:
 
 @contextmanager
 def writers() -> Iterator[list[Write]]:
-    """Try to write on each data host during the block; afterwards the list holds what was acknowledged, in order."""
+    """Try to write on each data host during the block; afterward the list has the acknowledged writes in order."""
     found: list[Write] = []
     on(leader(), "su postgres -c 'psql -qc \"CREATE TABLE IF NOT EXISTS drill_writes (at timestamptz DEFAULT now())\"'")
     try:
@@ -58,7 +58,7 @@ def writers() -> Iterator[list[Write]]:
 
 @contextmanager
 def trying_to_write(host: str) -> Iterator[list[Write]]:
-    """Try to write on one host during the block; afterwards the list holds what it acknowledged."""
+    """Try to write on one host during the block; afterward the list has the acknowledged writes."""
     found: list[Write] = []
     _write(host, "/usr/local/sbin/drill-writer", SCRIPT)
     _write(host, "/etc/systemd/system/drill-writer.service", UNIT)
@@ -85,9 +85,9 @@ def _written(host: str) -> list[Write]:
 
 
 def two_at_once(found: list[Write]) -> str:
-    """Return what shows that two hosts took writes at the same time, or nothing.
+    """Return the evidence that two hosts accepted writes at the same time, or an empty string.
 
-    Each promotion begins a timeline. It belongs to one host, and gets no write after a later one has got one.
+    Each promotion begins a timeline. It belongs to one host, and gets no write after a later one has received one.
     """
     owner: dict[str, str] = {}
     newest = ""

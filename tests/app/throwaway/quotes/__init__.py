@@ -1,6 +1,6 @@
-"""A domain that exists in tests only: it uses everything that a domain may declare.
+"""A domain that exists only in tests: it uses everything that a domain may declare.
 
-It imports itself relatively, since it is read here and runs below `tradefleet.domains` (test_recipe.py).
+It imports itself relatively, because linters read it here and it runs below `tradefleet.domains` (test_recipe.py).
 """
 
 from tradefleet.domains.orders.services import ACCEPTED
@@ -10,7 +10,7 @@ from . import commands, models, services, settings, views
 
 
 def register(app: Application) -> None:
-    """Declare one of each kind."""
+    """Declare one item of each kind."""
     app.add_models(models.Quote)
     app.add_views(views.blueprint, public=["list_quotes"])
     app.add_handler(ACCEPTED, services.note)

@@ -8,5 +8,5 @@ from . import services
 
 @click.command()
 def quotes() -> None:
-    """Print how many quotes there are."""
+    """Print the number of quotes."""
     click.echo(transact(lambda session: services.count(session, 9), commit=False))

@@ -8,7 +8,7 @@ from tradefleet.platform.postgres.database import Base
 
 
 class Quote(Base):
-    """An order that was quoted, under the id of its event."""
+    """A quoted order; its ID is that of its event."""
 
     __tablename__ = "quotes"
 

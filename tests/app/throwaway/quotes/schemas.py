@@ -4,13 +4,13 @@ from pydantic import BaseModel
 
 
 class QuoteList(BaseModel):
-    """How many quotes there are."""
+    """The number of quotes."""
 
     count: int
 
 
 class QuoteOut(BaseModel):
-    """One quote, as the path names it."""
+    """One quote, with the ID in the path."""
 
     symbol: str
     number: int

@@ -1,4 +1,4 @@
-"""Noting and counting quotes."""
+"""Storing and counting quotes."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -8,10 +8,10 @@ from .models import Quote
 
 
 def note(session: Session, event: Event) -> None:
-    """Note an order that was accepted. The caller commits."""
+    """Store a quote of an accepted order. The caller commits."""
     session.add(Quote(id=event.id))
 
 
 def count(session: Session, limit: int) -> int:
-    """Return how many quotes there are, `limit` at the most."""
+    """Return the number of quotes, at most `limit`."""
     return min(limit, session.scalar(select(func.count()).select_from(Quote)) or 0)

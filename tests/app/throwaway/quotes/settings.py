@@ -1,4 +1,4 @@
-"""What an operator can set of quotes."""
+"""Settings of quotes."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,6 @@ from tradefleet.platform.variables import digit, setting
 
 @dataclass(frozen=True)
 class QuoteSettings:
-    """How many quotes an answer has."""
+    """The limit of quotes in a response."""
 
     limit: int = setting("QUOTES_LIMIT", digit, "write how many quotes an answer has, 0 to 9", default=3)

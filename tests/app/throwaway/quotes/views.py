@@ -17,7 +17,7 @@ blueprint = Blueprint("quotes", __name__, url_prefix="/v1")
 @blueprint.get("/quotes")
 @operation(answers={HTTPStatus.OK: QuoteList}, problems=(503,))
 def list_quotes() -> Response:
-    """Return how many quotes there are, for everybody."""
+    """Return the number of quotes to any client."""
     limit = settings.current(QuoteSettings).limit
     return jsonify(QuoteList(count=db.read(lambda session: services.count(session, limit))).model_dump())
 
