@@ -192,7 +192,11 @@ def test_the_labs_folder_is_that_of_the_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     output = {path.name: json.loads(path.read_text())["msg"].split() for path in (tmp_path / "output").iterdir()}
     lab, archives = f"{PROJECT}/.lab", f"{PROJECT}/dist"
-    assert output == {"localhost": [lab, archives], "lb1": [lab, archives, archives], "blue1": [lab, archives, archives]}
+    assert output == {
+        "localhost": [lab, archives],
+        "lb1": [lab, archives, archives],
+        "blue1": [lab, archives, archives],
+    }
 
 
 @pytest.mark.parametrize("playbook", ["deploy", "rolling"])

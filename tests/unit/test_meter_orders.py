@@ -34,7 +34,8 @@ def test_order_stored_without_acknowledgement_is_permitted(meter: Meter) -> None
 
 
 @pytest.mark.parametrize(
-    ("fault", "failed", "other_id"), [("", 0, 0), ("refused", TIMES, 0), ("unmarked", TIMES, 0), ("new_order", 0, TIMES)]
+    ("fault", "failed", "other_id"),
+    [("", 0, 0), ("refused", TIMES, 0), ("unmarked", TIMES, 0), ("new_order", 0, TIMES)],
 )
 def test_orders_are_repeated(meter: Meter, fault: str, failed: int, other_id: int) -> None:
     """Each is sent after the traffic with its first key and body: same order, marked as repeated, and one row."""
