@@ -22,6 +22,7 @@ def announce(phase, state):
 for phase in ("create", "converge"):
     announce(phase, "Executing")
     announce(phase, "Executed: Successful")
+announce("create", "Executed: Successful")
 print("  \\u2502 fatal: [redis1]: FAILED!")
 sys.exit(int(sys.argv[1]))
 """

@@ -45,7 +45,7 @@ def run(part: str, command: list[str]) -> int:
         "SUITE_HOSTS": " ".join(names),
     }
     faults: list[str] = []
-    phases = False
+    phase, phases = "", False
     whole = Meter(os.getpid())
     with (
         (records.LOGS / f"{part}.txt").open("w") as log,
@@ -63,11 +63,13 @@ def run(part: str, command: list[str]) -> int:
             if announced := PHASE.search(plain):
                 phases = True
                 if announced[2] == "Executing":
+                    phase = announced[1]
                     meter.lap()
-                    continue
-                if announced[1] == "create":
-                    meter.find_hosts()
-                records.add(part, meter.lap(), phase=announced[1])
+                elif phase:  # Molecule repeats the results at its end.
+                    if phase == "create":
+                        meter.find_hosts()
+                    records.add(part, meter.lap(), phase=phase)
+                    phase = ""
     code, cost = process.returncode, whole.lap()
     if not phases:
         records.add(part, cost, phase="run")
