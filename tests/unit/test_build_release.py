@@ -229,7 +229,13 @@ def test_interrupted_build_leaves_nothing(checkout: Checkout, tmp_path: Path, nu
     tar.chmod(0o755)
     environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
     partial = Path(f"{checkout.archive('1.2.3')}.partial")
-    with subprocess.Popen(checkout.command("--version", "1.2.3"), env=environment, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        checkout.command("--version", "1.2.3"),
+        env=environment,
+        stderr=subprocess.PIPE,
+        # A shell ignores SIGINT in what it runs in the background, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         deadline = time.monotonic() + 30
         while not partial.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
