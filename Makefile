@@ -23,7 +23,7 @@ VERSION ?= $(PROJECT_VERSION)
 INVENTORY := inventories/$(ENV)
 RELEASE := dist/tradefleet-$(VERSION).tar.gz
 PLAYBOOK := ansible-playbook -i $(INVENTORY)
-# Inputs of an operator that every playbook accepts, with any quotes in them: CHANGE=CHG-123 CONFIRM='green 0.2.0' REASON='…'
+# Inputs of an operator that every playbook accepts, with any quotes in them: CHANGE=CHG-123 CONFIRM='green 0.3.0' REASON='…'
 INPUTS = -e "$$(python -c 'import json, os; print(json.dumps({n.lower(): v for n, v in os.environ.items() if n in ("CHANGE", "CONFIRM", "REASON") and v}))')"
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

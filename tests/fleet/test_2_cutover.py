@@ -47,14 +47,14 @@ def test_cutovers_with_deploys_in_between_fail_no_request(
     opened = static_files(api)
     with meter(tmp_path) as run:
         play("deploy", deploy_release="0.1.1")
-        assert served(api) == {("blue", "0.1.0")}
+        assert served(api) == {("blue", "0.2.0")}
         play("cutover")
         assert served(api) == {("green", "0.1.1")}
         # A page that was opened before finds its files, and so does a present one.
         assert len(opened - static_files(api)) == 1
         assert all_have(api, opened | static_files(api))
         assert workers() == {"green1", "green2"}
-        stated = {"traffic_live_color": "green", "release_blue": "0.1.0", "release_green": "0.1.1"}
+        stated = {"traffic_live_color": "green", "release_blue": "0.2.0", "release_green": "0.1.1"}
         assert traffic() == stated | {"traffic_canary_percent": 0}
         play("deploy", deploy_release="0.1.2")
         play("cutover")
@@ -121,7 +121,7 @@ def test_killed_cutover_can_be_rolled_back(api: Api) -> None:
     """Traffic has moved, traffic.yml has not: a rollback goes to the color in the file, and a deploy is refused."""
     play_until("TASK [traffic : Record | Write", "cutover", cutover_to="green")
     assert {color for color, _ in served(api)} == {"green"}
-    refused = play("deploy", check=False, deploy_release="0.1.0")
+    refused = play("deploy", check=False, deploy_release="0.2.0")
     assert refused.returncode != 0
     assert "a cutover was interrupted" in output(refused)
     play("rollback")

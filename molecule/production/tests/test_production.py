@@ -34,7 +34,7 @@ for path in Path("{INVENTORY}").rglob("*.yml"):
     path.write_text(text)
 """
 # The confirmation that an operator would type, and the address that a name server would return.
-CONFIRM = """-e "confirm='green 0.1.0'\""""
+CONFIRM = """-e "confirm='green 0.2.0'\""""
 RESOLVE = f"--resolve {NAME}:443:{VIP}"
 
 
