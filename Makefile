@@ -179,9 +179,11 @@ meter: ## measure the lab with a request loop (DURATION=60)
 PART := python -m tools.suite run
 FAILED := { python -m tools.suite report; cat .lab/log/*.failed; exit 1; }
 
+# The test of words loads no plugin of a caller.
 .PHONY: lint
+lint: export PYTEST_ADDOPTS :=
 lint: venv ## run codespell, banned words, ruff, mypy, import-linter, yamllint, ansible-lint
-	@codespell && PYTEST_ADDOPTS= pytest -q tests/repo/test_words.py && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
+	@codespell && pytest -q tests/repo/test_words.py && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
 .PHONY: test-app
 test-app: venv ## test the application, the programs and plugins, the repository and the templates
