@@ -2,7 +2,7 @@
 
 Prints rows for docs/benchmarks.md (`make bench` calls it with a running lab):
 
-    python tests/fleet/edge_price.py
+    PYTHONPATH=.:tests/fleet:molecule/shared:tests/fleet/drills python tests/fleet/edge_price.py
 
 It changes only nginx on lb1, and restores the configuration of site.yml.
 """
