@@ -18,7 +18,8 @@ from tools.suite.cost import Cost, Meter
 MOLECULE = """
 import sys
 def announce(phase, state):
-    print(f"\\x1b[36mINFO\\x1b[0m redis \\u279c \\x1b[33m{phase}\\x1b[0m: {state}\\x1b[0m", flush=True)
+    colors = f"\\x1b[36mINFO\\x1b[0m redis \\u279c \\x1b[33m{phase}\\x1b[0m: {state}\\x1b[0m"
+    print(colors if phase == "create" else f"INFO     [redis > {phase}] {state}", flush=True)
 for phase in ("create", "converge"):
     announce(phase, "Executing")
     announce(phase, "Executed: Successful")

@@ -12,8 +12,8 @@ from tools.suite import records
 from tools.suite.cost import Meter
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-# Molecule announces its phases so.
-PHASE = re.compile(r" ➜ (\w+): (Executing|Executed)")
+# Molecule announces its phases as `redis ➜ create: Executing` with colors, and as `[redis > create] Executing` without.
+PHASE = re.compile(r"(?: ➜ | > )(\w+)(?:: |\] )(Executing|Executed)")
 FAULT = re.compile(r"^(?:E  |FAILED [^-]|ERROR|fatal: |failed: |\[ERROR\])")
 FAULTS = 40
 
