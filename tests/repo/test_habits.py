@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from repository import PROJECT, files, load, read, where
 
 YAML = files(".yml")
@@ -79,6 +80,26 @@ def test_commit_hooks_and_pipelines_run_what_make_runs() -> None:
         typed = {words.split()[1] for words in run if words.startswith("make ")}
         assert typed
         assert typed <= set(_makefile_targets())
+
+
+# Lines at most, of the files below each folder. tests/repo/test_playbooks.py bounds the playbooks.
+SIZES = [
+    (80, "roles/*/tasks/*.yml"),
+    (80, "playbooks/procedures/*/tasks/*.yml"),
+    (250, "app/tradefleet/**/*.py"),
+    (250, "plugins/**/*.py"),
+    (250, "tools/**/*.py"),
+    (400, "tests/**/*.py"),
+    (400, "molecule/**/*.py"),
+]
+
+
+@pytest.mark.parametrize(("lines", "pattern"), SIZES)
+def test_files_stay_small(lines: int, pattern: str) -> None:
+    """A larger file has more than one subject."""
+    paths = list(PROJECT.glob(pattern))
+    assert paths
+    assert [path for path in paths if len(read(path).splitlines()) > lines] == []
 
 
 def test_documents_name_every_playbook() -> None:
