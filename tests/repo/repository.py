@@ -73,6 +73,16 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # (PyYAML has no types)
 _Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_scalar(node))
 
 
+def task_names(tasks: list[dict[str, Any]]) -> list[str]:
+    """Return the names of tasks, including those in blocks."""
+    names = []
+    for task in tasks:
+        names.append(task.get("name", "a task without a name"))
+        for section in ("block", "rescue", "always"):
+            names += task_names(task.get(section, []))
+    return names
+
+
 def where(pattern: str, paths: tuple[Path, ...], flags: re.RegexFlag = re.NOFLAG) -> list[str]:
     """Return "file:line: match" for each place where the pattern is found."""
     found = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repository import PROJECT, files, load, read
+from repository import PROJECT, files, load, read, task_names
 
 FOLDER = PROJECT / "playbooks/procedures"
 PROCEDURES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
@@ -70,7 +70,7 @@ def test_tasks_are_named_after_their_files(procedure: str) -> None:
         if path.parent.name == "tasks" and path.name != "main.yml":
             assert len(read(path).splitlines()) <= 80, f"{path} is too long"
             prefix = f"{path.stem.capitalize()} | "
-            assert [name for name in _names(load(path)) if not name.startswith(prefix)] == [], path
+            assert [name for name in task_names(load(path)) if not name.startswith(prefix)] == [], path
 
 
 def test_results_and_loop_variables_carry_the_procedures_name(procedure: str) -> None:
@@ -80,12 +80,3 @@ def test_results_and_loop_variables_carry_the_procedures_name(procedure: str) ->
         text = read(path) if path.parent.name == "tasks" else ""
         names = re.findall(r"\b(?:register|loop_var): (\w+)", text)
         assert [name for name in names if not own.match(name)] == [], path
-
-
-def _names(tasks: list[dict[str, Any]]) -> list[str]:
-    names = []
-    for task in tasks:
-        names.append(task.get("name", "a task without a name"))
-        for section in ("block", "rescue", "always"):
-            names += _names(task.get(section, []))
-    return names

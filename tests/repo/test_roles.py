@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repository import PROJECT, ROLES, files, load, read, where
+from repository import PROJECT, ROLES, files, load, read, task_names, where
 
 pytestmark = pytest.mark.parametrize("role", ROLES)
 
@@ -143,14 +143,5 @@ def test_stages_are_short_and_their_tasks_are_named_after_them(role: str) -> Non
             continue
         assert len(read(path).splitlines()) <= 80, f"{path} is too long"
         prefix = f"{path.stem.capitalize()} | "
-        wrong = [name for name in _names(load(path)) if not name.startswith(prefix)]
+        wrong = [name for name in task_names(load(path)) if not name.startswith(prefix)]
         assert wrong == [], f'{path}: each name begins with "{prefix}"'
-
-
-def _names(tasks: list[dict[str, Any]]) -> list[str]:
-    names = []
-    for task in tasks:
-        names.append(task.get("name", "a task without a name"))
-        for section in ("block", "rescue", "always"):
-            names += _names(task.get(section, []))
-    return names
