@@ -22,8 +22,8 @@ def test_called_programs_find_their_modules() -> None:
     called = re.findall(r"PYTHONPATH=(\S+) \.venv/bin/python (\S+)\.py", BENCH)
     assert len(called) == len(re.findall(r"bin/python tests/", BENCH)) > 0
     for folders, program in called:
-        path, _, module = program.rpartition("/")
-        own = environment(PYTHONPATH=f"{folders}:{path}", MOLECULE_PROJECT_DIRECTORY=PROJECT)
+        module = program.rpartition("/")[2]
+        own = environment(PYTHONPATH=folders)
         subprocess.run([PROJECT / ".venv/bin/python", "-c", f"import {module}"], cwd=PROJECT, env=own, check=True)
 
 

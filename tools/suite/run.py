@@ -48,7 +48,7 @@ def run(part: str, command: list[str]) -> int:
     phase, phases = "", False
     whole = Meter(os.getpid())
     with (
-        (records.LOGS / f"{part}.txt").open("w") as log,
+        (records.LOGS / f"{part}.txt").open("w", buffering=1) as log,
         subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process,
