@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 # Targets take their inputs from make's command line only. Variables of these names in the environment, which a login shell or another
 # project may have left, are ignored. So are Ansible's settings, except passwords, keys and colors.
-FOREIGN := ENV VERSION STRATEGY LAST DURATION PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
+FOREIGN := ENV VERSION STRATEGY LAST DURATION ROUNDS PURGE TO PERCENT STATE REASON CHANGE CONFIRM ROLE DRILL \
 	BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT LANGUAGE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH \
 	$(filter-out ANSIBLE_VAULT_% %_PASSWORD_FILE ANSIBLE_PRIVATE_KEY_FILE ANSIBLE_FORCE_COLOR ANSIBLE_NOCOLOR,\
 		$(filter ANSIBLE_% MOLECULE_%,$(.VARIABLES)))
@@ -15,7 +15,7 @@ $(foreach name,$(FOREIGN),$(if $(filter environment,$(origin $(name))),$(eval un
 
 ENV ?= lab
 ifneq ($(ENV),lab)
-$(foreach target,$(filter image hosts up down meter drill bench test test-role test-roles test-fleet fleet-hosts fleet-tests,$(MAKECMDGOALS)),\
+$(foreach target,$(filter image hosts up down meter drill bench test test-role test-roles test-fleet fleet-hosts fleet-tests soak-tests,$(MAKECMDGOALS)),\
 	$(error make $(target) is for the lab: leave ENV=$(ENV) out))
 endif
 PROJECT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -232,6 +232,11 @@ test: system ## run all tests except those marked thorough, which test-app, test
 	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
 	@$(MAKE) fleet-tests || $(FAILED)
 	@python -m tools.suite report
+
+ROUNDS ?= 5
+.PHONY: soak-tests
+soak-tests: venv ## run every part of the tests ROUNDS times next to a load of half a core, to find those that fail by chance (hours)
+	@PYTEST_ADDOPTS="-m 'not thorough'" scripts/soak-tests $(ROUNDS) units $(LONG) $(SHORT) fleet
 
 .PHONY: bench
 bench: ## measure make up, a second run, deploy and cutover (removes the lab first); writes docs/benchmarks.md

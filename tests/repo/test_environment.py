@@ -12,6 +12,7 @@ import yaml
 from repository import PROJECT, SECRETS, files, read
 
 LAB = ["image", "hosts", "up", "down", "meter", "drill", "bench", "test", "test-role", "test-roles", "test-fleet"]
+LAB += ["fleet-hosts", "fleet-tests", "soak-tests"]
 
 VENV = Path(sys.executable).parent
 # Each of these would break a target that used it.
