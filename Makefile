@@ -78,8 +78,8 @@ secrets: venv | $(PASSWORD) ## generate the vault of an environment, or add what
 	@$(PLAYBOOK) playbooks/secrets.yml
 
 .PHONY: image
-image: venv ## build the image of the hosts, the network and the SSH key
-	@$(PLAYBOOK) molecule/shared/ground.yml
+image: venv ## build the images that hosts start from, the network and the SSH key
+	@$(PLAYBOOK) molecule/shared/ground.yml -e lab_image_tag=packages
 
 .PHONY: hosts
 hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
