@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from typing import Any
 
 import ansible_mitogen.affinity
@@ -12,8 +13,10 @@ from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
 # others: on a machine with two cores, to one. The kernel schedules better.
 ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
 
-# Elsewhere the controller is a separate machine. Here it must not disturb what measures the effect on clients.
-os.nice(10)
+# Elsewhere the controller is a separate machine. Here it must not disturb what measures the effect on clients. The
+# playbook that creates hosts is an exception: a container keeps the priority of the process that started it.
+if not any(argument.endswith("molecule/shared/create.yml") for argument in sys.argv):
+    os.nice(10)
 
 # Ansible forks for each task on each host, and a process loads all filters when it needs the first one. Load them once,
 # before the fork.
