@@ -23,7 +23,7 @@ def test_hosts_are_created_with_the_callers_priority(tmp_path: Path) -> None:
     """They keep it for as long as they run."""
     playbook = tmp_path / "molecule/shared/create.yml"
     playbook.parent.mkdir(parents=True)
-    task = "{ansible.builtin.command: nice, register: found}, {ansible.builtin.debug: {msg: '{{ found.stdout }}'}}"
+    tasks = "{ansible.builtin.command: nice, register: found}, {ansible.builtin.debug: {msg: '{{ found.stdout }}'}}"
     playbook.write_text(f"- {{hosts: localhost, connection: local, gather_facts: false, tasks: [{tasks}]}}\n")
     done = ansible("ansible-playbook", playbook, **STRATEGY)
     assert done.returncode == 0, done.stderr
