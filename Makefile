@@ -200,13 +200,13 @@ test-fleet: ## test the whole fleet under load
 	@$(MAKE) fleet-tests
 
 .PHONY: fleet-hosts
-fleet-hosts: secrets
+fleet-hosts: secrets ## create the fleet that fleet-tests tests
 	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
 	@$(PART) fleet-hosts molecule converge --scenario-name fleet
 
 .PHONY: fleet-tests
-fleet-tests: venv
+fleet-tests: venv ## test the fleet under load, and remove it
 	@$(PART) fleet molecule test --scenario-name fleet
 	@scripts/no-fleet $(PROJECT_VERSION)
 

@@ -3,11 +3,19 @@
 import gc
 import os
 import sys
+from types import CodeType
 from typing import Any
 
+import ansible.plugins.strategy
 import ansible_mitogen.affinity
 import ansible_mitogen.strategy
+from ansible._internal import _task
+from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from ansible.executor.process.worker import WorkerProcess
+from ansible.executor.task_executor import TaskExecutor
+from ansible.executor.task_result import _RawTaskResult
 from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
+from jinja2.environment import TemplateExpression
 
 # Mitogen reserves the first core for its connections and pins everything else that Ansible does, SSH included, to the
 # others: on a machine with two cores, to one. The kernel schedules better.
@@ -22,6 +30,91 @@ if not any(argument.endswith("molecule/shared/create.yml") for argument in sys.a
 # before the fork.
 for loader in (filter_loader, test_loader):
     list(loader.all())
+
+# Actions that change nothing but variables, and need no host.
+ACTIONS = ("assert", "debug", "fail", "include_role", "include_tasks", "include_vars", "set_fact", "validate_argument_spec")
+HERE = {prefix + name for prefix in ("", "ansible.builtin.", "ansible.legacy.") for name in ACTIONS}
+
+
+class Worker(WorkerProcess):
+    """Runs a task in a process of its own only if it needs a host: the fork costs ten times as much as the others."""
+
+    def start(self) -> None:
+        """Run the task, or start the process that runs it."""
+        if not (self._is_action() or self._is_skipped()):
+            super().start()
+            return
+        # A process would change its own copies.
+        task = self._task.copy(exclude_parent=True, exclude_tasks=True)
+        task._parent = self._task._parent
+        with _task.TaskContext(task):
+            result = TaskExecutor(
+                self._host,
+                task,
+                self._task_vars.copy(),
+                self._play_context.copy(),
+                self._loader,
+                self._shared_loader_obj,
+                self._final_q,
+                self._variable_manager,
+            ).run()
+        self._final_q.send_task_result(
+            _RawTaskResult(host=self._host, task=task, return_data=result, task_fields=task.dump_attrs())
+        )
+
+    def _is_action(self) -> bool:
+        return self._task.action in HERE and not self._task.delegate_to and not self._task.until
+
+    def _is_skipped(self) -> bool:
+        if not self._task.when or self._task.loop is not None:
+            return False
+        try:
+            with _task.TaskContext(self._task):
+                return not self._task._resolve_conditional(self._task.when, self._task_vars.copy())
+        except Exception:  # noqa: BLE001  # whatever it is, the process will report it
+            return False
+
+
+ansible.plugins.strategy.WorkerProcess = Worker
+
+# Ansible compiles a template each time it needs its value: for each host, task and variable. Here a process compiles it
+# once, and what the parent has compiled, all processes have.
+compiled: dict[tuple[str, bool, str], CodeType] = {}
+compile_template = AnsibleEnvironment.compile
+compile_expression = AnsibleEnvironment.compile_expression
+
+
+def key(environment: AnsibleEnvironment, kind: str, source: str) -> tuple[str, bool, str] | None:
+    """Return what the code of a template depends on, or None if it depends on settings of that template alone."""
+    context = _TemplateCompileContext.current(optional=True)
+    return None if environment.overlayed else (kind, bool(context and context.escape_backslashes), str(source))
+
+
+def compile_template_once(self: AnsibleEnvironment, source: Any, *names: Any, **options: Any) -> Any:
+    """Compile a template from a string; one from a file, or a tree that has been parsed, as always."""
+    known = key(self, "template", source) if isinstance(source, str) and not any(names) and not options else None
+    code = compiled.get(known) if known else None
+    if code is None:
+        code = self.last_compiled = compile_template(self, source, *names, **options)
+        if known:
+            compiled[known] = code
+    return code
+
+
+def compile_expression_once(self: AnsibleEnvironment, source: str, undefined_to_none: bool = True) -> Any:
+    """Compile a condition."""
+    known = key(self, "expression", source)
+    if known in compiled:
+        template = self.template_class.from_code(self, compiled[known], self.make_globals(None), None)
+        return TemplateExpression(template, undefined_to_none)
+    expression = compile_expression(self, source, undefined_to_none)
+    if known:
+        compiled[known] = self.last_compiled
+    return expression
+
+
+AnsibleEnvironment.compile = compile_template_once
+AnsibleEnvironment.compile_expression = compile_expression_once
 
 
 class StrategyModule(ansible_mitogen.strategy.StrategyMixin, strategy_loader.get("linear", class_only=True)):
