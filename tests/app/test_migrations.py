@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,10 +148,10 @@ def test_operation_is_refused_in_an_index_migration(upgrade: Callable[[], None])
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def engine(tmp_path: Path, schema: Path) -> Iterator[Engine]:
     """A SQLite database with the schema of this code."""
+    shutil.copy(schema, tmp_path)
     engine = make_engine(DatabaseSettings(), tmp_path)
-    migrator.upgrade(engine)
     yield engine
     engine.dispose()
 
