@@ -19,6 +19,7 @@ def _loader() -> DataLoader:
     return DataLoader()
 
 
+@functools.cache
 def _values(path: Path) -> dict[str, Any]:
     return dict(_loader().load_from_file(str(path), trusted_as_template=True) or {}) if path.exists() else {}
 
