@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT, ansible, load
+from repository import LAB_STRATEGY, PROJECT, ansible, load
 
 PLAYBOOKS = PROJECT / "playbooks"
 # Stands in for the role's effect on a host, as far as a roll can detect it, and for responses on the network. An
@@ -168,10 +168,10 @@ class Fleet:
         (self.root / "bad.json").write_text(json.dumps(pairs))
 
     def roll(self, release: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the playbook with Ansible's own strategy."""
+        """Run the playbook."""
         (self.root / "journal").write_text("")
         paths = f"{self.root}/roles:{self.root}/procedures"
-        own = {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": f"{self.root}/action_plugins"}
+        own = LAB_STRATEGY | {"ANSIBLE_ROLES_PATH": paths, "ANSIBLE_ACTION_PLUGINS": f"{self.root}/action_plugins"}
         given = ["-e", f"rolling_release={release}", *arguments]
         return ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / "rolling.yml", **own)
 

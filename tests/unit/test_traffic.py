@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from repository import PROJECT, ansible
+from repository import LAB_STRATEGY, PROJECT, ansible
 
 PLAYBOOKS = PROJECT / "playbooks"
 COPIED = ["canary.yml", "converge_releases.yml", "cutover.yml", "maintenance.yml", "rollback.yml", "shadow.yml"]
@@ -166,7 +166,8 @@ class Fleet:
         """Run a playbook, and return its output as one line."""
         for name in ("queried", "begun"):
             (self.root / name).unlink(missing_ok=True)
-        own = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        plugins = {"ANSIBLE_ROLES_PATH": self.root / "roles", "ANSIBLE_ACTION_PLUGINS": self.root / "action_plugins"}
+        own = LAB_STRATEGY | plugins
         given = ["-e", json.dumps(extra)]
         done = ansible("ansible-playbook", "-i", self.root / "hosts.yml", *given, self.root / f"{playbook}.yml", **own)
         output = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
