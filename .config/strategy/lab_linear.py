@@ -32,7 +32,16 @@ for loader in (filter_loader, test_loader):
     list(loader.all())
 
 # Actions that change nothing but variables, and need no host.
-ACTIONS = ("assert", "debug", "fail", "include_role", "include_tasks", "include_vars", "set_fact", "validate_argument_spec")
+ACTIONS = (
+    "assert",
+    "debug",
+    "fail",
+    "include_role",
+    "include_tasks",
+    "include_vars",
+    "set_fact",
+    "validate_argument_spec",
+)
 HERE = {prefix + name for prefix in ("", "ansible.builtin.", "ansible.legacy.") for name in ACTIONS}
 
 
@@ -71,7 +80,7 @@ class Worker(WorkerProcess):
         try:
             with _task.TaskContext(self._task):
                 return not self._task._resolve_conditional(self._task.when, self._task_vars.copy())
-        except Exception:  # noqa: BLE001  # whatever it is, the process will report it
+        except Exception:  # whatever it is, the process will report it
             return False
 
 
