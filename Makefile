@@ -229,7 +229,7 @@ test: system ## run all tests except those marked thorough, which test-app, test
 	@$(MAKE) venv
 	@python -m tools.suite clean
 	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
-	@$(MAKE) --jobs 2 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
+	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
 	@$(MAKE) fleet-tests || $(FAILED)
 	@python -m tools.suite report
 

@@ -6,7 +6,8 @@ from repository import PROJECT, read
 
 from tools.suite.table import budgets
 
-ALONE = {"lint", "fleet"}  # the others run two at a time
+ALONE = {"lint", "fleet"}
+LANES = 3  # of the others, which wait for a fifth of their time
 MINUTES = 45
 
 
@@ -19,8 +20,8 @@ def test_every_part_has_a_budget() -> None:
 
 
 def test_all_parts_fit() -> None:
-    """Two parts run at a time, and then the fleet alone."""
-    seconds = sum(budget if part in ALONE else budget / 2 for part, budget in budgets().items())
+    """Several parts run at a time, and then the fleet alone."""
+    seconds = sum(budget if part in ALONE else budget / LANES for part, budget in budgets().items())
     assert seconds <= 60 * MINUTES, (
         f"the budgets come to {seconds / 60:.0f} minutes: make a part of tests/budgets.yml cheaper"
     )
