@@ -58,7 +58,7 @@ system: ## install the system packages that the lab and the tests need (root)
 # Debian's Python, even if PATH contains another one: it is built with profile-guided optimization, and Ansible spends its time in Python.
 .venv/.ready: .config/controller.txt requirements.yml
 	/usr/bin/python3 -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .config/controller.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r .config/controller.txt
 	@# Mitogen reads the metadata of every installed collection in each process that runs a module of one. Keep our four of a hundred.
 	cd .venv/lib/python3.*/site-packages/ansible_collections && for each in */*/; do \
 		grep -q "name: $$(tr / . <<< $${each%/})," $(CURDIR)/requirements.yml || rm -r $$each; done
@@ -185,6 +185,10 @@ lint: export PYTEST_ADDOPTS :=
 lint: venv ## run codespell, banned words, ruff, mypy, import-linter, yamllint, ansible-lint
 	@codespell && pytest -q tests/repo/test_words.py && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
+.PHONY: test-lint
+test-lint: venv ## run lint as a part of the tests
+	@$(PART) lint $(MAKE) lint
+
 .PHONY: test-app
 test-app: venv ## test the application, the programs and plugins, the repository and the templates
 	@$(PART) units pytest tests/app tests/unit tests/repo tests/templates
@@ -200,7 +204,7 @@ test-fleet: ## test the whole fleet under load
 	@$(MAKE) fleet-tests
 
 .PHONY: fleet-hosts
-fleet-hosts: secrets ## create the fleet that fleet-tests tests
+fleet-hosts: secrets image ## create the fleet that fleet-tests tests
 	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
 	@$(PART) fleet-hosts molecule converge --scenario-name fleet
@@ -220,7 +224,7 @@ SHORT := acme operations pki base
 LONG := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml)))
 .PHONY: test-roles
 test-roles: $(LONG:%=test-role-%) $(SHORT:%=test-role-%) ## test every role (make -j2: two at a time)
-test-role-%: venv
+test-role-%: image
 	@$(PART) $* molecule test --scenario-name $*
 
 .PHONY: test
@@ -228,8 +232,7 @@ test: export PYTEST_ADDOPTS := -m 'not thorough'
 test: system ## run all tests except those marked thorough, which test-app, test-role and test-fleet also run
 	@$(MAKE) venv
 	@python -m tools.suite clean
-	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
-	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
+	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-lint test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
 	@$(MAKE) fleet-tests || $(FAILED)
 	@python -m tools.suite report
 

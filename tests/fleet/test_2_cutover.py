@@ -45,7 +45,7 @@ def test_cutovers_with_deploys_in_between_fail_no_request(
     release("0.1.1", restyled)
     release("0.1.2")
     opened = static_files(api)
-    with meter(tmp_path) as run:
+    with meter(tmp_path, rate=60) as run:
         play("deploy", deploy_release="0.1.1")
         assert served(api) == {("blue", "0.2.0")}
         play("cutover")

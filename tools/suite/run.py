@@ -20,7 +20,7 @@ FAULTS = 40
 
 def hosts(part: str) -> list[str]:
     """Return the hosts of a scenario's inventory; a part that is no scenario has none."""
-    folder = records.PROJECT / ("inventories/lab" if part == "fleet" else f"molecule/{part}/inventory")
+    folder = records.PROJECT / ("inventories/lab" if part in ("fleet", "fleet-hosts") else f"molecule/{part}/inventory")
     inventory = folder / "hosts.yml"
     return list(_hosts(yaml.safe_load(inventory.read_text()))) if inventory.exists() else []
 
