@@ -1,5 +1,6 @@
 """Mitogen's linear strategy for a controller with few cores; docs/lab.md, "Speed", lists what each part saves."""
 
+import functools
 import gc
 import os
 import sys
@@ -9,12 +10,14 @@ from typing import Any
 import ansible.plugins.strategy
 import ansible_mitogen.affinity
 import ansible_mitogen.strategy
+import mitogen.core
 from ansible._internal import _task
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
 from ansible.executor.process.worker import WorkerProcess
 from ansible.executor.task_executor import TaskExecutor
 from ansible.executor.task_result import _RawTaskResult
 from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
+from ansible_mitogen.services import ContextService
 from jinja2.environment import TemplateExpression
 
 # Mitogen reserves the first core for its connections and pins everything else that Ansible does, SSH included, to the
@@ -124,6 +127,35 @@ def compile_expression_once(self: AnsibleEnvironment, source: str, undefined_to_
 
 AnsibleEnvironment.compile = compile_template_once
 AnsibleEnvironment.compile_expression = compile_expression_once
+
+# A task with sudo passes through the Python of the SSH user. Mitogen prepares that one for tasks as well, which is a
+# third of what the connection costs. Here it does not, and a task without sudo gets a connection of its own.
+connect = ContextService._connect
+get_context = ContextService.get
+
+
+def connect_passage(self: Any, key: Any, spec: dict[str, Any], via: Any = None) -> dict[str, Any]:
+    """Connect to a host or user; if it is only on the way to another user, no more."""
+    if "passage" not in spec:
+        answer: dict[str, Any] = connect(self, key, spec, via)
+        return answer
+    context = getattr(self.router, spec["method"])(via=via, unidirectional=True, **spec["kwargs"])
+    mitogen.core.listen(context, "disconnect", lambda: self._on_context_disconnect(context))
+    self._key_by_context[context] = key
+    self._refs_by_context[context] = 0
+    return {"context": context, "via": via, "init_child_result": None, "msg": None}
+
+
+@functools.wraps(get_context)
+def get_context_by_passages(self: Any, stack: list[dict[str, Any]]) -> Any:
+    """Return the last context of a stack of connections."""
+    for spec in stack[:-1]:
+        spec["passage"] = True
+    return get_context(self, stack)
+
+
+ContextService._connect = connect_passage
+ContextService.get = get_context_by_passages
 
 
 class StrategyModule(ansible_mitogen.strategy.StrategyMixin, strategy_loader.get("linear", class_only=True)):
