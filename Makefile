@@ -185,10 +185,6 @@ lint: export PYTEST_ADDOPTS :=
 lint: venv ## run codespell, banned words, ruff, mypy, import-linter, yamllint, ansible-lint
 	@codespell && pytest -q tests/repo/test_words.py && ruff check . && ruff format --check . && mypy app plugins tests molecule tools && env PYTHONPATH=app lint-imports --no-cache --no-logo && yamllint --strict . && ansible-lint --strict --offline
 
-.PHONY: test-lint
-test-lint: venv ## run lint as a part of the tests
-	@$(PART) lint $(MAKE) lint
-
 .PHONY: test-app
 test-app: venv ## test the application, the programs and plugins, the repository and the templates
 	@$(PART) units pytest tests/app tests/unit tests/repo tests/templates
@@ -204,7 +200,7 @@ test-fleet: ## test the whole fleet under load
 	@$(MAKE) fleet-tests
 
 .PHONY: fleet-hosts
-fleet-hosts: secrets image ## create the fleet that fleet-tests tests
+fleet-hosts: secrets ## create the fleet that fleet-tests tests
 	@scripts/no-fleet $(PROJECT_VERSION)
 	@$(MAKE) release
 	@$(PART) fleet-hosts molecule converge --scenario-name fleet
@@ -224,7 +220,7 @@ SHORT := acme operations pki base
 LONG := $(filter-out fleet production $(SHORT),$(patsubst molecule/%/molecule.yml,%,$(shell ls -r molecule/*/molecule.yml)))
 .PHONY: test-roles
 test-roles: $(LONG:%=test-role-%) $(SHORT:%=test-role-%) ## test every role (make -j2: two at a time)
-test-role-%: image
+test-role-%: venv
 	@$(PART) $* molecule test --scenario-name $*
 
 .PHONY: test
@@ -232,7 +228,8 @@ test: export PYTEST_ADDOPTS := -m 'not thorough'
 test: system ## run all tests except those marked thorough, which test-app, test-role and test-fleet also run
 	@$(MAKE) venv
 	@python -m tools.suite clean
-	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-lint test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
+	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
+	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
 	@$(MAKE) fleet-tests || $(FAILED)
 	@python -m tools.suite report
 

@@ -16,7 +16,7 @@ from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _Templ
 from ansible.executor.process.worker import WorkerProcess
 from ansible.executor.task_executor import TaskExecutor
 from ansible.executor.task_result import _RawTaskResult
-from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
+from ansible.plugins.loader import strategy_loader
 from ansible_mitogen.services import ContextService
 from jinja2.environment import TemplateExpression
 
@@ -28,11 +28,6 @@ ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
 # playbook that creates hosts is an exception: a container keeps the priority of the process that started it.
 if not any(argument.endswith("molecule/shared/create.yml") for argument in sys.argv):
     os.nice(10)
-
-# Ansible forks for each task on each host, and a process loads all filters when it needs the first one. Load them once,
-# before the fork.
-for loader in (filter_loader, test_loader):
-    list(loader.all())
 
 # Actions that change nothing but variables, and need no host.
 ACTIONS = (
@@ -132,6 +127,7 @@ AnsibleEnvironment.compile_expression = compile_expression_once
 # third of what the connection costs. Here it does not, and a task without sudo gets a connection of its own.
 connect = ContextService._connect
 get_context = ContextService.get
+reset = ContextService.reset
 
 
 def connect_passage(self: Any, key: Any, spec: dict[str, Any], via: Any = None) -> dict[str, Any]:
@@ -154,8 +150,19 @@ def get_context_by_passages(self: Any, stack: list[dict[str, Any]]) -> Any:
     return get_context(self, stack)
 
 
+@functools.wraps(reset)
+def reset_passage_too(self: Any, stack: list[dict[str, Any]]) -> bool:
+    """Close a connection, whether it is the last one or on the way to another user; return whether there was one."""
+    if not stack:
+        return False
+    for spec in stack[:-1]:
+        spec["passage"] = True
+    return any([reset(self, stack), reset(self, [*stack[:-1], stack[-1] | {"passage": True}])])
+
+
 ContextService._connect = connect_passage
 ContextService.get = get_context_by_passages
+ContextService.reset = reset_passage_too
 
 
 class StrategyModule(ansible_mitogen.strategy.StrategyMixin, strategy_loader.get("linear", class_only=True)):

@@ -128,12 +128,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # (Ansible has no typ
         play = {
             "name": "End",
             "hosts": self._host,
-            "strategy": "ansible.builtin.linear",
             "gather_facts": False,
             "become": True,
             "tags": "always",
             "tasks": [task | {"changed_when": False}],
         }
+        if result == "interrupted":  # Ctrl-C ends the processes of other strategies as well.
+            play["strategy"] = "ansible.builtin.linear"
         manager = TaskQueueManager(
             inventory=inventory,
             variable_manager=self._manager,
