@@ -13,10 +13,11 @@ import ansible_mitogen.strategy
 import mitogen.core
 from ansible._internal import _task
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from ansible.executor import task_result
 from ansible.executor.process.worker import WorkerProcess
 from ansible.executor.task_executor import TaskExecutor
-from ansible.executor.task_result import _RawTaskResult
 from ansible.plugins.loader import strategy_loader
+from ansible.release import __version__
 from ansible_mitogen.services import ContextService
 from jinja2.environment import TemplateExpression
 
@@ -66,7 +67,7 @@ class Worker(WorkerProcess):
                 self._variable_manager,
             ).run()
         self._final_q.send_task_result(
-            _RawTaskResult(host=self._host, task=task, return_data=result, task_fields=task.dump_attrs())
+            task_result._RawTaskResult(host=self._host, task=task, return_data=result, task_fields=task.dump_attrs())
         )
 
     def _is_action(self) -> bool:
@@ -82,7 +83,9 @@ class Worker(WorkerProcess):
             return False
 
 
-ansible.plugins.strategy.WorkerProcess = Worker
+# Later cores (for Python 3.12 and up) run a task in another way. There, each has its process.
+if __version__.startswith("2.19."):
+    ansible.plugins.strategy.WorkerProcess = Worker
 
 # Ansible compiles a template each time it needs its value: for each host, task and variable. Here a process compiles it
 # once, and what the parent has compiled, all processes have.
