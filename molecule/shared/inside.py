@@ -50,6 +50,22 @@ def on(host: str, command: str, check: bool = True, seconds: float = 60) -> str:
     return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check).stdout
 
 
+def process(host: str, unit: str) -> int:
+    """Return the process ID of a unit's main process on this machine, where a signal takes a microsecond."""
+    identity, _ = _container(f"tf-{host}")
+    inner = on(host, f"systemctl show --property=MainPID --value {unit}").strip()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if (
+                f"\t{inner}\n" in re.findall(r"NSpid:.*\n", status.read_text())[0]
+                and identity in (status.parent / "cgroup").read_text()
+            ):
+                return int(status.parent.name)
+        except OSError:
+            continue
+    raise AssertionError(f"{unit} does not run on {host}")
+
+
 def oom_score_adjust(host: str, unit: str) -> int:
     """Return the OOM score adjustment of a unit's main process, where -1000 means that the kernel never kills it.
 

@@ -74,10 +74,10 @@ class Writer:
         wait(10, lambda: len(self.acknowledged) > 50)
 
     def stop(self) -> None:
-        """Wait until writes succeed again, and stop."""
+        """Wait until writes succeed again, and stop. A failover that took too long is judged by its gap."""
         before = len(self.acknowledged)
         try:
-            wait(15, lambda: len(self.acknowledged) > before + 50)
+            wait(90, lambda: len(self.acknowledged) > before + 50)
         finally:
             self._stop.set()
             self._thread.join()
