@@ -45,6 +45,21 @@ def test_key_fits_and_is_for_the_group_only(host: Host) -> None:
     )
 
 
+def test_certificate_for_a_purpose_has_its_own_key_and_one_name(host: Host) -> None:
+    """A service that reads the host's key cannot present this certificate."""
+    key = host.file(f"{TLS}/backup.key")
+    assert (key.user, key.group, key.mode) == ("root", "tls-backup", 0o640)
+    assert key.content != host.file(f"{TLS}/host.key").content
+    name, address = host.check_output("hostname"), host.check_output("hostname -I").split()[0]
+    check = f"openssl verify -x509_strict -CAfile {TLS}/ca.crt"
+    for names in (f"-verify_hostname backup.{name}.scenario.test", f"-verify_ip {address}"):
+        host.check_output(f"{check} {names} {TLS}/backup.crt")
+    for other in (f"{name}.scenario.test", "service.scenario.test"):
+        assert host.run(f"{check} -verify_hostname {other} {TLS}/backup.crt").rc != 0
+    subject = host.check_output(f"openssl x509 -noout -subject -in {TLS}/backup.crt")
+    assert subject == f"subject=CN=backup.{name}.scenario.test"
+
+
 def test_authority_key_is_encrypted_and_only_on_the_controller(host: Host) -> None:
     """The CA's key stays on the controller, encrypted with a passphrase."""
     assert host.run("find / -xdev -name 'ca.key' | grep .").rc != 0
