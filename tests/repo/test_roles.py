@@ -66,7 +66,10 @@ def test_outputs_are_documented(role: str) -> None:
 
 
 def test_tls_files_are_those_that_pki_creates(role: str) -> None:
-    """Roles do not know each other, so each has its own defaults; roles/pki states their values."""
+    """Roles do not know each other, so each has its own defaults; roles/pki states their values.
+
+    A role with a purpose has a key and a certificate of its own, next to those of the host.
+    """
     outputs = load("roles/pki/vars/main.yml")
     created = {kind: outputs[f"pki_{kind}_file"] for kind in ("ca", "certificate", "key")}
     readme = read("roles/pki/README.md")
@@ -74,7 +77,8 @@ def test_tls_files_are_those_that_pki_creates(role: str) -> None:
     defaults = load(f"roles/{role}/defaults/main.yml")
     named = {name for name in defaults if re.search(r"_tls_\w+_file$|_(cert|certificate|key)_file$", name)}
     named |= {name for name, value in defaults.items() if str(value).startswith(str(Path(created["ca"]).parent) + "/")}
-    expected = {f"{role}_tls_{kind}_file": path for kind, path in created.items()}
+    purpose = load(f"roles/{role}/vars/main.yml").get(f"{role}_purpose", "host")
+    expected = {f"{role}_tls_{kind}_file": path.replace("/host.", f"/{purpose}.") for kind, path in created.items()}
     assert {name: defaults[name] for name in named} == {name: expected.get(name) for name in named}
 
 

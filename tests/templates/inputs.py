@@ -59,6 +59,15 @@ INPUTS: dict[str, dict[str, Any]] = {
         "nginx_live_color": "blue",
         "__nginx_certificate": {"stat": {"checksum": "checksum of the certificate"}},
     },
+    "pgbackrest": {
+        "pgbackrest_address": "10.0.0.51",
+        "pgbackrest_repository_address": "10.0.0.51",
+        "pgbackrest_members": MEMBERS,
+        "pgbackrest_peers": ["backup.data1.trade.example", "backup.data2.trade.example"],
+        "pgbackrest_passphrase": "secret-passphrase",
+        "__pgbackrest_restore": {"name": "restore-scratch", "command": "serve", "stays": "yes", "what": "A moment"},
+        "__pgbackrest_timer": {"key": "restore-drill", "value": {"calendar": "daily", "what": "Scheduled drill"}},
+    },
     "pgbouncer": {
         "pgbouncer_address": "10.0.0.41",
         "pgbouncer_databases": ["trading"],

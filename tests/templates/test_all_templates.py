@@ -8,8 +8,8 @@ from inputs import INPUTS
 from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
-# Redis permits no comments in its ACL files, and neither does PgBouncer in its list of users.
-WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2"}
+# Redis permits no comments in its ACL files, and neither do PgBouncer in its list of users and JSON.
+WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2", "backups.json.j2"}
 # Programs and servers read their secrets from these files; the tasks set modes that exclude other users.
 WITH_SECRETS = {
     "config.yml.j2",
@@ -19,6 +19,8 @@ WITH_SECRETS = {
     "redis-cli.j2",
     "sentinel.conf.j2",
     "sentinel-cli.j2",
+    "pgbackrest.conf.j2",
+    "scratch.conf.j2",
 }
 
 
@@ -35,9 +37,9 @@ def test_template_renders_with_the_header_first(role: str, name: str) -> None:
 
 @pytest.mark.parametrize(("role", "name"), TEMPLATES)
 def test_template_contains_no_secret_unless_it_must(role: str, name: str) -> None:
-    """This covers the values of all variables with "password" in their names."""
+    """This covers the values of all variables whose names end in password or passphrase."""
     text = render(role, name, **INPUTS[role])
-    found = {key for key, value in INPUTS[role].items() if key.endswith("_password") and value in text}
+    found = {key for key, value in INPUTS[role].items() if key.endswith(("_password", "_passphrase")) and value in text}
     assert bool(found) == (name in WITH_SECRETS), found
 
 

@@ -1,0 +1,74 @@
+"""Does a drill restore the newest backup with all that was archived since, and does it find what is wrong?"""
+
+import json
+import time
+
+from backups import FOLDER, REPOSITORY, leader, member, metric, problems, run, sql, wait
+
+DRILL = "systemctl start restore-drill.service"
+
+
+def drilled() -> dict[str, object]:
+    """Return the result of the last drill."""
+    found: dict[str, object] = run("report")["results"]["drill"]
+    return found
+
+
+def test_drill_restores_every_archived_row_and_removes_its_copy() -> None:
+    """A row that was written after the last backup is there, because its WAL was archived."""
+    sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
+    sql("CREATE INDEX IF NOT EXISTS ledger_note ON ledger (note)")
+    sql("INSERT INTO ledger (note) SELECT 'row ' || n FROM generate_series(1, 1000) AS n")
+    written = float(sql("SELECT extract(epoch FROM max(written)) FROM ledger"))
+    run("check")  # finishes the segment
+    timeline = sql("SELECT timeline_id FROM pg_control_checkpoint()")
+    REPOSITORY.check_output(DRILL)
+    found = drilled()
+    assert found["ok"] is True
+    assert found["rows"] == {"trading.public.ledger": int(sql("SELECT count(*) FROM ledger"))}
+    assert abs(time.time() - float(str(found["newest_age_seconds"])) - written) < 30
+    assert 0 < metric("tradefleet_restore_drill_rto_seconds") < 60
+    assert REPOSITORY.check_output("ls /var/lib/restore-drill") == "server.log"
+    # The cluster and its archive are as before: a copy that archives would have left another timeline.
+    assert sql("SELECT timeline_id FROM pg_control_checkpoint()") == timeline
+    assert run("check")["seconds"] < 10
+    archived = REPOSITORY.check_output(f"ls -R {FOLDER}/archive/tradefleet")
+    assert f"{int(timeline) + 1:08X}.history" not in archived
+    assert problems() == []
+
+
+def test_copy_has_no_network() -> None:
+    """Its unit has a network namespace of its own."""
+    assert "PrivateNetwork=yes" in REPOSITORY.check_output("systemctl show restore-drill --property=PrivateNetwork")
+
+
+def test_drill_finds_a_damaged_index() -> None:
+    """The index lacks a row that the table has: queries through it would silently return less."""
+    sql("UPDATE pg_index SET indisready = false WHERE indexrelid = 'ledger_note'::regclass")
+    try:
+        sql("INSERT INTO ledger (note) VALUES ('not in the index')")
+    finally:
+        sql("UPDATE pg_index SET indisready = true WHERE indexrelid = 'ledger_note'::regclass")
+    run("check")
+    try:
+        assert REPOSITORY.run(DRILL).rc != 0
+        assert any("drill failed" in each and "ledger_note" in each for each in problems())
+        assert metric('tradefleet_backup_last_run_succeeded{command="drill"}') == 0
+    finally:
+        sql("REINDEX INDEX ledger_note")
+        run("check")
+    REPOSITORY.check_output(DRILL)
+    assert problems() == []
+
+
+def test_killed_drill_is_repeated() -> None:
+    """It leaves its copy, which the next one replaces; the server dies with the unit."""
+    REPOSITORY.check_output("systemctl start --no-block restore-drill.service")
+    wait(lambda: REPOSITORY.run("test -e /var/lib/restore-drill/data/PG_VERSION").rc == 0, 20)
+    REPOSITORY.run("systemctl kill --signal=KILL restore-drill.service")
+    time.sleep(1)
+    assert REPOSITORY.run("pgrep --full config-file=/run/[r]estore-drill").rc == 1
+    REPOSITORY.check_output("systemctl reset-failed restore-drill.service")
+    REPOSITORY.check_output(DRILL)
+    assert json.loads(json.dumps(drilled()))["ok"] is True
+    assert member(leader()).run("true").rc == 0

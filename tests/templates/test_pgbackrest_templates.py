@@ -1,0 +1,85 @@
+"""Backups: what the repository and the members may do, when, and with which restrictions."""
+
+import json
+
+from inputs import INPUTS
+from render import lines, render
+
+REPOSITORY = INPUTS["pgbackrest"]
+MEMBER = REPOSITORY | {"pgbackrest_address": "10.0.0.42", "pgbackrest_peers": ["backup.ops1.trade.example"]}
+
+
+def config(**inputs: object) -> list[str]:
+    """Return the lines of pgBackRest's configuration."""
+    return lines(render("pgbackrest", "pgbackrest.conf.j2", **inputs))
+
+
+def test_repository_encrypts_and_keeps_the_days() -> None:
+    """It reads a replica if it can, and admits the members by their names."""
+    found = config(**REPOSITORY, pgbackrest_retention_days=7)
+    assert {
+        "repo1-cipher-type=aes-256-cbc",
+        "repo1-cipher-pass=secret-passphrase",
+        "repo1-retention-full-type=time",
+        "repo1-retention-full=7",
+        "backup-standby=prefer",
+        "tls-server-address=10.0.0.51",
+        "tls-server-auth=backup.data1.trade.example=tradefleet",
+        "tls-server-auth=backup.data2.trade.example=tradefleet",
+        "pg3-host=10.0.0.43",
+        "pg3-host-type=tls",
+        "pg3-path=/var/lib/postgresql/17/tradefleet",
+    } <= set(found)
+    assert [line for line in found if line.startswith(("archive-", "repo1-host"))] == []
+
+
+def test_member_sends_wal_and_bounds_its_queue() -> None:
+    """It does not know the passphrase, and admits only the repository."""
+    found = config(**MEMBER, pgbackrest_queue_megabytes=77)
+    assert {"repo1-host=10.0.0.51", "repo1-host-type=tls", "archive-async=y", "archive-push-queue-max=77MiB"} <= set(
+        found
+    )
+    assert [line for line in found if "auth" in line] == ["tls-server-auth=backup.ops1.trade.example=tradefleet"]
+    assert [line for line in found if "cipher" in line or line.startswith("pg2")] == []
+
+
+def test_restored_server_knows_the_repository_and_no_member() -> None:
+    """Its unit has no network either."""
+    found = lines(render("pgbackrest", "scratch.conf.j2", **REPOSITORY))
+    assert "repo1-path=/var/lib/pgbackrest" in found
+    assert [line for line in found if "host" in line or "tls" in line or "pg1" in line] == []
+    unit = set(lines(render("pgbackrest", "restore.service.j2", **REPOSITORY)))
+    assert {"PrivateNetwork=true", "User=postgres", "ExecStart=/usr/local/sbin/tradefleet-scratch serve"} <= unit
+    removal = "ExecStopPost=/bin/rm -rf /var/lib/restore-scratch/data"
+    assert removal in unit
+    drill = {"name": "restore-drill", "command": "drill", "stays": "no", "what": "Drill"}
+    unit = set(lines(render("pgbackrest", "restore.service.j2", **REPOSITORY | {"__pgbackrest_restore": drill})))
+    assert "ExecStopPost=/usr/local/sbin/tradefleet-backups metrics" in unit
+    assert removal not in unit
+
+
+def test_programs_read_their_bounds_from_the_inventory() -> None:
+    """All are numbers, and the query for the newest row is empty unless it is set."""
+    newest = {"database": "trading", "query": "SELECT 1"}
+    text = render(
+        "pgbackrest", "backups.json.j2", **REPOSITORY, pgbackrest_full_max_hours="9", pgbackrest_drill_newest=newest
+    )
+    found = json.loads(text)
+    assert (found["full_hours"], found["backup_hours"], found["drill_hours"]) == (9, 26, 26)
+    assert found["newest"] == newest
+
+
+def test_services_run_as_postgres_when_their_timers_say() -> None:
+    """A run that a reboot prevented is caught up."""
+    unit = lines(render("pgbackrest", "tradefleet-backup@.service.j2", **REPOSITORY))
+    assert {"ExecStart=/usr/local/sbin/tradefleet-backups %i", "User=postgres", "ProtectSystem=strict"} <= set(unit)
+    timer = lines(render("pgbackrest", "pgbackrest.timer.j2", **REPOSITORY))
+    assert {"OnCalendar=daily", "Persistent=true", "Description=Scheduled drill"} <= set(timer)
+
+
+def test_no_cluster_of_debian_is_created_and_locks_survive_a_reboot() -> None:
+    """The repository has PostgreSQL's packages; /run is empty after a boot."""
+    assert lines(render("pgbackrest", "createcluster.conf.j2", **REPOSITORY)) == ["create_main_cluster = false"]
+    assert lines(render("pgbackrest", "tmpfiles.conf.j2", **REPOSITORY)) == [
+        "d /run/pgbackrest 0750 postgres postgres -"
+    ]
