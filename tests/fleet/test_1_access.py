@@ -178,6 +178,7 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
                 for method, path in CHANGES
             ),
         ],
+        8432: [Question("open", "tls", r'\{"name":"pgBackRest"', certificate=False)],
         8443: API,
         26379: [
             Question("a command", "tls", "-NOAUTH", "PING\r\n"),

@@ -1,5 +1,6 @@
 """The status table: a line for each host, and warnings with what to type."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,28 @@ def test_playbook_passes_values_of_the_inventory(tmp_path: Path) -> None:
     assert "lb1     edge                 unreachable" in lines
     assert "warning: 10.203.0.10 is on no load balancer" in lines
     assert lines[-1] == "warning: ops1: no lock and no journal"
+
+
+BACKUPS = {"now": 1_000_000, "newest": 992_800, "full": 395_200, "wal": 999_988, "drill": 0, "problems": []}
+
+
+def reported(**state: Any) -> str:
+    """Return the table of a host with backups that report this state."""
+    host = {"group_names": ["ops"], "pgbackrest_status": {"stdout": json.dumps(BACKUPS | state)}}
+    return table("ops1", host, backup_host="ops1")
+
+
+def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
+    """Each in the largest unit of which at least two have passed."""
+    assert reported().splitlines()[0] == "ops1  ops                  backup=2h full=7d wal=12s drill=none"
+
+
+def test_problem_of_the_backups_is_a_warning() -> None:
+    """So is a report that cannot be read; another host of the group reports nothing."""
+    problem = "check failed: no WAL"
+    assert "warning: ops1: backups of PostgreSQL: check failed: no WAL (docs/backups.md)" in reported(
+        problems=[problem]
+    )
+    host = {"group_names": ["ops"], "pgbackrest_status": {"stdout": "", "stderr": "command not found"}}
+    assert "warning: ops1 cannot report its backups: command not found" in table("ops1", host, backup_host="ops1")
+    assert "backup" not in table("ops1", host, backup_host="ops2").splitlines()[0]
