@@ -1,0 +1,133 @@
+"""Is PostgreSQL restored to a moment, with every order that was acknowledged before it and none after?"""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from clients import Api
+from health import ready
+from inside import on
+from lab import DATA, changes, leader, output, play, play_until, sql, wait
+
+
+@contextmanager
+def ordering(api: Api) -> Iterator[list[tuple[float, str]]]:
+    """Place orders throughout the block; yield the acknowledged ones with the time before each request."""
+    acknowledged: list[tuple[float, str]] = []
+    done = threading.Event()
+
+    def place() -> None:
+        while not done.wait(0.05):
+            sent = time.time()
+            answer = api.order(uuid.uuid4().hex)
+            if answer.status == 201:
+                acknowledged.append((sent, answer.json()["id"]))
+
+    thread = threading.Thread(target=place)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        done.set()
+        thread.join()
+
+
+def timelines() -> set[str]:
+    """Return the timelines of all members."""
+    query = "SELECT CASE WHEN pg_is_in_recovery() THEN received_tli ELSE timeline_id END"
+    tables = "FROM pg_control_checkpoint() LEFT JOIN pg_stat_wal_receiver ON true"
+    return {sql(host, f"{query} {tables}") for host in DATA}
+
+
+def test_target_that_the_archive_does_not_contain_is_refused() -> None:
+    """Nothing is stopped."""
+    before = leader()
+    for target, reason in (
+        ("2020-01-01T00:00:00+00:00", "the end of the oldest backup"),
+        ("2099-01-01T00:00:00+00:00", "cannot be restored"),
+        ("2026-11-30T06:00:00", "is no target"),
+        ("lsn:FF/0", "is not in the archive"),
+    ):
+        refused = play("restore", check=False, overwrite="postgresql", target=target)
+        assert refused.returncode != 0
+        assert reason in output(refused)
+    unconfirmed = play("restore", check=False, target="latest")
+    assert "confirm it with `-e overwrite=postgresql`" in output(unconfirmed)
+    assert leader() == before
+
+
+def test_cluster_is_restored_to_the_moment_before_a_delete(api: Api) -> None:
+    """The deletion happens under load. Afterward all members are on one timeline, and the platform takes orders."""
+    with ordering(api) as acknowledged:
+        wait(lambda: len(acknowledged) > 20, 30, "orders are placed")
+        time.sleep(1)
+        moment = sql(
+            leader(), "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
+        )
+        target = time.time()
+        time.sleep(1)
+        sql(leader(), "DELETE FROM orders")
+        wait(lambda: sum(sent > target for sent, _ in acknowledged) > 20, 30, "more orders are placed")
+    start = time.monotonic()
+    play("restore", overwrite="postgresql", target=moment)
+    print(f"restored and backed up in {time.monotonic() - start:.0f} s")
+    present = set(sql(leader(), "SELECT id FROM orders").split())
+    # A request that was under way at that moment may be on either side.
+    assert {order for sent, order in acknowledged if sent < target - 1} - present == set()
+    assert {order for sent, order in acknowledged if sent > target} & present == set()
+    assert len(timelines()) == 1
+    wait(lambda: all(ready(host) for host in ("blue1", "blue2")), 30, "the application is ready")
+    assert api.order(uuid.uuid4().hex).status == 201
+    assert on("ops1", "runuser -u postgres -- tradefleet-backups check")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Reach | Stop the member",
+        "Recover | Run the step reach",
+        "Switch | Stop the leader",
+        "Recover | Run the step promote",
+        "Switch | Wait until it leads",
+        "Recover | Run the step clear",
+        "Recover | Run the step finish",
+    ],
+)
+def test_killed_restore_is_continued(api: Api, task: str) -> None:
+    """Wherever it is killed, the next run with the same target reaches it."""
+    order = api.order(uuid.uuid4().hex).json()["id"]
+    moment = sql(leader(), "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')")
+    later = api.order(uuid.uuid4().hex).json()["id"]
+    play_until(
+        f"TASK [{'pgbackrest' if 'Recover' in task else 'recovery'} : {task}",
+        "restore",
+        overwrite="postgresql",
+        target=moment,
+    )
+    play("restore", overwrite="postgresql", target=moment)
+    present = set(sql(leader(), "SELECT id FROM orders").split())
+    assert order in present
+    assert later not in present
+    assert len(timelines()) == 1
+    wait(lambda: all(ready(host) for host in ("blue1", "blue2")), 30, "the application is ready")
+
+
+@pytest.mark.thorough
+def test_lost_cluster_is_restored(api: Api) -> None:
+    """All three data directories are gone; what was archived, at most a minute ago, is there again."""
+    orders = {api.order(uuid.uuid4().hex).json()["id"] for _ in range(20)}
+    on("ops1", "runuser -u postgres -- tradefleet-backups check")
+    for host in DATA:
+        on(
+            host,
+            "systemctl kill --signal=KILL patroni; rm -r /var/lib/postgresql/17/tradefleet; systemctl stop patroni",
+        )
+    play("restore", overwrite="postgresql", target="latest")
+    assert orders - set(sql(leader(), "SELECT id FROM orders").split()) == set()
+    assert len(timelines()) == 1
+    wait(lambda: all(ready(host) for host in ("blue1", "blue2")), 30, "the application is ready")
+    assert changes(play("site")) == []
