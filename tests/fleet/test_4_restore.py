@@ -85,6 +85,25 @@ def test_cluster_is_restored_to_the_moment_before_a_delete(api: Api) -> None:
 
 
 @pytest.mark.thorough
+def test_target_that_is_not_reached_leaves_the_cluster_as_it_is(api: Api) -> None:
+    """Nobody knows before the replay whether a named point exists. The replica is copied from the leader again."""
+    before, known = leader(), api.order(uuid.uuid4().hex).json()["id"]
+    failed = play("restore", check=False, overwrite="postgresql", target="name:nowhere")
+    assert failed.returncode != 0
+    assert "nowhere was not reached" in output(failed)
+    assert "recovery ended before configured recovery target was reached" in output(failed)
+    assert leader() == before
+    assert known in sql(before, "SELECT id FROM orders").split()
+    wait(
+        lambda: sql(before, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "2",
+        60,
+        "all stream",
+    )
+    assert len(timelines()) == 1
+    assert changes(play("site")) == []
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "task",
     [
