@@ -77,9 +77,11 @@ def test_services_run_as_postgres_when_their_timers_say() -> None:
     assert {"OnCalendar=daily", "Persistent=true", "Description=Scheduled drill"} <= set(timer)
 
 
-def test_no_cluster_of_debian_is_created_and_locks_survive_a_reboot() -> None:
-    """The repository has PostgreSQL's packages; /run is empty after a boot."""
+def test_servers_give_way_and_no_cluster_of_debian_is_created() -> None:
+    """The repository has PostgreSQL's packages; /run with the locks is empty after a boot."""
     assert lines(render("pgbackrest", "createcluster.conf.j2", **REPOSITORY)) == ["create_main_cluster = false"]
+    unit = lines(render("pgbackrest", "pgbackrest.service.j2", **REPOSITORY))
+    assert unit == ["[Service]", "Nice=10", "ExecStartPost="]
     assert lines(render("pgbackrest", "tmpfiles.conf.j2", **REPOSITORY)) == [
         "d /run/pgbackrest 0750 postgres postgres -"
     ]

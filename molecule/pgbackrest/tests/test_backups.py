@@ -84,6 +84,13 @@ def test_backups_continue_after_a_switchover() -> None:
     assert problems() == []
 
 
+@pytest.mark.parametrize("name", MEMBERS)
+def test_server_gives_way_to_postgresql(name: str) -> None:
+    """Its workers read and compress the whole cluster."""
+    pid = member(name).check_output("systemctl show --property=MainPID --value pgbackrest")
+    assert member(name).check_output(f"cut -d ' ' -f 19 /proc/{pid}/stat") == "10"
+
+
 def test_second_run_changes_nothing() -> None:
     """The other member leads now."""
     assert re.findall(r"changed=(\d+)", converge().stdout) == ["0"] * 3
