@@ -67,7 +67,7 @@ def test_certificate_of_the_host_does_not_open_the_repository(name: str) -> None
     assert "access denied" in refused.stderr + refused.stdout
     assert member(name).run("runuser -u redis -- cat /etc/ssl/tradefleet/backup.key").rc != 0
     key = member(name).file("/etc/ssl/tradefleet/backup.key")
-    assert (key.user, key.group, key.mode) == ("root", "tls-backup", 0o640)
+    assert (key.user, key.group, key.mode) == ("postgres", "postgres", 0o600)
 
 
 def test_backups_continue_after_a_switchover() -> None:

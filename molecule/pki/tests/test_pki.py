@@ -48,7 +48,7 @@ def test_key_fits_and_is_for_the_group_only(host: Host) -> None:
 def test_certificate_for_a_purpose_has_its_own_key_and_one_name(host: Host) -> None:
     """A service that reads the host's key cannot present this certificate."""
     key = host.file(f"{TLS}/backup.key")
-    assert (key.user, key.group, key.mode) == ("root", "tls-backup", 0o640)
+    assert (key.user, key.group, key.mode) == ("root", "root", 0o600)
     assert key.content != host.file(f"{TLS}/host.key").content
     name, address = host.check_output("hostname"), host.check_output("hostname -I").split()[0]
     check = f"openssl verify -x509_strict -CAfile {TLS}/ca.crt"
