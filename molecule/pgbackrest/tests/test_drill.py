@@ -1,9 +1,8 @@
 """Does a drill restore the newest backup with all that was archived since, and does it find what is wrong?"""
 
-import json
 import time
 
-from backups import FOLDER, REPOSITORY, leader, member, metric, problems, run, sql, wait
+from backups import FOLDER, REPOSITORY, metric, problems, run, sql, wait
 
 DRILL = "systemctl start restore-drill.service"
 
@@ -70,5 +69,4 @@ def test_killed_drill_is_repeated() -> None:
     assert REPOSITORY.run("pgrep --full config-file=/run/[r]estore-drill").rc == 1
     REPOSITORY.check_output("systemctl reset-failed restore-drill.service")
     REPOSITORY.check_output(DRILL)
-    assert json.loads(json.dumps(drilled()))["ok"] is True
-    assert member(leader()).run("true").rc == 0
+    assert drilled()["ok"] is True
