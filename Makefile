@@ -223,12 +223,13 @@ test-roles: $(LONG:%=test-role-%) $(SHORT:%=test-role-%) ## test every role (mak
 test-role-%: venv
 	@$(PART) $* molecule test --scenario-name $*
 
+# "make" and not $(MAKE) for the first part, because --dry-run runs a line with $(MAKE).
 .PHONY: test
 test: export PYTEST_ADDOPTS := -m 'not thorough'
 test: system ## run all tests except those marked thorough, which test-app, test-role and test-fleet also run
 	@$(MAKE) venv
 	@python -m tools.suite clean
-	@$(PART) lint $(MAKE) --jobs 2 --output-sync=target lint image
+	@$(PART) lint make --jobs 2 --output-sync=target lint image
 	@$(MAKE) --jobs 3 --keep-going --output-sync=target test-app $(LONG:%=test-role-%) fleet-hosts $(SHORT:%=test-role-%) || $(FAILED)
 	@$(MAKE) fleet-tests || $(FAILED)
 	@python -m tools.suite report
