@@ -163,8 +163,8 @@ def _known(name: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"keepalived_vip": '"10.203.0.171"'}, "must contain two or more different addresses"),
-        ({"keepalived_hosts": '["10.203.0.171"]'}, "must contain two or more different addresses"),
+        ({"keepalived_vip": '"10.203.0.171"'}, "must contain different addresses"),
+        ({"keepalived_hosts": '["10.203.0.172"]'}, "must contain different addresses"),
     ],
 )
 def test_hosts_that_cannot_agree_are_rejected(settings: dict[str, str], message: str) -> None:

@@ -27,6 +27,8 @@ class Fleet:
     live: str = ""
     canary: Any = 0
     releases: Mapping[str, str] = field(default_factory=dict)
+    # Whether the failure of a host must not stop the site.
+    redundant: bool = True
     # What the wiring states.
     colors: tuple[str, ...] = ("blue", "green")
     release_pattern: str = ".+"

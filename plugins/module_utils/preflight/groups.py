@@ -36,19 +36,19 @@ def addresses(fleet: Fleet) -> Iterator[str]:
 
 
 def members(fleet: Fleet) -> Iterator[str]:
-    """Each group has as many hosts as it needs."""
+    """Each group has as many hosts as it needs; a site that may fail with any of its hosts needs one of each."""
     where = f"{fleet.inventory}/hosts.yml"
     edge, etcd, postgres, redis = (len(fleet.of(group)) for group in NEEDED)
-    if edge < 2:
+    if edge < 2 and fleet.redundant:
         yield (f"An address can only move between two: group edge needs two hosts or more (have {edge}) in {where}.")
     if not all((edge, etcd, postgres, redis)):
         yield f"Each of the groups edge, etcd, postgres and redis needs a host in {where}."
-    if etcd % 2 == 0 or redis < 3:
+    if etcd % 2 == 0 or (redis < 3 and fleet.redundant):
         yield (
             f"A quorum needs an odd number of etcd hosts (have {etcd}) and at least three redis hosts (have {redis}). "
             "A host that only has a replica of PostgreSQL is in group postgres and not in group etcd."
         )
-    if postgres < 2:
+    if postgres < 2 and fleet.redundant:
         yield f"A commit waits for a second host: group postgres needs two or more (have {postgres})."
     retired = [host for host in fleet.of("postgres_retired") if host in fleet.of("postgres")]
     if retired:
