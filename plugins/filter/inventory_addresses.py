@@ -29,23 +29,24 @@ EXAMPLES = r"""
 """
 RETURN = r"""
 _value:
-  description: For each group a list of addresses - fleet_address of a host, or its ansible_host.
+  description: For each group its hosts' names and addresses - fleet_address of a host, or its ansible_host.
   type: dict
 """
 
 
 @lru_cache
-def _read(hosts: Path, changed: float) -> dict[str, list[str]]:
-    """Return the addresses by group; the time of the last change is a part of the cache's key."""
-    groups = InventoryManager(loader=DataLoader(), sources=[str(hosts)]).groups.values()
+def _read(hosts: Path, changed: float) -> dict[str, dict[str, str]]:
+    """Return the addresses by group and host; the time of the last change is a part of the cache's key."""
     return {
-        group.name: [str(host.vars.get("fleet_address", host.vars["ansible_host"])) for host in group.get_hosts()]
-        for group in groups
+        group.name: {
+            host.name: str(host.vars.get("fleet_address", host.vars["ansible_host"])) for host in group.get_hosts()
+        }
+        for group in InventoryManager(loader=DataLoader(), sources=[str(hosts)]).groups.values()
     }
 
 
-def inventory_addresses(folder: str) -> dict[str, list[str]]:
-    """Return the addresses of an inventory's hosts by group."""
+def inventory_addresses(folder: str) -> dict[str, dict[str, str]]:
+    """Return the addresses of an inventory's hosts by group and host."""
     hosts = Path(folder) / "hosts.yml"
     try:
         return _read(hosts, hosts.stat().st_mtime)

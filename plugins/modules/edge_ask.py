@@ -17,7 +17,7 @@ DOCUMENTATION = r"""
 module: edge_ask
 short_description: Queries one load balancer as a client does, verifying the certificate for the platform's name
 description:
-  - Changes nothing. The certificate is verified for the name; ansible.builtin.uri would verify it for the address.
+  - The certificate is verified for the name; ansible.builtin.uri would verify it for the address.
 options:
   address:
     description: Address to connect to.
@@ -35,6 +35,9 @@ options:
     description: Path of the request.
     type: str
     required: true
+  body:
+    description: Body of a POST, as JSON. Without one the request is a GET.
+    type: dict
   headers:
     description: Headers of the request in addition to C(Host).
     type: dict
@@ -84,7 +87,12 @@ def ask(params: dict[str, Any]) -> Answer:
         days = days_left(served)
         try:
             # The header Host has no port, because the name alone identifies the platform.
-            connection.request("GET", params["path"], headers={"Host": name, **params["headers"]})
+            headers, body = {"Host": name, **params["headers"]}, params["body"]
+            if body is None:
+                connection.request("GET", params["path"], headers=headers)
+            else:
+                headers["Content-Type"] = "application/json"
+                connection.request("POST", params["path"], json.dumps(body), headers)
             return found(connection.getresponse()) | {"certificate_days": days}
         finally:
             connection.close()
@@ -116,17 +124,18 @@ def main() -> None:
             "port": {"type": "int", "default": 443},
             "name": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
+            "body": {"type": "dict"},
             "headers": {"type": "dict", "default": {}},
             "ca": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 5},
         },
-        supports_check_mode=True,
+        supports_check_mode=True,  # callers do not send a body in check mode
     )
     try:
         answer = ask(module.params)
     except (OSError, http.client.HTTPException) as error:
         module.fail_json(status=-1, msg=f"{module.params['address']} as {module.params['name']}: {error}")
-    module.exit_json(changed=False, **answer)
+    module.exit_json(changed=module.params["body"] is not None, **answer)
 
 
 if __name__ == "__main__":
