@@ -15,7 +15,7 @@ $(foreach name,$(FOREIGN),$(if $(filter environment,$(origin $(name))),$(eval un
 
 ENV ?= lab
 ifneq ($(ENV),lab)
-$(foreach target,$(filter image hosts up down meter drill bench test test-role test-roles test-fleet fleet-hosts fleet-tests soak-tests,$(MAKECMDGOALS)),\
+$(foreach target,$(filter image hosts up down second-site meter drill bench test test-role test-roles test-fleet fleet-hosts fleet-tests soak-tests,$(MAKECMDGOALS)),\
 	$(error make $(target) is for the lab: leave ENV=$(ENV) out))
 endif
 PROJECT_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -89,8 +89,18 @@ hosts: venv | $(PASSWORD) ## create, start or replace the lab's hosts
 up: ## install everything, from a fresh machine to live traffic
 	@RELEASE=$(RELEASE) scripts/up
 
+.PHONY: second-site
+second-site: secrets ## add the second site to the lab: a standby with one host for each tier (docs/second-site.md)
+	@$(SECOND_SITE) molecule/shared/create.yml
+	@sed -i 's/^site_peer:.*/site_peer: dr/' $(INVENTORY)/group_vars/all/sites.yml
+	@sed -i 's/^release_blue:.*/release_blue: "$(VERSION)"/' inventories/dr/group_vars/all/traffic.yml
+	@$(PLAYBOOK) playbooks/site.yml $(INPUTS)
+	@$(SECOND_SITE) playbooks/site.yml $(INPUTS)
+SECOND_SITE := ansible-playbook -i inventories/dr
+
 .PHONY: down
 down: venv | $(PASSWORD) ## remove the lab's hosts and network (PURGE=1: also image, virtualenv, keys and secrets)
+	@$(SECOND_SITE) molecule/shared/destroy.yml
 	@$(PLAYBOOK) molecule/shared/destroy.yml -e lab_remove=$(if $(PURGE),network+image,network)
 	@scripts/no-fleet $(PROJECT_VERSION)
 	$(if $(PURGE),rm -rf .venv .lab .vault/lab build inventories/lab/group_vars/all/vault.yml)

@@ -67,7 +67,7 @@ def fleet(hostvars: Mapping[str, Host], stated: Stated) -> Iterator[str]:
         member["name"]
         for host in stated.groups.get("postgres") or []
         for member in nested(hostvars[host], "postgresql_status", "json", "members") or []
-        if member["role"] == "leader"
+        if member["role"] == ("standby_leader" if stated.standby else "leader")
     }
     if len(leaders) != 1:
         yield f"PostgreSQL has {len(leaders)} leaders"

@@ -26,6 +26,7 @@ class Stated:
     backup_host: str = ""
     lock_host: str = ""
     vip: str = ""
+    standby: bool = False
 
 
 def nested(value: Any, *names: str | int) -> Any:
@@ -55,14 +56,18 @@ def edge(host: str, on: Host, stated: Stated) -> Lines:
     days = nested(on, "__status_edge", "certificate_days")
     traffic = text(on, "nginx_status_traffic", "stdout").rpartition("/")[2]
     waf = {"On": "block", "DetectionOnly": "detect"}.get(text(on, "nginx_status_waf", "stdout"), "off")
-    cell = [f"live={answer.get('color', 'none')}", f"release={answer.get('release', 'none')}"]
+    closed = bool(nested(on, "nginx_status_standby", "stat", "exists"))
+    cell = ["standby"] if closed else [f"live={answer.get('color', 'none')}", f"release={answer.get('release', 'none')}"]
     cell += [traffic] if "+" in traffic else []
     cell += [f"certificate={days}d" if isinstance(days, int) else "certificate=none", f"waf={waf}"]
     cell += ["vip"] if text(on, "__status_vip", "stdout") else []
     yield "cell", " ".join(cell)
     if nested(on, "nginx_status_maintenance", "stat", "exists"):
         yield "warning", f"{host} is closed for maintenance: `make maintenance STATE=off` opens it"
-    if answer.get("color", "") != stated.live:
+    if closed != stated.standby:
+        now, then = ("is closed", "serves") if closed else ("serves", "is a standby")
+        yield "warning", f"{host} {now}, sites.yml states that this site {then}: docs/second-site.md"
+    elif not closed and answer.get("color", "") != stated.live:
         error = text(on, "__status_edge", "msg")
         yield (
             "warning",
@@ -93,6 +98,11 @@ def app(host: str, on: Host, stated: Stated) -> Lines:
     live = on["app_color"] == stated.live
     worker = {"active": "running", "inactive": "idle"}.get(text(on, "app_status_worker", "stdout"), "down")
     release, state = version.get("release"), ready.get("status", "down")
+    if stated.standby:
+        yield "cell", f"release={release or 'none'} worker={worker}"
+        if release or worker == "running":
+            yield "warning", f"{host} runs the application, sites.yml states that this site is a standby: `site.yml`"
+        return
     yield "cell", f"release={release or 'none'} commit={version.get('commit', 'none')} {state} worker={worker}"
     if (worker == "running") != (live and wanted != ""):
         yield (
@@ -167,6 +177,9 @@ def ago(now: float, moment: float | None) -> str:
 def backups(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cell of the host with the backups of PostgreSQL, and a warning for each of their problems."""
     if host != stated.backup_host:
+        return
+    if stated.standby:
+        yield "cell", "backup=standby"
         return
     try:
         state = json.loads(text(on, "pgbackrest_status", "stdout"))

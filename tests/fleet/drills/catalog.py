@@ -254,6 +254,16 @@ DRILLS = (
 TELLING = ("postgres-killed", "primary-off", "primary-frozen", "redis-off", "app-off")
 
 
+# Drills with the second site (test_sites.py).
+SITES = ("site-moved", "site-lost")
+
+
+def sites() -> tuple[str, ...]:
+    """Return the drills with the second site that DRILL names."""
+    wanted = os.environ.get("DRILL", "")
+    return SITES if wanted == "all" else tuple(name for name in SITES if name == wanted)
+
+
 def chosen() -> tuple[Drill, ...]:
     """Return the drills that DRILL names: one, all, or the most telling ones if it is not set.
 
@@ -264,7 +274,9 @@ def chosen() -> tuple[Drill, ...]:
     wanted = os.environ.get("DRILL", "")
     if wanted == "all":
         return DRILLS
+    if sites():
+        return ()
     by_name = {drill.name: drill for drill in DRILLS}
     if wanted and wanted not in by_name:
-        raise KeyError(f"DRILL={wanted} is none of: all, {', '.join(by_name)}")
+        raise KeyError(f"DRILL={wanted} is none of: all, {', '.join((*by_name, *SITES))}")
     return tuple(by_name[name] for name in ([wanted] if wanted else TELLING))
