@@ -91,6 +91,7 @@ up: ## install everything, from a fresh machine to live traffic
 
 .PHONY: second-site
 second-site: secrets ## add the second site to the lab: a standby with one host for each tier (docs/second-site.md)
+	@ln -sf ../../../lab/group_vars/all/vault.yml inventories/dr/group_vars/all/vault.yml
 	@$(SECOND_SITE) molecule/shared/create.yml
 	@sed -i 's/^site_peer:.*/site_peer: dr/' $(INVENTORY)/group_vars/all/sites.yml
 	@sed -i 's/^release_blue:.*/release_blue: "$(VERSION)"/' inventories/dr/group_vars/all/traffic.yml

@@ -52,7 +52,8 @@ def inventory_addresses(folder: str) -> dict[str, dict[str, str]]:
         return _read(hosts, hosts.stat().st_mtime)
     except (OSError, KeyError) as error:
         raise AnsibleFilterError(
-            f"{hosts} is not the inventory of a site whose hosts have an ansible_host ({error}): correct site_peer in sites.yml"
+            f"{hosts} is not the inventory of a site whose hosts have an ansible_host ({error}): correct site_peer in "
+            "sites.yml"
         ) from error
 
 

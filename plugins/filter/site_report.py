@@ -12,8 +12,8 @@ short_description: Renders the state of two sites
 options:
   _input:
     description: >-
-      What the procedure site found - the names of both sites, what the members of PostgreSQL of each report (own, others), and the versions
-      that the load balancers serve.
+      What the procedure site found - the names of both sites, what the members of PostgreSQL of each report (own,
+      others), and the versions that the load balancers serve.
     type: dict
     required: true
 """
@@ -51,13 +51,17 @@ def lag(site: str, primary: Member | None, standby: Member, now: datetime) -> It
     received = int(standby.get("xlog", {}).get("received_location") or 0)
     last = replayed(standby, now)
     if primary is None:
-        yield f"{site} has no primary that answers: what was committed there after {last}, is lost if this standby is promoted now."
+        yield (
+            f"{site} has no primary that answers: what was committed there after {last}, is lost if this standby is "
+            "promoted now."
+        )
         return
     behind = max(0, int(primary.get("xlog", {}).get("location") or 0) - received)
     state = standby.get("replication_state", "not streaming")
     yield f"The standby is {state}, {behind} bytes behind; its last commit is of {last}."
-    if primary.get("timeline") != standby.get("timeline"):
-        yield f"warning: the primary is on timeline {primary.get('timeline')}, the standby on {standby.get('timeline')}."
+    timelines = primary.get("timeline"), standby.get("timeline")
+    if timelines[0] != timelines[1]:
+        yield f"warning: the primary is on timeline {timelines[0]}, the standby on {timelines[1]}."
 
 
 def site_report(facts: Mapping[str, Any], now: datetime | None = None) -> list[str]:
@@ -68,7 +72,8 @@ def site_report(facts: Mapping[str, Any], now: datetime | None = None) -> list[s
     lines = [f"{serving} serves, according to sites.yml; {standing} is its standby."]
     primary, standby = leader(served, "primary"), leader(stood, "standby_leader")
     if rival := leader(stood, "primary"):
-        lines.append(f"warning: PostgreSQL of {standing} accepts writes, too (timeline {rival.get('timeline')}): `dr_standby.yml`.")
+        timeline = rival.get("timeline")
+        lines.append(f"warning: PostgreSQL of {standing} accepts writes, too (timeline {timeline}): `dr_standby.yml`.")
     elif standby is None:
         lines.append(f"warning: {standing} has no standby leader that answers: nothing would take over from {serving}.")
     else:

@@ -11,7 +11,20 @@ import pytest
 import yaml
 from repository import PROJECT, SECRETS, files, read
 
-LAB = ["image", "hosts", "up", "down", "second-site", "meter", "drill", "bench", "test", "test-role", "test-roles", "test-fleet"]
+LAB = [
+    "image",
+    "hosts",
+    "up",
+    "down",
+    "second-site",
+    "meter",
+    "drill",
+    "bench",
+    "test",
+    "test-role",
+    "test-roles",
+    "test-fleet",
+]
 LAB += ["fleet-hosts", "fleet-tests", "soak-tests"]
 
 VENV = Path(sys.executable).parent

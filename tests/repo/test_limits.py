@@ -20,7 +20,14 @@ FREE = {name: spec for name, spec in KNOWN.items() if name not in FIXED and not 
 # PostgreSQL itself checks its parameters; Patroni reports those that it rejects.
 OPEN = {"postgresql_parameters"}
 # Rules about several variables refuse these in combination with others (test_preflight.py).
-TOGETHER = {"acme_directory", "acme_email", "nginx_tls_certificate_file", "etcd_election_milliseconds"}
+TOGETHER = {
+    "site_peer",
+    "site_standby",
+    "acme_directory",
+    "acme_email",
+    "nginx_tls_certificate_file",
+    "etcd_election_milliseconds",
+}
 # Each kind, with usable and unusable values.
 SAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "account": (["adm", "_x", "ssl-cert"], ["", "Adm", "a b", "9a", "a" * 32]),
@@ -32,6 +39,7 @@ SAMPLES: dict[str, tuple[list[Any], list[Any]]] = {
     "domain": (["trade.example.com", "a.b"], ["trade", "Trade.example", "-a.b", "a..b", "a_b.c", "a.b."]),
     "duration": (["30day", "12h", "3600"], ["", "30 fortnights", "-1day", "1.5d"]),
     "email": (["ops@example.com", ""], ["ops", "a b@c", "@"]),
+    "folder": (["dr", ""], ["../dr", "a/b", ".x"]),
     "header": (["default-src 'self'", ""], ['a "b"', "$x", "a\nb", "a\\"]),
     "local_path": (["/srv/my ca", "/x"], ["srv", ""]),
     "name": (["tradefleet", "x" * 63], ["", "x" * 64, "a b", "a/b"]),
@@ -117,7 +125,7 @@ def test_all_variables_beyond_their_limits_are_refused_at_once(fleet: Path) -> N
     wrongs = {name: edges(spec)[1][0] for name, spec in FREE.items() if name not in OPEN}
     path = fleet / "group_vars/all/zz_edges.yml"
     write(path, wrongs)
-    for file in ("fleet.yml", "releases.yml"):
+    for file in ("fleet.yml", "releases.yml", "sites.yml"):
         change(fleet / "group_vars/all" / file, **dict.fromkeys(wrongs))
     report = findings(fleet)
     sentence = r"(?m)^{} is (a value that is hidden|\".*\"); it must be .+\. Correct it in {}\.$"

@@ -33,6 +33,13 @@ INPUTS: dict[str, dict[str, Any]] = {
             {"name": "former", "sudo": True, "state": "absent"},
         ],
     },
+    "fence": {
+        "fence_site": "munich",
+        "fence_term": 4,
+        "fence_peers": ["10.1.0.11", "10.1.0.12"],
+        "fence_name": "trade.example",
+        "fence_flag": "/x/standby",
+    },
     "haproxy": {
         "haproxy_servers": MEMBERS,
         "haproxy_tls_ca_file": "/x/ca.crt",

@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "a time span of systemd, such as 30day",
     ),
     "email": (r"([^@\s]+@[^@\s]+)?", "an e-mail address"),
+    "folder": (r"([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?", "the name of a folder, or empty"),
     "header": (r"[^\"\\$\r\n]*", "the text of one header, without double quotes, $ and backslashes"),
     "local_path": (r"/.*", "an absolute path"),
     "name": (r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name of letters, digits, dots, hyphens and underscores"),

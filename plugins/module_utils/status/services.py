@@ -57,7 +57,9 @@ def edge(host: str, on: Host, stated: Stated) -> Lines:
     traffic = text(on, "nginx_status_traffic", "stdout").rpartition("/")[2]
     waf = {"On": "block", "DetectionOnly": "detect"}.get(text(on, "nginx_status_waf", "stdout"), "off")
     closed = bool(nested(on, "nginx_status_standby", "stat", "exists"))
-    cell = ["standby"] if closed else [f"live={answer.get('color', 'none')}", f"release={answer.get('release', 'none')}"]
+    cell = (
+        ["standby"] if closed else [f"live={answer.get('color', 'none')}", f"release={answer.get('release', 'none')}"]
+    )
     cell += [traffic] if "+" in traffic else []
     cell += [f"certificate={days}d" if isinstance(days, int) else "certificate=none", f"waf={waf}"]
     cell += ["vip"] if text(on, "__status_vip", "stdout") else []

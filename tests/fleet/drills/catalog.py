@@ -274,7 +274,7 @@ def chosen() -> tuple[Drill, ...]:
     wanted = os.environ.get("DRILL", "")
     if wanted == "all":
         return DRILLS
-    if sites():
+    if wanted in SITES:
         return ()
     by_name = {drill.name: drill for drill in DRILLS}
     if wanted and wanted not in by_name:
