@@ -9,7 +9,14 @@ from render import PROJECT, render
 
 TEMPLATES = [(path.parts[-3], path.name) for path in sorted(PROJECT.glob("roles/*/templates/*.j2"))]
 # Redis permits no comments in its ACL files, and neither do PgBouncer in its list of users and JSON.
-WITHOUT_HEADER = {"userlist.txt.j2", "users.acl.j2", "users-sentinel.acl.j2", "backups.json.j2"}
+WITHOUT_HEADER = {
+    "userlist.txt.j2",
+    "users.acl.j2",
+    "users-sentinel.acl.j2",
+    "backups.json.j2",
+    "settings.json.j2",
+    "users.htpasswd.j2",
+}
 # Programs and servers read their secrets from these files; the tasks set modes that exclude other users.
 WITH_SECRETS = {
     "config.yml.j2",
