@@ -259,7 +259,8 @@ def reported(**state: Any) -> str:
 def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
     """Each in the largest unit of which at least two have passed."""
     assert reported().splitlines()[0] == (
-        "ops1  ops                  backup=2h full=7d wal=12s drill=none  archive=30m  redis=2h  controller=none"
+        "ops1  ops                  backup=2h full=7d wal=12s drill=none  archive=30m  "
+        "redis-archive=2h  controller-archive=none"
     )
 
 

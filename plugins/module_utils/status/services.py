@@ -164,7 +164,7 @@ def archives(host: str, on: Host, stated: Stated) -> Lines:
         return
     yield "cell", f"archive={ago(state['now'], state['stored'])}"
     for name, moment in state["arrived"].items():
-        yield "cell", f"{name}={ago(state['now'], moment)}"
+        yield "cell", f"{name}-archive={ago(state['now'], moment)}"
     for problem in state["problems"]:
         yield "warning", f"{host}: archives: {problem} (docs/backups.md)"
 
