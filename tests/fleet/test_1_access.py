@@ -179,6 +179,7 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
             ),
         ],
         8432: [Question("open", "tls", r'\{"name":"pgBackRest"', certificate=False)],
+        8433: [Question("archives", "tls", "HTTP/1.1 401", http("GET", "/ops1/config"), certificate=False)],
         8443: API,
         26379: [
             Question("a command", "tls", "-NOAUTH", "PING\r\n"),

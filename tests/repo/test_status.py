@@ -242,16 +242,26 @@ def test_playbook_passes_values_of_the_inventory(tmp_path: Path) -> None:
 
 BACKUPS = {"now": 1_000_000, "newest": 992_800, "full": 395_200, "wal": 999_988, "drill": 0, "problems": []}
 
+ARCHIVES: dict[str, Any] = {
+    "now": 1_000_000,
+    "stored": 998_200,
+    "arrived": {"redis": 992_800, "controller": 0},
+    "problems": [],
+}
+
 
 def reported(**state: Any) -> str:
     """Return the table of a host with backups that report this state."""
     host = {"group_names": ["ops"], "pgbackrest_status": {"stdout": json.dumps(BACKUPS | state)}}
-    return table("ops1", host, backup_host="ops1")
+    return table("ops1", host | {"archive_status": {"stdout": json.dumps(ARCHIVES)}}, backup_host="ops1")
 
 
 def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
     """Each in the largest unit of which at least two have passed."""
-    assert reported().splitlines()[0] == "ops1  ops                  backup=2h full=7d wal=12s drill=none"
+    assert reported().splitlines()[0] == (
+        "ops1  ops                  backup=2h full=7d wal=12s drill=none  archive=30m  "
+        "redis-archive=2h  controller-archive=none"
+    )
 
 
 def test_problem_of_the_backups_is_a_warning() -> None:
@@ -263,3 +273,15 @@ def test_problem_of_the_backups_is_a_warning() -> None:
     host = {"group_names": ["ops"], "pgbackrest_status": {"stdout": "", "stderr": "command not found"}}
     assert "warning: ops1 cannot report its backups: command not found" in table("ops1", host, backup_host="ops1")
     assert "backup" not in table("ops1", host, backup_host="ops2").splitlines()[0]
+
+
+def test_archives_of_a_host_are_in_the_table_and_their_problems_are_warnings() -> None:
+    """A fleet without a host for backups has none."""
+    state = ARCHIVES | {"arrived": {}, "problems": ["store failed: refused"]}
+    host = {"group_names": ["redis"], "archive_status": {"stdout": json.dumps(state)}}
+    output = table("data1", host, backup_host="ops1")
+    assert output.startswith("data1  redis                archive=30m\n")
+    assert "warning: data1: archives: store failed: refused (docs/backups.md)" in output
+    assert "archive" not in table("data1", host)
+    silent = {"group_names": ["redis"], "archive_status": {"stdout": "", "stderr": "not found"}}
+    assert "warning: data1 cannot report its archives: not found" in table("data1", silent, backup_host="ops1")

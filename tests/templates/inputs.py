@@ -26,6 +26,20 @@ INPUTS: dict[str, dict[str, Any]] = {
         "app_redis_cache_password": "secret-redis-cache",
         "app_sentinel_password": "secret-sentinel",
     },
+    "archive": {
+        "inventory_hostname": "ops1",
+        "archive_server_address": "10.0.0.51",
+        "archive_address": "10.0.0.51",
+        "archive_user": "ops1",
+        "archive_users": ["redis1", "ops1"],
+        "archive_key": "a secret of thirty-two characters",
+        "archive_sources": {"redis": "/var/backups/redis/state-*.rdb"},
+        "archive_expected": {"redis": {"users": ["redis1"], "hours": 3}},
+        "__archive_timer": {
+            "key": "tradefleet-archive@store",
+            "value": {"calendar": "*:15", "what": "Scheduled archive"},
+        },
+    },
     "base": {
         "base_operators": [
             {"name": "alex", "sudo": True, "keys": []},

@@ -15,6 +15,8 @@ WITHOUT_HEADER = {
     "users.acl.j2",
     "users-sentinel.acl.j2",
     "backups.json.j2",
+    "settings.json.j2",
+    "users.htpasswd.j2",
 }
 # Programs and servers read their secrets from these files; the tasks set modes that exclude other users.
 WITH_SECRETS = {

@@ -96,15 +96,18 @@ def test_backup_that_does_not_load_is_replaced_by_the_former_data() -> None:
 
 
 def test_backup_is_restored_on_all_hosts() -> None:
-    """Later writes are gone but kept aside, the primary stays the same, and Sentinel monitors as before."""
+    """Its archive has it, as the hosts have lost theirs. Later writes are kept aside; Sentinel monitors as before."""
     leads = primary(ADDRESSES[0])
     follows = next(address for address in ADDRESSES if address != leads)
     spread("tradefleet:test:restore", "then")
     on(follows, "systemctl", "start", "redis-backup")
+    on(follows, "systemctl", "start", "tradefleet-archive@store")
+    for address in ADDRESSES:
+        on(address, "sh", "-c", f"rm -f {FOLDER}/*")
     as_app(follows, leads, "SET", "tradefleet:test:restore", "since")
     as_app(follows, leads, "SET", "tradefleet:test:later", "since")
 
-    run_playbook("redis_restore", "-e", "overwrite=state", "-e", f"backup={FOLDER}/{backups(follows)[-1]}")
+    run_playbook("redis_restore", "-e", "overwrite=state", "-e", "backup=archive")
 
     assert primary(ADDRESSES[0]) == leads
     wait(20, healthy)

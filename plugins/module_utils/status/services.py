@@ -156,6 +156,31 @@ def postgres(host: str, on: Host, stated: Stated) -> Lines:
         yield "warning", f"{host}: PostgreSQL is {member.get('state', 'down')}"
 
 
+def ago(now: float, moment: float | None) -> str:
+    """Return the time since a moment in the largest unit of which at least two have passed."""
+    if not moment:
+        return "none"
+    seconds = max(0, int(now - moment))
+    return next((f"{seconds // size}{unit}" for unit, size in UNITS if seconds >= 2 * size), f"{seconds}s")
+
+
+def archives(host: str, on: Host, stated: Stated) -> Lines:
+    """Yield the age of the last archive run, on the server of the newest archives, and a warning for each problem."""
+    if not stated.backup_host:
+        return
+    try:
+        state = json.loads(text(on, "archive_status", "stdout"))
+    except ValueError:
+        yield "cell", "archive=unknown"
+        yield "warning", f"{host} cannot report its archives: {text(on, 'archive_status', 'stderr') or 'no program'}"
+        return
+    yield "cell", f"archive={ago(state['now'], state['stored'])}"
+    for name, moment in state["arrived"].items():
+        yield "cell", f"{name}-archive={ago(state['now'], moment)}"
+    for problem in state["problems"]:
+        yield "warning", f"{host}: archives: {problem} (docs/backups.md)"
+
+
 def redis(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cells of a Redis host, one for each service, and their warnings."""
     for asked in nested(on, "redis_status", "results") or []:
@@ -166,14 +191,7 @@ def redis(host: str, on: Host, stated: Stated) -> Lines:
         yield "cell", f"{name}={shown}"
         if shown == "down":
             yield "warning", f"{host}: Redis ({instance}) is down"
-
-
-def ago(now: float, moment: float | None) -> str:
-    """Return the time since a moment in the largest unit of which at least two have passed."""
-    if not moment:
-        return "none"
-    seconds = max(0, int(now - moment))
-    return next((f"{seconds // size}{unit}" for unit, size in UNITS if seconds >= 2 * size), f"{seconds}s")
+    yield from archives(host, on, stated)
 
 
 def backups(host: str, on: Host, stated: Stated) -> Lines:
@@ -193,6 +211,7 @@ def backups(host: str, on: Host, stated: Stated) -> Lines:
     yield "cell", " ".join(f"{name}={ago(state['now'], moment)}" for name, moment in cells.items())
     for problem in state["problems"]:
         yield "warning", f"{host}: backups of PostgreSQL: {problem} (docs/backups.md)"
+    yield from archives(host, on, stated)
 
 
 SERVICES: dict[str, Callable[[str, Host, Stated], Lines]] = {
