@@ -251,7 +251,10 @@ def reported(**state: Any) -> str:
 
 def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
     """Each in the largest unit of which at least two have passed."""
-    assert reported().splitlines()[0] == "ops1  ops                  backup=2h full=7d wal=12s drill=none"
+    plain = "ops1  ops                  backup=2h full=7d wal=12s drill=none"
+    assert reported().splitlines()[0] == plain
+    second = {"newest": 820_000, "full": 395_200, "wal": 999_000}
+    assert reported(second=second, running_percent=41.6).splitlines()[0] == f"{plain} second=2d running=42%"
 
 
 def test_problem_of_the_backups_is_a_warning() -> None:
