@@ -273,7 +273,8 @@ def test_each_file_is_copied_once_and_in_order(
     """Histories and labels of backups too; another file of the folder is none of them."""
     archived(program, monkeypatch, 5)
     copied: list[str] = []
-    monkeypatch.setattr(program.copying, "_copy", lambda path: copied.append(path.name.partition("-")[0]))
+    monkeypatch.setattr(program.copying, "_read", lambda *_: None)
+    monkeypatch.setattr(program.copying, "run", lambda *argv: copied.append(argv[-1].name))
     folder = segment(tmp_path, 1, 4).parent
     (folder / f"{1:08X}{6:016X}.00000028.backup").touch()
     (folder / f"{1:08X}{8:016X}-{'0' * 40}.zst.pgbackrest.tmp").touch()
@@ -286,6 +287,22 @@ def test_each_file_is_copied_once_and_in_order(
     segment(tmp_path, 1, 8)
     copier.run()
     assert copied[4:] == [f"{1:08X}{8:016X}"]
+
+
+def test_damaged_file_does_not_stop_the_copying(program: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files after it are copied, and the failure has its reason."""
+    archived(program, monkeypatch)
+    copied: list[str] = []
+
+    def read(path: Path, _: Path) -> None:
+        if path.name.startswith(f"{1:08X}{6:016X}"):
+            raise program.common.FailedError("cipher header missing")
+
+    monkeypatch.setattr(program.copying, "_read", read)
+    monkeypatch.setattr(program.copying, "run", lambda *argv: copied.append(argv[-1].name))
+    with pytest.raises(program.common.FailedError, match="cipher header missing"):
+        program.copying.Copier().run()
+    assert copied == [f"{1:08X}{5:016X}", f"{1:08X}{7:016X}"]
 
 
 def test_target_in_the_second_repository(program: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

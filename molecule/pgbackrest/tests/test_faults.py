@@ -132,14 +132,16 @@ def test_single_segment_that_is_rejected_does_not_fill_the_disk_of_the_primary()
     segment = sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
     other = f"{FOLDER}/archive/tradefleet/17-1/{segment[:16]}/{segment}-{'0' * 40}.zst"
     REPOSITORY.check_output("runuser -u postgres -- sh -c %s", f"mkdir -p $(dirname {other}) && echo other > {other}")
-    for _ in range(8):
-        sql("CREATE TABLE filler AS SELECT 1; DROP TABLE filler; SELECT pg_switch_wal()")
-    assert int(sql("SELECT failed_count FROM pg_stat_archiver")) > 0
-    dropped = f"journalctl --unit patroni | grep --quiet 'dropped WAL file {segment}'"
-    wait(lambda: host.run(dropped).rc == 0, 90)
-    waiting = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
-    wait(lambda: sql(waiting) == "0", 60)
-    REPOSITORY.check_output("rm %s", other)
+    try:
+        for _ in range(8):
+            sql("CREATE TABLE filler AS SELECT 1; DROP TABLE filler; SELECT pg_switch_wal()")
+        assert int(sql("SELECT failed_count FROM pg_stat_archiver")) > 0
+        dropped = f"journalctl --unit patroni | grep --quiet 'dropped WAL file {segment}'"
+        wait(lambda: host.run(dropped).rc == 0, 90)
+        waiting = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        wait(lambda: sql(waiting) == "0", 60)
+    finally:
+        REPOSITORY.check_output("rm %s", other)
     assert any("1 segments of WAL are missing" in each for each in problems())
     run("full")
     run("check")

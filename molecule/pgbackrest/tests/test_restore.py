@@ -38,7 +38,7 @@ def test_target_that_no_backup_contains_is_refused() -> None:
 @pytest.fixture
 def lost() -> Iterator[str]:
     """A row that was deleted after the moment that the server on the repository host serves."""
-    sql("CREATE TABLE IF NOT EXISTS orders (id text PRIMARY KEY, note text)")
+    sql("DROP TABLE IF EXISTS orders; CREATE TABLE orders (id text PRIMARY KEY, note text)")
     sql("INSERT INTO orders VALUES ('lost-order', 'worth a lot'), ('kept-order', 'stays')")
     sql("SELECT pg_create_restore_point('before-loss')")
     sql("DELETE FROM orders WHERE id = 'lost-order'")

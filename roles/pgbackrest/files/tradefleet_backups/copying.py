@@ -53,30 +53,35 @@ class Copier:
 
     def run(self) -> int:
         """Copy what is new; return the number of files. After a failure use another copier."""
-        found = sorted(self._new())
+        found, damaged = sorted(self._new()), []
         for _, path in found:
-            _copy(path)
-            self._copied.add(path.name.partition("-")[0])
+            target = SPOOL / path.name.partition("-")[0]
+            try:
+                _read(path, target)
+            except FailedError as error:
+                # One damaged file must not keep those that follow from the second repository.
+                damaged.append(error)
+                continue
+            options = (f"--config={SECOND_CONFIG}", f"--stanza={STANZA}", "--compress-type=zst", second.FAST)
+            run("pgbackrest", *options, "archive-push", target)
+            self._copied.add(target.name)
+        if damaged:
+            raise damaged[0]
         return len(found)
 
 
-def _copy(path: Path) -> None:
-    """Copy a file: decrypted and decompressed here, then stored there as a member would."""
+def _read(path: Path, target: Path) -> None:
+    """Decrypt and decompress a file of the first repository."""
     SPOOL.mkdir(mode=0o700, exist_ok=True)
-    target = SPOOL / path.name.partition("-")[0]
+    for former in SPOOL.iterdir():
+        former.unlink()
     stored = target.with_name(target.name + ".stored")
-    source = ("pgbackrest", f"--stanza={STANZA}", "repo-get", str(path.relative_to(REPOSITORY)))
-    try:
-        run("sh", "-c", 'exec "$@" > "$0"', stored, *source)
-        if path.suffix == ".zst":
-            run("zstd", "--decompress", "--quiet", "--force", stored, "-o", target)
-        else:
-            stored.replace(target)
-        options = (f"--config={SECOND_CONFIG}", f"--stanza={STANZA}", "--compress-type=zst")
-        run("pgbackrest", *options, "archive-push", target)
-    finally:
-        for each in (target, stored):
-            each.unlink(missing_ok=True)
+    command = ("pgbackrest", f"--stanza={STANZA}", "--log-level-console=off", "--log-level-stderr=warn", "repo-get")
+    run("sh", "-c", 'exec "$@" > "$0"', stored, *command, str(path.relative_to(REPOSITORY)))
+    if path.suffix == ".zst":
+        run("zstd", "--decompress", "--quiet", "--force", stored, "-o", target)
+    else:
+        stored.replace(target)
 
 
 def check() -> dict[str, Any]:
