@@ -34,7 +34,7 @@ def test_missing_segment_is_reported_until_the_next_full_backup() -> None:
     paths = REPOSITORY.check_output(f"find {FOLDER}/archive -name '*-*.zst' | sort").splitlines()
     REPOSITORY.check_output("mv %s /root/", paths[-2])
     assert any("1 segments of WAL are missing" in each for each in problems())
-    REPOSITORY.check_output("runuser -u postgres -- pgbackrest --stanza=tradefleet --type=full backup")
+    run("full")
     assert problems() == []
 
 
