@@ -75,7 +75,9 @@ def edges(spec: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         bad.append(0)
     if spec.get("type") == "list" and "options" not in spec:
         good, bad = [[value] for value in good], [[good[0], value] for value in bad] + [{"a": 1}]
-    if "options" in spec:
+    if "options" in spec and spec.get("type") == "dict":
+        good, bad = [{}], [{"no such option": 1}, "text"]
+    elif "options" in spec:
         good, bad = [[]], [[{"no such option": 1}], "text"]
     return good, bad
 

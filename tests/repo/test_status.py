@@ -258,10 +258,12 @@ def reported(**state: Any) -> str:
 
 def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
     """Each in the largest unit of which at least two have passed."""
-    assert reported().splitlines()[0] == (
-        "ops1  ops                  backup=2h full=7d wal=12s drill=none  archive=30m  "
-        "redis-archive=2h  controller-archive=none"
-    )
+    plain = "ops1  ops                  backup=2h full=7d wal=12s drill=none"
+    archives = "archive=30m  redis-archive=2h  controller-archive=none"
+    assert reported().splitlines()[0] == f"{plain}  {archives}"
+    second = {"newest": 820_000, "full": 395_200, "wal": 999_000}
+    running = f"{plain} second=2d running=42%  {archives}"
+    assert reported(second=second, running_percent=41.6).splitlines()[0] == running
 
 
 def test_problem_of_the_backups_is_a_warning() -> None:

@@ -29,6 +29,7 @@ WITH_SECRETS = {
     "sentinel-cli.j2",
     "pgbackrest.conf.j2",
     "scratch.conf.j2",
+    "second.conf.j2",
 }
 
 

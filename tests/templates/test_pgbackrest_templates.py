@@ -58,6 +58,72 @@ def test_restored_server_knows_the_repository_and_no_member() -> None:
     assert removal not in unit
 
 
+def second(**inputs: object) -> list[str]:
+    """Return the lines of the second repository's configuration."""
+    return lines(render("pgbackrest", "second.conf.j2", **inputs))
+
+
+def test_second_repository_on_an_s3_server() -> None:
+    """It is encrypted, in path style, and has a retention of its own if the inventory sets one."""
+    found = second(**REPOSITORY)
+    assert {
+        "repo2-type=s3",
+        "repo2-s3-uri-style=path",
+        "repo2-s3-key-secret=secret-second",
+        "repo2-storage-port=443",
+        "repo2-cipher-type=aes-256-cbc",
+        "repo2-bundle=y",
+        "repo2-block=y",
+        "repo2-retention-full=30",
+    } <= set(found)
+    assert [line for line in found if "sftp" in line or "ca-file" in line] == []
+    more = {"port": 9000, "ca_file": "/x/ca.crt", "retention_days": 90}
+    inputs = REPOSITORY | {"pgbackrest_second_repository": REPOSITORY["pgbackrest_second_repository"] | more}
+    assert {"repo2-storage-port=9000", "repo2-storage-ca-file=/x/ca.crt", "repo2-retention-full=90"} <= set(
+        second(**inputs)
+    )
+
+
+def test_second_repository_by_sftp() -> None:
+    """The key is in a file of its own, and only one host key is accepted."""
+    settings = {"type": "sftp", "host": "10.0.9.1", "path": "/srv", "user": "backups", "fingerprint": "ab12"}
+    found = second(**REPOSITORY | {"pgbackrest_second_repository": settings})
+    assert {
+        "repo2-type=sftp",
+        "repo2-sftp-host-port=22",
+        "repo2-sftp-private-key-file=/etc/pgbackrest/second.key",
+        "repo2-sftp-host-key-check-type=fingerprint",
+        "repo2-sftp-host-fingerprint=ab12",
+    } <= set(found)
+    assert [line for line in found if ("secret" in line and "cipher" not in line) or "s3" in line] == []
+
+
+def test_member_reaches_the_second_repository_through_the_repository_host() -> None:
+    """It has neither address nor credentials."""
+    found = second(**MEMBER)
+    assert {
+        "repo2-host=10.0.0.51",
+        "repo2-host-type=tls",
+        "repo2-host-config-include-path=/etc/pgbackrest/second.d",
+    } <= set(found)
+    assert [line for line in found if "secret" in line or "s3" in line] == []
+
+
+def test_wal_is_copied_by_a_service_that_starts_again() -> None:
+    """It runs as postgres."""
+    unit = lines(render("pgbackrest", "tradefleet-backup-copy.service.j2", **REPOSITORY))
+    assert {"ExecStart=/usr/local/sbin/tradefleet-backups copy", "User=postgres", "Restart=always"} <= set(unit)
+
+
+def test_drill_is_noted_by_root_if_a_command_is_set() -> None:
+    """The program adds result and figures."""
+    drill = {"name": "restore-drill", "command": "drill", "stays": "no", "what": "Drill"}
+    inputs = REPOSITORY | {"__pgbackrest_restore": drill, "pgbackrest_drill_note": ["/usr/local/sbin/journal", "note"]}
+    assert "ExecStopPost=+/usr/local/sbin/tradefleet-backups note" in lines(
+        render("pgbackrest", "restore.service.j2", **inputs)
+    )
+
+
 def test_programs_read_their_bounds_from_the_inventory() -> None:
     """All are numbers, and the query for the newest row is empty unless it is set."""
     newest = {"database": "trading", "query": "SELECT 1"}

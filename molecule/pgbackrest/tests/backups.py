@@ -11,6 +11,7 @@ from testinfra.host import Host
 
 MEMBERS = {"bk1": "10.203.0.163", "bk2": "10.203.0.164"}
 REPOSITORY: Host = testinfra.get_host("podman://tf-repo1")
+STORE: Host = testinfra.get_host("podman://tf-store1")
 FOLDER = "/var/lib/pgbackrest"
 CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 

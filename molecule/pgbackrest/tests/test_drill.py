@@ -28,6 +28,9 @@ def test_drill_restores_every_archived_row_and_removes_its_copy() -> None:
     assert abs(time.time() - float(str(found["newest_age_seconds"])) - written) < 30
     assert 0 < metric("tradefleet_restore_drill_rto_seconds") < 60
     assert REPOSITORY.check_output("ls /var/lib/restore-drill") == "server.log"
+    # The command of the inventory has the figures, whatever began the drill.
+    noted = REPOSITORY.check_output("tail -1 /root/drills")
+    assert noted.startswith(f"--result=ok --reason=seconds to serve {found['seconds_to_serve']}, newest ")
     # The cluster and its archive are as before: a copy that archives would have left another timeline.
     assert sql("SELECT timeline_id FROM pg_control_checkpoint()") == timeline
     assert run("check")["seconds"] < 10
@@ -52,6 +55,8 @@ def test_drill_finds_a_damaged_index() -> None:
     try:
         assert REPOSITORY.run(DRILL).rc != 0
         assert any("drill failed" in each and "ledger_note" in each for each in problems())
+        noted = REPOSITORY.check_output("tail -1 /root/drills")
+        assert noted.startswith("--result=failed --reason=pg_amcheck: ")
         assert metric('tradefleet_backup_last_run_succeeded{command="drill"}') == 0
     finally:
         sql("REINDEX INDEX ledger_note")

@@ -101,3 +101,48 @@ def test_stanza_of_another_cluster_is_refused() -> None:
     assert refused.rc == 28, refused.stderr
     assert "do not match the database" in refused.stdout + refused.stderr
     assert REPOSITORY.check_output(contents) == before
+
+
+@pytest.mark.thorough
+def test_full_disk_of_the_repository_is_reported_and_the_primary_keeps_its_disk() -> None:
+    """WAL is rejected, and the next check reports it. Once there is space again, WAL arrives."""
+    small = "mkdir -p /mnt/small && mount -t tmpfs -o size=60m,uid=postgres,mode=0750 tmpfs /mnt/small"
+    REPOSITORY.check_output(f"{small} && cp -a {FOLDER}/. /mnt/small/ && mount --bind /mnt/small {FOLDER}")
+    try:
+        run("check")
+        REPOSITORY.run(f"runuser -u postgres -- dd if=/dev/zero of={FOLDER}/filler bs=1M")
+        assert REPOSITORY.run(command("check")).rc == 1
+        found = problems()
+        assert any("check failed" in each for each in found)
+        assert any("0 % of the repository's disk is free" in each for each in found)
+        assert metric("tradefleet_backup_repository_free_ratio") == 0
+        REPOSITORY.check_output(f"rm {FOLDER}/filler")
+        wait(lambda: sql("SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'") == "0", 90)
+        run("check")
+    finally:
+        REPOSITORY.check_output(f"umount {FOLDER} /mnt/small")
+    run("full")
+    assert problems() == []
+
+
+@pytest.mark.thorough
+def test_single_segment_that_is_rejected_does_not_fill_the_disk_of_the_primary() -> None:
+    """pgBackRest archives those that follow, so its own bound counts none. Beyond the queue the segment is dropped."""
+    host = member(leader())
+    segment = sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    other = f"{FOLDER}/archive/tradefleet/17-1/{segment[:16]}/{segment}-{'0' * 40}.zst"
+    REPOSITORY.check_output("runuser -u postgres -- sh -c %s", f"mkdir -p $(dirname {other}) && echo other > {other}")
+    try:
+        for _ in range(8):
+            sql("CREATE TABLE filler AS SELECT 1; DROP TABLE filler; SELECT pg_switch_wal()")
+        assert int(sql("SELECT failed_count FROM pg_stat_archiver")) > 0
+        dropped = f"journalctl --unit patroni | grep --quiet 'dropped WAL file {segment}'"
+        wait(lambda: host.run(dropped).rc == 0, 90)
+        waiting = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        wait(lambda: sql(waiting) == "0", 60)
+    finally:
+        REPOSITORY.check_output("rm %s", other)
+    assert any("1 segments of WAL are missing" in each for each in problems())
+    run("full")
+    run("check")
+    assert problems() == []

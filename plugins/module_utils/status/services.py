@@ -208,7 +208,11 @@ def backups(host: str, on: Host, stated: Stated) -> Lines:
         yield "warning", f"{host} cannot report its backups: {text(on, 'pgbackrest_status', 'stderr') or 'no program'}"
         return
     cells = {"backup": state["newest"], "full": state["full"], "wal": state["wal"], "drill": state["drill"]}
-    yield "cell", " ".join(f"{name}={ago(state['now'], moment)}" for name, moment in cells.items())
+    if state.get("second"):
+        cells["second"] = state["second"]["newest"]
+    shown = [f"{name}={ago(state['now'], moment)}" for name, moment in cells.items()]
+    shown += [f"running={state['running_percent']:.0f}%"] if state.get("running_percent") is not None else []
+    yield "cell", " ".join(shown)
     for problem in state["problems"]:
         yield "warning", f"{host}: backups of PostgreSQL: {problem} (docs/backups.md)"
     yield from archives(host, on, stated)
