@@ -87,7 +87,7 @@ def ask(params: dict[str, Any]) -> Answer:
         days = days_left(served)
         try:
             # The header Host has no port, because the name alone identifies the platform.
-            headers, body = {"Host": name, **params["headers"]}, params["body"]
+            headers, body = {"Host": name, **params["headers"]}, params.get("body")
             if body is None:
                 connection.request("GET", params["path"], headers=headers)
             else:
@@ -135,7 +135,7 @@ def main() -> None:
         answer = ask(module.params)
     except (OSError, http.client.HTTPException) as error:
         module.fail_json(status=-1, msg=f"{module.params['address']} as {module.params['name']}: {error}")
-    module.exit_json(changed=module.params["body"] is not None, **answer)
+    module.exit_json(changed=module.params.get("body") is not None, **answer)
 
 
 if __name__ == "__main__":

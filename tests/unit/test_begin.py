@@ -13,8 +13,20 @@ import pytest
 import yaml
 from repository import PROJECT, ansible, environment, load
 
-# They change nothing, run only on the controller, or manage the lock itself.
-FREE = {"begin", "failed_events", "journal", "lock", "preflight", "reach", "secrets", "status", "unlock"}
+# They change nothing, run only on the controller, are imported after the beginning, or manage the lock itself.
+FREE = {
+    "archive",
+    "begin",
+    "dr_fence",
+    "dr_status",
+    "failed_events",
+    "journal",
+    "lock",
+    "preflight",
+    "reach",
+    "restore_controller",
+}
+FREE |= {"secrets", "status", "unlock"}
 PROGRAM = PROJECT / "roles/operations/files/tradefleet-operations"
 PLAYBOOKS = PROJECT / "playbooks"
 

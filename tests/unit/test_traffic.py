@@ -117,6 +117,7 @@ class Fleet:
         own |= {
             "app_live": yaml.safe_load((PLAYBOOKS / "group_vars/app/wiring.yml").read_text())["app_live"],
             "app_release": "0.1.0",
+            "app_standby": False,
             "canary_seconds": 1,
             "canary_steps": [10, 50, 100],
             "canary_wait_seconds": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,15 @@ def vault(fleet: Fleet) -> Iterator[str]:
         yield (
             f"The vault lacks {listed(missing)}. Type `make secrets ENV={fleet.inventory.name}`: it adds what is "
             f"missing to {fleet.variables}/vault.yml."
+        )
+
+
+def restic(fleet: Fleet) -> Iterator[str]:
+    """The controller archives its files with restic, if a host of ops stores them."""
+    if fleet.of("ops") and not shutil.which("restic"):
+        yield (
+            "The controller has no restic, with which it archives inventory, vault and CA on the first host of ops. "
+            "Install it: `apt-get install restic`, or `make system`."
         )
 
 
@@ -89,4 +99,4 @@ def api_keys(fleet: Fleet) -> Iterator[str]:
         )
 
 
-RULES = (vault, acme, api_keys)
+RULES = (vault, restic, acme, api_keys)

@@ -196,8 +196,6 @@ def redis(host: str, on: Host, stated: Stated) -> Lines:
 
 def backups(host: str, on: Host, stated: Stated) -> Lines:
     """Yield the cell of the host with the backups of PostgreSQL, and a warning for each of their problems."""
-    if host != stated.backup_host:
-        return
     if stated.standby:
         yield "cell", "backup=standby"
         return
@@ -215,7 +213,13 @@ def backups(host: str, on: Host, stated: Stated) -> Lines:
     yield "cell", " ".join(shown)
     for problem in state["problems"]:
         yield "warning", f"{host}: backups of PostgreSQL: {problem} (docs/backups.md)"
-    yield from archives(host, on, stated)
+
+
+def ops(host: str, on: Host, stated: Stated) -> Lines:
+    """Yield the cells of the host with the backups and archives, and their warnings."""
+    if host == stated.backup_host:
+        yield from backups(host, on, stated)
+        yield from archives(host, on, stated)
 
 
 SERVICES: dict[str, Callable[[str, Host, Stated], Lines]] = {
@@ -223,5 +227,5 @@ SERVICES: dict[str, Callable[[str, Host, Stated], Lines]] = {
     "app": app,
     "postgres": postgres,
     "redis": redis,
-    "ops": backups,
+    "ops": ops,
 }
