@@ -50,6 +50,7 @@ def test_lost_controller_is_restored_and_changes_nothing(tmp_path: Path) -> None
     given.write_text(secret.strip('"'))
     checkout = tmp_path / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(checkout)], check=True)
+    (checkout / ".lab").mkdir(mode=0o700)
     shutil.copytree(LAB / "known_hosts", checkout / ".lab/known_hosts")
     shutil.copy(LAB / "ssh_key", checkout / ".lab/ssh_key")
     ssh = f"-i {checkout}/.lab/ssh_key -o UserKnownHostsFile={checkout}/.lab/known_hosts/{OPS} -o IdentitiesOnly=yes"
