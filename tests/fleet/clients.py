@@ -21,8 +21,8 @@ import yaml
 from lab import ADDRESSES, BOTH, DATA, INVENTORY, LAB, PROJECT, sql_command, wait
 
 
-def api_key() -> str:
-    """Return the demo trader's key."""
+def secret(name: str) -> str:
+    """Return a secret of the lab's vault."""
     vault = subprocess.run(
         ["ansible-vault", "view", str(INVENTORY / "group_vars/all/vault.yml")],
         cwd=PROJECT,
@@ -30,7 +30,12 @@ def api_key() -> str:
         text=True,
         check=True,
     )
-    return str(yaml.safe_load(vault.stdout)["vault_demo_api_key"])
+    return str(yaml.safe_load(vault.stdout)[name])
+
+
+def api_key() -> str:
+    """Return the demo trader's key."""
+    return secret("vault_demo_api_key")
 
 
 def reader_key() -> str:

@@ -10,9 +10,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-from clients import Api
+from clients import Api, secret
 from inside import on
-from lab import ADDRESSES, INVENTORY, LAB, PROJECT, changes, play, wait
+from lab import ADDRESSES, LAB, PROJECT, changes, play, wait
 
 pytestmark = pytest.mark.thorough
 OPS = ADDRESSES["ops1"]
@@ -36,18 +36,8 @@ def run(checkout: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_lost_controller_is_restored_and_changes_nothing(tmp_path: Path) -> None:
     """The new one has a clone, the SSH key of its operator, and the passphrase."""
     play("archive")
-    vault = subprocess.run(
-        ["ansible-vault", "view", str(INVENTORY / "group_vars/all/vault.yml")],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    secret = next(
-        line.partition(": ")[2] for line in vault.splitlines() if line.startswith("vault_archive_passphrase:")
-    )
     given = tmp_path / "passphrase"
-    given.write_text(secret.strip('"'))
+    given.write_text(secret("vault_archive_passphrase"))
     checkout = tmp_path / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(checkout)], check=True)
     (checkout / ".lab").mkdir(mode=0o700)
