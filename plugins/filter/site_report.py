@@ -61,7 +61,10 @@ def lag(site: str, primary: Member | None, standby: Member, now: datetime) -> It
     yield f"The standby is {state}, {behind} bytes behind; its last commit is of {last}."
     timelines = primary.get("timeline"), standby.get("timeline")
     if timelines[0] != timelines[1]:
-        yield f"warning: the primary is on timeline {timelines[0]}, the standby on {timelines[1]}."
+        yield (
+            f"warning: the primary is on timeline {timelines[0]}, the standby on {timelines[1]}: if that stays, "
+            "`dr_standby.yml` says whether it can follow."
+        )
 
 
 def site_report(facts: Mapping[str, Any], now: datetime | None = None) -> list[str]:

@@ -43,6 +43,13 @@ def test_member_sends_wal_and_bounds_its_queue() -> None:
     assert [line for line in found if "cipher" in line or line.startswith("pg2")] == []
 
 
+def test_standby_gets_wal_of_the_other_site_and_sends_it_none() -> None:
+    """The configuration for that has no path and no passphrase of the repository, and does not queue."""
+    found = lines(render("pgbackrest", "remote.conf.j2", **MEMBER))
+    assert {"repo1-host=10.9.0.51", "repo1-host-type=tls", "pg1-path=/var/lib/postgresql/17/tradefleet"} <= set(found)
+    assert [line for line in found if "cipher" in line or "archive" in line or "path=/var/lib/pgbackrest" in line] == []
+
+
 def test_restored_server_knows_the_repository_and_no_member() -> None:
     """Its unit has no network either."""
     found = lines(render("pgbackrest", "scratch.conf.j2", **REPOSITORY))

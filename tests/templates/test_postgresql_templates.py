@@ -84,6 +84,21 @@ def test_hba_accepts_only_listed_connections(config: Any) -> None:
     }
 
 
+def test_standby_cluster_streams_and_gets_the_rest_from_the_archive() -> None:
+    """Without an archive it only streams."""
+    given = POSTGRESQL | {"postgresql_standby": True, "postgresql_remote_members": ["10.9.0.41", "10.9.0.42"]}
+    expected = {
+        "host": "10.9.0.41,10.9.0.42",
+        "port": 5432,
+        "primary_slot_name": "remote",
+        "create_replica_methods": ["basebackup"],
+    }
+    for command in ({}, {"restore_command": "get %f %p"}):
+        inputs = given | {f"postgresql_remote_{name}": value for name, value in command.items()}
+        config = yaml.safe_load(render("postgresql", "config.yml.j2", **inputs))
+        assert config["bootstrap"]["dcs"]["standby_cluster"] == expected | command
+
+
 def test_memory_settings_depend_on_the_memory_of_the_host(config: Any) -> None:
     """They are a quarter, seven tenths and a sixteenth; work_mem comes from the inventory here."""
     parameters = config["postgresql"]["parameters"]
