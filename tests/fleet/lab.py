@@ -170,10 +170,10 @@ def sql_command(host: str) -> list[str]:
     return ["ssh", *options, f"debian@{ADDRESSES[host]}", "sudo -u postgres psql -AtX -d tradefleet"]
 
 
-def sql(host: str, query: str) -> str:
+def sql(host: str, query: str, seconds: float = 30) -> str:
     """Return the result of a query on a database host, unaligned and without header."""
     return subprocess.run(
-        sql_command(host), input=query, capture_output=True, text=True, timeout=30, check=True
+        sql_command(host), input=query, capture_output=True, text=True, timeout=seconds, check=True
     ).stdout.strip()
 
 

@@ -1,5 +1,6 @@
 """Is PostgreSQL restored to a moment, with every order that was acknowledged before it and none after?"""
 
+import itertools
 import threading
 import time
 import uuid
@@ -10,7 +11,11 @@ import pytest
 from clients import Api
 from health import ready
 from inside import on
-from lab import DATA, changes, leader, output, play, play_until, sql, wait
+from lab import DATA, changes, leader, measured, output, play, play_until, sql, wait
+from verdicts import FILLER
+
+# The time on the leader, as a target.
+MOMENT = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 
 
 @contextmanager
@@ -64,9 +69,7 @@ def test_cluster_is_restored_to_the_moment_before_a_delete(api: Api) -> None:
     with ordering(api) as acknowledged:
         wait(lambda: len(acknowledged) > 20, 30, "orders are placed")
         time.sleep(1)
-        moment = sql(
-            leader(), "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
-        )
+        moment = sql(leader(), MOMENT)
         target = time.time()
         time.sleep(1)
         sql(leader(), "DELETE FROM orders")
@@ -117,7 +120,7 @@ def test_target_that_is_not_reached_leaves_the_cluster_as_it_is(api: Api) -> Non
 def test_killed_restore_is_continued(api: Api, task: str) -> None:
     """Wherever it is killed, the next run with the same target reaches it."""
     order = api.order(uuid.uuid4().hex).json()["id"]
-    moment = sql(leader(), "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')")
+    moment = sql(leader(), MOMENT)
     later = api.order(uuid.uuid4().hex).json()["id"]
     play_until(
         f"TASK [{'pgbackrest' if 'Recover' in task else 'recovery'} : {task}",
@@ -131,6 +134,35 @@ def test_killed_restore_is_continued(api: Api, task: str) -> None:
     assert later not in present
     assert len(timelines()) == 1
     wait(lambda: all(ready(host) for host in ("blue1", "blue2")), 30, "the application is ready")
+
+
+@pytest.mark.thorough
+def test_gigabyte_is_restored_as_fast_as_its_files_are_copied(api: Api) -> None:
+    """The peer is rsync of the same files on the same host. Clients wait for less than the restore takes."""
+    sql(leader(), FILLER)
+    play("backup", type="full")
+    before = api.order(uuid.uuid4().hex).json()["id"]
+    moment = sql(leader(), MOMENT)
+    sql(leader(), "DELETE FROM orders")
+    host = leader()
+    size = int(on(host, "du -sm /var/lib/postgresql/17/tradefleet").split()[0])
+    on(host, "apt-get -qq install rsync > /dev/null")
+    start = time.monotonic()
+    on(host, "rsync --archive /var/lib/postgresql/17/tradefleet/ /var/lib/postgresql/copy")
+    copied = time.monotonic() - start
+    on(host, "rm -r /var/lib/postgresql/copy; apt-get -qq purge rsync > /dev/null")
+    start = time.monotonic()
+    with ordering(api) as acknowledged:
+        play("restore", overwrite="postgresql", target=moment)
+        restored = time.monotonic() - start
+    times = [sent for sent, _ in acknowledged]
+    waited = max(later - earlier for earlier, later in itertools.pairwise(times))
+    measured(
+        f"{size} MB: rsync {copied:.1f} s; clients waited {waited:.1f} s; whole run with full backup {restored:.1f} s"
+    )
+    assert before in sql(leader(), "SELECT id FROM orders").split()
+    assert waited < 1.5 * copied
+    sql(leader(), "DROP TABLE filler")
 
 
 @pytest.mark.thorough

@@ -203,6 +203,7 @@ DRILLS = (
         WORSE,
         load={"rate": 100},
     ),
+    Drill("backup", "a full backup of 1 GB, five times", verdicts.backup, 1, 1, 0, 0, load={"rate": QUIET}),
     Drill("shadow", "a shadow of 5 % of the reads, five times", verdicts.shadow, 1, 1, 0, 0, load={"rate": QUIET}),
     # Its two reloads of lb1 would reset kept connections.
     Drill(
@@ -255,7 +256,7 @@ TELLING = ("postgres-killed", "primary-off", "primary-frozen", "redis-off", "app
 
 
 # Drills with the second site (test_sites.py).
-SITES = ("site-moved", "site-lost")
+SITES = ("site-behind", "site-moved", "site-lost")
 
 
 def sites() -> tuple[str, ...]:

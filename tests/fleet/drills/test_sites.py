@@ -15,7 +15,7 @@ import pytest
 from catalog import sites
 from clients import Api
 from inside import on
-from lab import ADDRESSES, INVENTORY, PROJECT, changes, measured, output, wait
+from lab import ADDRESSES, INVENTORY, PROJECT, changes, leader, measured, output, sql, wait
 
 pytestmark = pytest.mark.skipif(not sites(), reason="these drills need the second site: make drill DRILL=all")
 SECOND = {"dr-lb1": "10.203.0.61", "dr-blue1": "10.203.0.62", "dr-data1": "10.203.0.63", "dr-ops1": "10.203.0.64"}
@@ -116,6 +116,47 @@ def missing(client: Client, host: str) -> list[tuple[float, str, str]]:
 def report() -> str:
     """Return what dr_status.yml prints."""
     return output(at("dr", "playbooks/dr_status"))
+
+
+def streaming() -> bool:
+    """Return whether the standby streams from the primary."""
+    return "The standby is streaming, " in report()
+
+
+@pytest.mark.skipif("site-behind" not in sites(), reason="not chosen")
+def test_standby_that_was_away_catches_up_from_the_archive() -> None:
+    """The primary has removed what the standby lacks. After a restore there is a way back as well."""
+    wait(streaming, 60, "the standby streams")
+    on("dr-data1", "systemctl stop patroni")
+    primary = leader()
+    sql(primary, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+    sql(primary, "ALTER SYSTEM SET wal_keep_size = 0")
+    sql(primary, "SELECT pg_reload_conf()")
+    last = Api("lb1").order(uuid.uuid4().hex).json()["id"]
+    # Segments are recycled up to max_wal_size, and removed beyond the slot's limit by a checkpoint.
+    for _ in range(12):
+        sql(primary, "SELECT pg_logical_emit_message(false, 'drill', repeat('x', 1000000))")
+        sql(primary, "SELECT pg_switch_wal()")
+    sql(primary, "CHECKPOINT")
+    lost = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'remote'"
+    wait(lambda: sql(primary, lost) == "lost", 30, "the primary keeps no WAL for the standby")
+    on("ops1", "runuser -u postgres -- tradefleet-backups check")
+    on("dr-data1", "systemctl start patroni")
+    seconds = wait(lambda: last in stored("dr-data1"), 120, "the standby has what was in the archive")
+    wait(streaming, 60, "the standby streams again")
+    for name in ("max_slot_wal_keep_size", "wal_keep_size"):
+        sql(primary, f"ALTER SYSTEM RESET {name}")
+    sql(primary, "SELECT pg_reload_conf()")
+    wait(lambda: sql(primary, lost) == "reserved", 60, "the primary keeps WAL for the standby")
+    moment = sql(primary, "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')")
+    assert Api("lb1").order(uuid.uuid4().hex).status == 201
+    restored = at("lab", "playbooks/restore", overwrite="postgresql", target=moment)
+    assert "Replace its data: `ansible-playbook -i inventories/dr playbooks/dr_standby.yml" in output(restored)
+    refused = at("dr", "playbooks/dr_standby", check=False)
+    assert "because a restore on lab undid it" in output(refused)
+    at("dr", "playbooks/dr_standby", overwrite="postgresql")
+    wait(streaming, 60, "the standby streams from the restored cluster")
+    measured(f"A standby without a slot: had 200 MB from the archive after {seconds:.0f} s")
 
 
 @pytest.mark.skipif("site-moved" not in sites(), reason="not chosen")

@@ -1,9 +1,10 @@
-"""The reliability of the judge, and the cost of a shadow for clients."""
+"""The reliability of the judge, and what a shadow and a backup cost clients."""
 
 import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
 
@@ -11,7 +12,7 @@ from building import before_each_request, build
 from clients import Meter, api_key
 from inside import on
 from judge import bounds
-from lab import BOTH, EDGES, measured, output, play, playing, traffic
+from lab import BOTH, EDGES, leader, measured, output, play, playing, sql, traffic
 from releases import other_has_a_release
 
 # This is the number of successive canaries.
@@ -22,6 +23,12 @@ WITHDRAWN_SECONDS = 45
 # responses.
 WINDOW = 40
 PAIRS = 5
+# A table of 1 GB. Most of it differs from row to row, as in a database of orders.
+FILLER = (
+    "CREATE TABLE filler AS SELECT g, md5(g::text) || repeat(md5((-g)::text), 30) FROM generate_series(1, 950000) g"
+)
+
+Span = tuple[float, float]
 
 
 def canary_equal(_run: Meter) -> None:
@@ -66,11 +73,25 @@ def _withdrawn(what: str, version: str, statement: str, reason: str) -> None:
 
 
 def shadow(_run: Meter) -> None:
-    """Compare clients' reads with and without a shadow of 5 %: p99 at most 5 % higher, or not significantly.
+    """Compare clients' reads with and without a shadow of 5 %: p99 at most 5 % higher, or not significantly."""
+    other_has_a_release()
+    _compare("a shadow of 5 %", _shadowed, 1.05)
+
+
+def backup(_run: Meter) -> None:
+    """Compare clients' reads with and without a full backup of 1 GB: p99 at most 10 % higher, or not significantly."""
+    sql(leader(), FILLER)
+    try:
+        _compare("a full backup", _backed_up, 1.10)
+    finally:
+        sql(leader(), "DROP TABLE filler")
+
+
+def _compare(what: str, during: Callable[[], Span], bound: float) -> None:
+    """Compare the p99 of reads with and without something.
 
     Significance is that of the judge: the intervals of both p99, with 99.9 % certainty.
     """
-    other_has_a_release()
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / edge for edge in EDGES]
         loads = [
@@ -91,37 +112,47 @@ def shadow(_run: Meter) -> None:
             for log, address in zip(logs, BOTH, strict=True)
         ]
         try:
-            windows = [_windows() for _ in range(PAIRS)]
+            windows = [(_undisturbed(), during()) for _ in range(PAIRS)]
         finally:
             for load in loads:
                 load.terminate()
                 load.wait()
         answers = [[int(field) for field in line.split()] for log in logs for line in log.read_text().splitlines()]
     assert {status for _, status, _ in answers} == {200}
-    without, with_shadow = (
+    without, disturbed = (
         [took / 1000 for began, _, took in answers if any(a <= began / 1e6 <= b for a, b in these)]
         for these in zip(*windows, strict=True)
     )
-    least, most = bounds(with_shadow, 0.99)[0], bounds(without, 0.99)[1]
+    least, most = bounds(disturbed, 0.99)[0], bounds(without, 0.99)[1]
     measured(
-        f"p99 of {len(without)} reads {_p99(without):.1f} ms (certainly below {most:.1f}), "
-        f"with a shadow of 5 % {_p99(with_shadow):.1f} ms (certainly above {least:.1f})"
+        f"p99 of {len(without)} reads {_p99(without):.1f} ms (certainly below {most:.1f}), of {len(disturbed)} with "
+        f"{what} {_p99(disturbed):.1f} ms (certainly above {least:.1f})"
     )
-    assert least <= 1.05 * most
+    assert least <= bound * most
 
 
-def _windows() -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the periods without a shadow and those with one, in seconds of the epoch."""
+def _undisturbed() -> Span:
+    """Return a period without anything, in seconds of the epoch."""
     time.sleep(2)
     quiet = time.time()
     time.sleep(WINDOW)
-    without = (quiet, time.time())
+    return quiet, time.time()
+
+
+def _shadowed() -> Span:
+    """Return the period of a shadow."""
     began: list[float] = []
     for line in playing("shadow", percent="5", shadow_seconds=str(WINDOW)):
         if "[traffic : Shadow | Wait for reads]" in line:
             began.append(time.time())
             assert "shadow" in on("lb1", "readlink /etc/nginx/traffic")
-    return without, (began[0] + 1, began[0] + WINDOW)
+    return began[0] + 1, began[0] + WINDOW
+
+
+def _backed_up() -> Span:
+    """Return the period of a full backup."""
+    began = [time.time() for line in playing("backup", type="full") if "PLAY [Back PostgreSQL up]" in line]
+    return began[0], time.time()
 
 
 def _p99(milliseconds: list[float]) -> float:
