@@ -139,7 +139,7 @@ def test_killed_restore_is_continued(api: Api, task: str) -> None:
 @pytest.mark.thorough
 def test_gigabyte_is_restored_as_fast_as_its_files_are_copied(api: Api) -> None:
     """The peer is rsync of the same files on the same host. Clients wait for less than the restore takes."""
-    sql(leader(), FILLER)
+    sql(leader(), FILLER, seconds=300)
     play("backup", type="full")
     before = api.order(uuid.uuid4().hex).json()["id"]
     moment = sql(leader(), MOMENT)
