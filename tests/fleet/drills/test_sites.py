@@ -47,6 +47,8 @@ def second_site() -> Iterator[None]:
     yield
     for name in SECOND:
         ADDRESSES.pop(name)
+    # A drill that failed may have left them without power.
+    podman("start", *ADDRESSES)
     at("dr", "molecule/shared/destroy")
     subprocess.run(["git", "checkout", "--", "inventories"], cwd=PROJECT, check=True, capture_output=True)
     at("lab", "playbooks/site")
