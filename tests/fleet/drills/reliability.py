@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from catalog import DRILLS
+from catalog import DRILLS, SITES
 from drill import Drill
 from lab import PROJECT
 
@@ -65,10 +65,19 @@ def keep(drill: Drill, result: Mapping[str, Any] | None) -> None:
 
     The page has a row for each drill with a result, and lists the drills that have none or broke a bound.
     """
+    _replace(drill.name, result and {name: figure for name, figure in result.items() if name in FIGURES})
+
+
+def keep_site(name: str, sentence: str) -> None:
+    """Replace the kept figures of a drill with the second site, and rewrite the page."""
+    _replace(name, {"notes": [sentence]})
+
+
+def _replace(name: str, result: Mapping[str, Any] | None) -> None:
     kept: dict[str, Any] = json.loads(KEPT.read_text())
-    kept.pop(drill.name, None)
+    kept.pop(name, None)
     if result:
-        kept[drill.name] = {name: figure for name, figure in result.items() if name in FIGURES}
+        kept[name] = result
     lines = (f"{json.dumps(name)}: {json.dumps(kept[name], ensure_ascii=False)}" for name in sorted(kept))
     KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     PAGE.write_text(page(kept))
@@ -79,12 +88,14 @@ def page(kept: Mapping[str, Any]) -> str:
     results = [(drill, kept[drill.name]) for drill in DRILLS if drill.name in kept]
     rows = [_row(drill, result) for drill, result in results]
     broken = [f"`{drill.name}`: {bound}" for drill, result in results for bound in result["broken"]]
-    missing = [f"`{drill.name}`" for drill in DRILLS if drill.name not in kept]
+    missing = [f"`{name}`" for name in (*(drill.name for drill in DRILLS), *SITES) if name not in kept]
+    sites = [f"`{name}`: {note}" for name in SITES if name in kept for note in kept[name]["notes"]]
     notes = [f"`{drill.name}`: {note}" for drill, result in results for note in result["notes"]]
     return (
         HEAD.format(cores=os.cpu_count())
         + "".join([_line(COLUMNS), _line(["---"] * len(COLUMNS)), *rows])
         + _list("Figures of single drills", notes)
+        + _list("With [a second site](second-site.md)", sites)
         + _list("Broken bounds", broken)
         + _list("Drills without a result", missing)
     )

@@ -16,6 +16,7 @@ from catalog import sites
 from clients import Api
 from inside import on
 from lab import ADDRESSES, INVENTORY, PROJECT, changes, leader, measured, output, sql, wait
+from reliability import keep_site
 
 pytestmark = pytest.mark.skipif(not sites(), reason="these drills need the second site: make drill DRILL=all")
 SECOND = {"dr-lb1": "10.203.0.61", "dr-blue1": "10.203.0.62", "dr-data1": "10.203.0.63", "dr-ops1": "10.203.0.64"}
@@ -31,6 +32,12 @@ def at(site: str, playbook: str, *arguments: str, check: bool = True, **extra: s
     if check and done.returncode:
         raise AssertionError(f"{playbook} on {site} failed:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}")
     return done
+
+
+def figure(name: str, sentence: str) -> None:
+    """Print a drill's figure, and write it to docs/reliability.md."""
+    measured(sentence)
+    keep_site(name, sentence)
 
 
 def podman(command: str, *hosts: str) -> None:
@@ -160,7 +167,7 @@ def test_standby_that_was_away_catches_up_from_the_archive() -> None:
     assert "because a restore on lab undid it" in output(refused)
     at("dr", "playbooks/dr_standby", overwrite="postgresql")
     wait(streaming, 60, "the standby streams from the restored cluster")
-    measured(f"A standby without a slot: had 200 MB from the archive after {seconds:.0f} s")
+    figure("site-behind", f"A standby without a slot: had 200 MB from the archive after {seconds:.0f} s")
 
 
 @pytest.mark.skipif("site-moved" not in sites(), reason="not chosen")
@@ -184,7 +191,10 @@ def test_site_moves_and_returns_without_a_lost_order() -> None:
     for site in ("lab", "dr"):
         assert changes(at(site, "playbooks/site")) == []
     assert max(there, back) < OUTAGE_SECONDS
-    measured(f"A site moved to the second one and back: {there:.1f} s and {back:.1f} s without service, 0 orders lost")
+    figure(
+        "site-moved",
+        f"A site moved to the second one and back: {there:.1f} s and {back:.1f} s without service, 0 orders lost",
+    )
 
 
 @pytest.mark.skipif("site-lost" not in sites(), reason="not chosen")
@@ -221,9 +231,10 @@ def test_lost_site_is_replaced_and_refuses_clients_when_it_returns() -> None:
         assert changes(at(site, "playbooks/site")) == []
     assert client.gap() < OUTAGE_SECONDS
     assert window < LOST_SECONDS
-    measured(
+    figure(
+        "site-lost",
         f"A site lost: the other one served {promoted:.1f} s after the command, {client.gap():.1f} s without service "
         f"(with a refused command before), {len(lost)} of {len(client.acknowledged)} acknowledged orders lost, "
         f"from the last {window:.3f} s; "
-        f"failback {later.gap():.1f} s without service, 0 lost"
+        f"failback {later.gap():.1f} s without service, 0 lost",
     )
