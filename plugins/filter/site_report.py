@@ -63,7 +63,7 @@ def lag(site: str, primary: Member | None, standby: Member, now: datetime) -> It
     if timelines[0] != timelines[1]:
         yield (
             f"warning: the primary is on timeline {timelines[0]}, the standby on {timelines[1]}: if that stays, "
-            "`dr_standby.yml` says whether it can follow."
+            "replace its data (`dr_standby.yml -e overwrite=postgresql`)."
         )
 
 

@@ -38,6 +38,8 @@ EDGES = ("lb1", "lb2")
 VIP = "10.203.0.10"
 BOTH = tuple(ADDRESSES[edge] for edge in EDGES)
 APPS = ("blue1", "blue2", "green1", "green2")
+# The time on a database host, as a target of a restore.
+MOMENT = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 # Requests a second in tests where playbooks need most of this machine.
 QUIET = 25
 

@@ -11,11 +11,8 @@ import pytest
 from clients import Api
 from health import ready
 from inside import on
-from lab import DATA, changes, leader, measured, output, play, play_until, sql, wait
+from lab import DATA, MOMENT, changes, leader, measured, output, play, play_until, sql, wait
 from verdicts import FILLER
-
-# The time on the leader, as a target.
-MOMENT = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 
 
 @contextmanager

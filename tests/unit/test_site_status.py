@@ -59,8 +59,8 @@ def test_lost_site_is_reported_with_the_last_commit_that_survives() -> None:
 def test_problems_are_warnings() -> None:
     """Another timeline or release, no standby, two primaries, and two sites that serve."""
     behind = (
-        "warning: the primary is on timeline 3, the standby on 2: if that stays, `dr_standby.yml` says whether it can "
-        "follow."
+        "warning: the primary is on timeline 3, the standby on 2: if that stays, replace its data "
+        "(`dr_standby.yml -e overwrite=postgresql`)."
     )
     assert behind in report(others=[PRIMARY | {"timeline": 3}])
     assert "warning: dr has release 2.0.0: correct its traffic.yml and run site.yml there." in report(release="2.0.0")
