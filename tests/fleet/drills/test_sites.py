@@ -132,30 +132,40 @@ def streaming() -> bool:
     return "The standby is streaming, " in report()
 
 
+@contextmanager
+def keeping_no_wal(primary: str) -> Iterator[None]:
+    """Let a primary keep next to no WAL for slots throughout the block."""
+    limits = {"max_slot_wal_keep_size": "1MB", "wal_keep_size": "0"}
+    for name, limit in limits.items():
+        sql(primary, f"ALTER SYSTEM SET {name} = '{limit}'")
+    sql(primary, "SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        for name in limits:
+            sql(primary, f"ALTER SYSTEM RESET {name}")
+        sql(primary, "SELECT pg_reload_conf()")
+
+
 @pytest.mark.skipif("site-behind" not in sites(), reason="not chosen")
 def test_standby_that_was_away_catches_up_from_the_archive() -> None:
     """The primary has removed what the standby lacks. What a restore undoes, it loses as well, without a copy."""
     wait(streaming, 60, "the standby streams")
     on("dr-data1", "systemctl stop patroni")
     primary = leader()
-    sql(primary, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
-    sql(primary, "ALTER SYSTEM SET wal_keep_size = 0")
-    sql(primary, "SELECT pg_reload_conf()")
     last = Api("lb1").order(uuid.uuid4().hex).json()["id"]
-    # Segments are recycled up to max_wal_size, and removed beyond the slot's limit by a checkpoint.
-    for _ in range(12):
-        sql(primary, "SELECT pg_logical_emit_message(false, 'drill', repeat('x', 1000000))")
-        sql(primary, "SELECT pg_switch_wal()")
-    sql(primary, "CHECKPOINT")
-    lost = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'remote'"
-    wait(lambda: sql(primary, lost) == "lost", 30, "the primary keeps no WAL for the standby")
+    with keeping_no_wal(primary):
+        # A checkpoint removes segments beyond the slot's limit.
+        for _ in range(12):
+            sql(primary, "SELECT pg_logical_emit_message(false, 'drill', repeat('x', 1000000))")
+            sql(primary, "SELECT pg_switch_wal()")
+        sql(primary, "CHECKPOINT")
+        lost = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'remote'"
+        wait(lambda: sql(primary, lost) == "lost", 30, "the primary keeps no WAL for the standby")
     on("ops1", "runuser -u postgres -- tradefleet-backups check")
     on("dr-data1", "systemctl start patroni")
     seconds = wait(lambda: last in stored("dr-data1"), 120, "the standby has what was in the archive")
     wait(streaming, 60, "the standby streams again")
-    for name in ("max_slot_wal_keep_size", "wal_keep_size"):
-        sql(primary, f"ALTER SYSTEM RESET {name}")
-    sql(primary, "SELECT pg_reload_conf()")
     at("lab", "playbooks/site", "--tags=postgresql")
     kept = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'remote' AND invalidation_reason IS NULL"
     wait(lambda: sql(primary, kept) == "reserved", 60, "the primary keeps WAL for the standby")
