@@ -26,15 +26,15 @@ def test_unit_and_gunicorn_use_names_that_the_package_exports(monkeypatch: pytes
     monkeypatch.setattr(tradefleet, "create_app", lambda: app)
     assert entry == "{{ app_name }}:create_app()"
     assert import_app(entry.replace("{{ app_name }}", "tradefleet")) is app  # as gunicorn reads it
-    imported = re.findall(r"^from .*", (TEMPLATES / "gunicorn.conf.py.j2").read_text(), re.MULTILINE)
-    assert imported == ["from {{ app_name }} import logs"]
+    imported = re.findall(r"^from [^#]*[^# ]", (TEMPLATES / "gunicorn.conf.py.j2").read_text(), re.MULTILINE)
+    assert imported == ["from {{ app_name }} import create_app, logs"]
     assert tradefleet.logs.config("INFO")["root"]["level"] == "INFO"
     assert tradefleet.__all__ == ["create_app", "logs"]
 
 
 def test_each_command_of_the_package_exists() -> None:
     scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert set(scripts) == {"tradefleet", "tradefleet-worker"}
+    assert set(scripts) == {"tradefleet", "tradefleet-metrics", "tradefleet-worker"}
     for place in scripts.values():
         module, _, name = place.partition(":")
         assert callable(getattr(import_module(module), name))

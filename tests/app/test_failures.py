@@ -62,6 +62,7 @@ def test_unreachable_database_is_503_in_time(
         "status": "unavailable",
         "dependencies": {"database": "down", "schema": "unknown", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": None,
+        "outbox_events": None,
         "outbox_failed": None,
     }
     assert client.get("/version").get_json()["migration"] == {"code": head_revision(), "database": None}

@@ -52,6 +52,7 @@ def test_ready_and_version_report_the_running_release(blue: FlaskClient) -> None
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": 0,
+        "outbox_events": 0,
         "outbox_failed": 0,
     }
     assert blue.get("/version").get_json() == {

@@ -278,16 +278,16 @@ def test_query_that_takes_too_long_is_not_repeated_at_once(app: Flask, monkeypat
         assert not backlog.is_whole
     with Session(app.extensions["database"]) as session:
         assert query(app, backlog) == (["recent"], False)
-        assert outbox.waiting_seconds(backlog, session) is None
+        assert outbox.waiting(backlog, session) == (None, None)
         clock.now += WHOLE_SECONDS
-        assert outbox.waiting_seconds(backlog, session) == 0
+        assert outbox.waiting(backlog, session) == (0, 0)
 
 
 def test_readiness_does_not_depend_on_the_outbox(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*_: object) -> float:
         raise OperationalError("SELECT", {}, StateError("57014"))
 
-    monkeypatch.setattr(outbox, "waiting_seconds", slow)
+    monkeypatch.setattr(outbox, "waiting", slow)
     answer = client.get("/readyz")
     document = answer.get_json()
     assert (answer.status_code, document["status"], document["outbox_seconds"], document["outbox_failed"]) == (

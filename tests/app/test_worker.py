@@ -124,8 +124,10 @@ def test_backlog_is_processed_without_pauses_and_reported(
             db.transact(lambda session: outbox.add(session, "order.accepted", long_ago, **ids))
     expected = (datetime.now(UTC) - long_ago).total_seconds()
     assert abs(client.get("/readyz").get_json()["outbox_seconds"] - expected) < 60
+    assert client.get("/readyz").get_json()["outbox_events"] == BATCH + 1
     assert [queue_worker.step(), queue_worker.step()] == [0, IDLE_SECONDS]
-    assert client.get("/readyz").get_json()["outbox_seconds"] == 0
+    ready = client.get("/readyz").get_json()
+    assert (ready["outbox_seconds"], ready["outbox_events"]) == (0, 0)
 
 
 def test_stopped_worker_finishes_its_batch(

@@ -1,4 +1,4 @@
-"""Runs on a host of the fleet: sends queries to ports with this host's certificate and without a password.
+"""Runs on a host of the fleet: sends queries to ports with this host's certificates and without a password.
 
 Standard input: a list of queries. Standard output: the list of their responses, in the same order, each a short string.
 """
@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 TLS = "/etc/ssl/tradefleet"
@@ -20,21 +21,19 @@ SSH = (
 )
 
 
-def context(certificate: bool) -> ssl.SSLContext:
-    """Return a client context with this host's certificate or none; servers have certificates for various names."""
+@cache
+def context(certificate: str) -> ssl.SSLContext:
+    """Return a client context with a certificate of this host, or none; servers have certificates for various names."""
     made = ssl.create_default_context(cafile=f"{TLS}/ca.crt")
     made.check_hostname = False
     if certificate:
-        made.load_cert_chain(f"{TLS}/host.crt", f"{TLS}/host.key")
+        made.load_cert_chain(f"{TLS}/{certificate}.crt", f"{TLS}/{certificate}.key")
     return made
-
-
-CONTEXTS = {certificate: context(certificate) for certificate in (True, False)}
 
 
 def encrypted(question: dict[str, Any], plain: socket.socket) -> ssl.SSLSocket:
     """Return the connection with TLS."""
-    return CONTEXTS[question["certificate"]].wrap_socket(plain)
+    return context(question["certificate"]).wrap_socket(plain)
 
 
 def tls(question: dict[str, Any], plain: socket.socket) -> str:

@@ -69,7 +69,7 @@ def serves(groups: frozenset[str]) -> set[int]:
     """Return the ports on which hosts in these groups serve others; a color without a release serves none."""
     idle = any(f"app_{color}" in groups and not traffic()[f"release_{color}"] for color in ("blue", "green"))
     served = {port for _, target, numbers in ALLOWED if target & groups for port in numbers}
-    return served - {8443} if idle else served
+    return served - {8443, 9464} if idle else served
 
 
 def http(method: str, path: str, body: str = "") -> str:
@@ -87,9 +87,11 @@ class Question(NamedTuple):
     send: str = ""
     user: str = ""
     parameters: dict[str, str] = {}  # noqa: RUF012  # it is never changed
-    certificate: bool = True
+    # The file of the certificate, without a suffix; empty for none.
+    certificate: str = "host"
 
 
+SCRAPE = http("GET", "/metrics")
 CLOSED = "closed"
 ASKED = "asked for a password"
 NO_CERTIFICATE = r"SSLError: .*CERTIFICATE_REQUIRED"
@@ -127,13 +129,13 @@ CHANGES = (
     ("POST", "/switchover"),
 )
 API = [
-    Question("open", "tls", "HTTP/1.1 200", http("GET", "/version"), certificate=False),
-    Question("orders", "tls", "HTTP/1.1 401", http("GET", "/v1/orders"), certificate=False),
+    Question("open", "tls", "HTTP/1.1 200", http("GET", "/version"), certificate=""),
+    Question("orders", "tls", "HTTP/1.1 401", http("GET", "/v1/orders"), certificate=""),
     Question("an order", "tls", "HTTP/1.1 401", http("POST", "/v1/orders", "{}")),
 ]
 REDIS = [
     Question("a command", "tls", "-NOAUTH", "PING\r\n"),
-    Question("a key", "tls", "-NOAUTH", "GET tradefleet:x\r\n", certificate=False),
+    Question("a key", "tls", "-NOAUTH", "GET tradefleet:x\r\n", certificate=""),
     Question("its own users", "tls", "-NOAUTH", "ACL LIST\r\n"),
 ]
 
@@ -148,42 +150,50 @@ def questions(port: int, source: frozenset[str]) -> list[Question]:
                 ASKED if source & groups else NOT_FOR_THIS_HOST,
                 user=user,
                 parameters=parameters,
-                certificate=port
-                != 6432,  # PgBouncer trusts no client certificate, and closes a connection that presents one
+                # PgBouncer trusts no client certificate, and closes a connection that presents one.
+                certificate="" if port == 6432 else "host",
             )
             for user, (groups, parameters) in USERS[port].items()
         ]
     peer = "HTTP/1.1 200" if "etcd" in source else WRONG_CERTIFICATE
+    monitor = (
+        [Question("as a monitor", "tls", "HTTP/1.0 200", SCRAPE, certificate="metrics")] if "ops" in source else []
+    )
     return {
         22: [Question("no key", "ssh", r"debian@\S+: Permission denied \(publickey\)\.")],
         80: [Question("open", "text", "HTTP/1.1 301", http("GET", "/"))],
         443: API,
         2379: [
-            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/version"), certificate=False),
+            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/version"), certificate=""),
             Question("open", "tls", "HTTP/1.1 200", http("GET", "/version")),
             # 400 means "user name is empty".
             Question("keys", "tls", "HTTP/1.1 400", http("POST", "/v3/kv/range", '{"key": "Lw=="}')),
             Question("users", "tls", "HTTP/1.1 400", http("POST", "/v3/auth/user/list", "{}")),
         ],
         2380: [
-            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/members"), certificate=False),
+            Question("no certificate", "tls", NO_CERTIFICATE, http("GET", "/members"), certificate=""),
             Question("members", "tls", peer, http("GET", "/members")),
         ],
         6379: REDIS,
         6380: REDIS,
         8008: [
-            Question("open", "tls", "HTTP/1.0 200", http("GET", "/patroni"), certificate=False),
+            Question("open", "tls", "HTTP/1.0 200", http("GET", "/patroni"), certificate=""),
             *(
                 Question(f"{method} {path}", "tls", "HTTP/1.0 401", http(method, path, "{}"))
                 for method, path in CHANGES
             ),
         ],
-        8432: [Question("open", "tls", r'\{"name":"pgBackRest"', certificate=False)],
-        8433: [Question("archives", "tls", "HTTP/1.1 401", http("GET", "/ops1/config"), certificate=False)],
+        8432: [Question("open", "tls", r'\{"name":"pgBackRest"', certificate="")],
+        8433: [Question("archives", "tls", "HTTP/1.1 401", http("GET", "/ops1/config"), certificate="")],
         8443: API,
+        9464: [
+            *monitor,
+            Question("no certificate", "tls", NO_CERTIFICATE, SCRAPE, certificate=""),
+            Question("a host", "tls", "HTTP/1.0 403", SCRAPE),
+        ],
         26379: [
             Question("a command", "tls", "-NOAUTH", "PING\r\n"),
-            Question("services", "tls", "-NOAUTH", "SENTINEL MASTERS\r\n", certificate=False),
+            Question("services", "tls", "-NOAUTH", "SENTINEL MASTERS\r\n", certificate=""),
         ],
     }[port]
 
@@ -203,8 +213,12 @@ def test_page_has_the_response_of_every_port() -> None:
         queries = questions(port, frozenset(["edge"]))
         assert (row["open"] != "nothing") == (port == 2380 or "open" in {question.name for question in queries}), port
         assert (row["hosts"] == "as above, for each user") == (port in USERS), port
-        expected = {2379: "any of the fleet", 2380: "of a member of etcd"}.get(port, "not needed")
-        assert row["certificate"] == expected, port
+        expected = {
+            2379: "any of the fleet",
+            2380: "of a member of etcd",
+            9464: "for metrics, of a host of `ops`",
+        }
+        assert row["certificate"] == expected.get(port, "not needed"), port
 
 
 @pytest.mark.parametrize(

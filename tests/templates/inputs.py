@@ -17,6 +17,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "app": {
         "app_color": "green",
         "app_address": "10.0.0.31",
+        "app_metrics_clients": ["metrics.ops1.trade.example", "metrics.ops2.trade.example"],
         "app_database_hosts": ADDRESSES,
         "app_database_port": 6432,
         "app_database_password": "secret-app",

@@ -4,6 +4,8 @@ import ast
 import os
 import re
 import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,7 +115,9 @@ def test_unit_loads_each_secret_but_the_owners() -> None:
         "sentinel_password:/etc/tradefleet/credentials/sentinel_password",
         "tls_key:/etc/ssl/tradefleet/host.key",
     ]
-    assert not [line for line in unit if line.startswith("Environment=")]
+    assert [line for line in unit if line.startswith("Environment=")] == [
+        "Environment=PROMETHEUS_MULTIPROC_DIR=/run/tradefleet/metrics"
+    ]
 
 
 @pytest.mark.parametrize("seconds", [17, "17"], ids=["inventory", "command line"])
@@ -135,11 +139,45 @@ def test_worker_runs_in_the_sandbox_of_the_api() -> None:
     api = lines(render("app", "api.service.j2", **APP))
     unit = lines(render("app", "worker.service.j2", **APP))
     assert "ConditionFileIsExecutable=/opt/tradefleet/current/venv/bin/tradefleet-worker" in unit
-    different = ("Description", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop", "User=")
+    different = ("Description", "Environment=", "ExecStart", "KillMode", "RuntimeD", "TimeoutStop", "User=")
     assert set(api) - set(unit) == {line for line in api if line.startswith(different)} | {
         "LoadCredential=tls_key:/etc/ssl/tradefleet/host.key"
     }
     assert "User=tradefleet-worker" in unit
+
+
+@pytest.mark.parametrize(("unit", "folder"), [("api", "/run/tradefleet"), ("worker", "/run/tradefleet-worker")])
+def test_metrics_are_written_below_the_only_folder_of_the_unit(unit: str, folder: str) -> None:
+    """systemd empties it. With two of them RUNTIME_DIRECTORY would have two paths, and older releases read one."""
+    found = lines(render("app", f"{unit}.service.j2", **APP))
+    assert f"RuntimeDirectory={folder.removeprefix('/run/')}" in found
+    assert f"Environment=PROMETHEUS_MULTIPROC_DIR={folder}/metrics" in found
+    assert f"ExecStartPre=/usr/bin/mkdir -p {folder}/metrics" in found
+    assert set(lines(render("app", "parts/sandbox.j2", **APP))) <= set(found)
+    # The last one counts: the group may read the files.
+    assert [line for line in found if line.startswith("UMask=")] == ["UMask=0077", "UMask=0027"]
+
+
+def test_metrics_listener_runs_in_the_sandbox_with_no_secret_but_the_hosts_key() -> None:
+    """It is another user, reads the files of the others by group, and follows the API."""
+    unit = lines(render("app", "metrics.service.j2", **APP | {"app_metrics_port": 9555, "app_port": 8555}))
+    assert set(lines(render("app", "parts/sandbox.j2", **APP))) <= set(unit)
+    assert [line for line in unit if line.startswith("LoadCredential=")] == [
+        "LoadCredential=tls_key:/etc/ssl/tradefleet/host.key"
+    ]
+    assert {
+        "User=tradefleet-metrics",
+        "SupplementaryGroups=tradefleet tradefleet-worker",
+        "PartOf=tradefleet-api.service",
+        "WantedBy=tradefleet-api.service",
+        "ConditionFileIsExecutable=/opt/tradefleet/current/venv/bin/tradefleet-metrics",
+        "Environment=METRICS_ADDRESS=10.0.0.31:9555",
+        "Environment=METRICS_API=10.0.0.31:8555",
+        "Environment=METRICS_API_DIR=/run/tradefleet/metrics",
+        "Environment=METRICS_WORKER_DIR=/run/tradefleet-worker/metrics",
+        'Environment="METRICS_CLIENTS=metrics.ops1.trade.example metrics.ops2.trade.example"',
+    } <= set(unit)
+    assert not [line for line in unit if line.startswith("EnvironmentFile=")]
 
 
 def test_operators_command_is_sandboxed_and_has_only_the_owners_password() -> None:
@@ -173,20 +211,46 @@ def test_without_redis_the_unit_loads_no_redis_secret() -> None:
     assert "LoadCredential=database_password" in unit
 
 
+def hook(name: str, path: str, instead: Path) -> Callable[..., None]:
+    """Return a function of gunicorn's configuration, with another path in it."""
+    text = render("app", "gunicorn.conf.py.j2", **APP)
+    (found,) = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    source = ast.unparse(found)
+    assert path in source
+    names: dict[str, Any] = {"os": os}
+    exec(source.replace(path, str(instead)), names)  # noqa: S102 (the template's own function)
+    function: Callable[..., None] = names[name]
+    return function
+
+
 def test_draining_host_closes_its_connections(tmp_path: Path) -> None:
     """It closes them both for refused and for answered requests."""
-    text = render("app", "gunicorn.conf.py.j2", **APP)
-    (hook,) = [
-        node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "pre_request"
-    ]
     flag = tmp_path / "draining"
-    source = ast.unparse(hook).replace("/run/tradefleet-draining", str(flag))
-    names: dict[str, Any] = {"os": os}
-    exec(source, names)  # noqa: S102 (the template's own function)
+    pre_request = hook("pre_request", "/run/tradefleet-draining", flag)
     closed: list[bool] = []
     request = SimpleNamespace(force_close=lambda: closed.append(True))
-    names["pre_request"](None, request)
+    pre_request(None, request)
     assert closed == []
     flag.touch()
-    names["pre_request"](None, request)
+    pre_request(None, request)
     assert closed == [True]
+
+
+def test_worker_that_exits_leaves_its_counters_and_no_gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that predates metrics has no such files, and nothing that could remove them."""
+    child_exit = hook("child_exit", "/run/tradefleet/metrics", tmp_path)
+    names = {
+        f"{kind}_{pid}.db" for kind in ("counter", "histogram", "gauge_livesum", "gauge_livemax") for pid in (7, 8)
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    child_exit(None, SimpleNamespace(pid=7))
+    assert {path.name for path in tmp_path.iterdir()} == names - {"gauge_livesum_7.db", "gauge_livemax_7.db"}
+    (tmp_path / "gauge_livesum_9.db").mkdir()
+    logged: list[object] = []
+    child_exit(SimpleNamespace(log=SimpleNamespace(warning=lambda *text: logged.append(text))), SimpleNamespace(pid=9))
+    assert len(logged) == 1
+    for module in ("prometheus_client", "prometheus_client.multiprocess"):
+        monkeypatch.setitem(sys.modules, module, None)
+    child_exit(None, SimpleNamespace(pid=8))
+    assert (tmp_path / "gauge_livesum_8.db").exists()

@@ -122,13 +122,17 @@ def test_killed_run_is_completed(host: Host) -> None:
 
 
 def test_changed_settings_restart_an_idle_host_but_not_a_live_one(host: Host) -> None:
-    """Live: the file changes, but not the process. Idle: the process is new. A worker restarts even on a live host."""
-    idle, live, worker = pid(host), pid(LIVE), pid(LIVE, "worker")
-    converge("-e", "app_threads=5")
+    """Live: the file changes, but not the process. Idle: the process is new.
+
+    The worker and the metrics listener restart even on a live host.
+    """
+    idle, live, worker, listener = pid(host), pid(LIVE), pid(LIVE, "worker"), pid(LIVE, "metrics")
+    converge("-e", "app_threads=5", "-e", json.dumps({"app_metrics_clients": ["metrics.app1.scenario.test"]}))
     assert "threads = 5" in LIVE.file("/etc/tradefleet/gunicorn.conf.py").content_string
     assert pid(host) != idle
     assert pid(LIVE) == live
     assert pid(LIVE, "worker") != worker
+    assert pid(LIVE, "metrics") not in (listener, "0")
     assert pid(host, "worker") == "0"
 
 

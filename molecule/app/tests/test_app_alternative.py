@@ -19,6 +19,7 @@ def test_it_is_ready_without_redis(host: Host) -> None:
         "status": "ready",
         "dependencies": {"database": "ok", "schema": "ok", "redis": "disabled", "cache": "disabled"},
         "outbox_seconds": 0,
+        "outbox_events": 0,
         "outbox_failed": 0,
     }
     assert json.loads(host.check_output(f"{CURL} {URL}/version"))["color"] == "blue"

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, url_for
 from pydantic import BaseModel
 
-from tradefleet.domains.orders import services
+from tradefleet.domains.orders import metrics, services
 from tradefleet.domains.orders.schemas import OrderHeaders, OrderIn, OrderOut, OrderPage
 from tradefleet.platform.extensions import db, replicas
 from tradefleet.platform.http.contract import operation
@@ -30,9 +30,10 @@ def place_order(body: OrderIn, headers: OrderHeaders) -> Response:
     trader_id, new = current_principal().trader_id, body.to_new_order()
     replicas.will_write(trader_id)
     try:
-        placed = db.transact(
-            lambda session: services.place(session, trader_id, headers.idempotency_key, new), idempotent=True
-        )
+        with metrics.failures(new.type):
+            placed = db.transact(
+                lambda session: services.place(session, trader_id, headers.idempotency_key, new), idempotent=True
+            )
     except services.UnknownSymbolError as error:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -45,6 +46,7 @@ def place_order(body: OrderIn, headers: OrderHeaders) -> Response:
             "This Idempotency-Key was used for another order.",
             errors=[FieldError(field="headers.Idempotency-Key", message="was used for another order")],
         ) from error
+    metrics.stored(new.type, is_replay=placed.is_replay)
     response = jsonify(OrderOut.of(placed.order).model_dump(mode="json"))
     response.status_code = HTTPStatus.CREATED
     response.headers["Location"] = url_for("orders.get_order", order_id=placed.order.id)

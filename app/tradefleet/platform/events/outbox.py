@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, Index, Select, String, delete, select
+from sqlalchemy import JSON, Index, Select, String, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tradefleet.platform.postgres.columns import UtcDateTime
@@ -18,6 +18,8 @@ from tradefleet.platform.postgres.database import Base
 
 # An event is committed within this time of its `created_at`: the budget of the transaction plus the clock difference.
 LATE = timedelta(seconds=30)
+# A count ends here; more would need the same action.
+COUNTED = 1000
 # How often a search begins at the start, for an event that was committed later, or that a dead worker was processing.
 WHOLE_SECONDS = 60.0
 
@@ -69,6 +71,11 @@ class Backlog:
         self._since = late if found is None else min(found, late)
         return found
 
+    def count(self, session: Session) -> int:
+        """Return how many events wait, up to COUNTED, from the oldest that the last search found."""
+        some = self._select(Event.id, self._since).limit(COUNTED).subquery()
+        return session.scalar(select(func.count()).select_from(some)) or 0
+
     def ids(self, session: Session, limit: int) -> Sequence[uuid.UUID]:
         """Return the ids of the oldest events, up to `limit`, from the oldest that the last search found."""
         return session.scalars(self._select(Event.id, self._since).limit(limit)).all()
@@ -104,9 +111,11 @@ def _delete(session: Session, ids: Sequence[uuid.UUID]) -> None:
     session.execute(delete(Event).where(Event.id.in_(ids)), execution_options={"synchronize_session": False})
 
 
-def waiting_seconds(backlog: Backlog, session: Session) -> float | None:
-    """Return for how long the oldest event has been waiting: 0 without events, None if that is unknown."""
+def waiting(backlog: Backlog, session: Session) -> tuple[float | None, int | None]:
+    """Return for how long the oldest event has been waiting, and how many wait: 0 without events, None if unknown."""
     oldest = backlog.oldest(session)
     if not backlog.is_whole:
-        return None
-    return 0.0 if oldest is None else max(0.0, round((datetime.now(UTC) - oldest).total_seconds(), 1))
+        return None, None
+    if oldest is None:
+        return 0.0, 0
+    return max(0.0, round((datetime.now(UTC) - oldest).total_seconds(), 1)), backlog.count(session)

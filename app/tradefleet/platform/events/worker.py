@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from prometheus_client import Counter
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -29,6 +30,13 @@ IDLE_SECONDS = 0.2
 PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+_BATCHES = Counter("tradefleet_worker_batches", "Batches of the worker, by result.", ["result"])
+for _result in ("applied", "empty", "failed"):
+    _BATCHES.labels(_result)
+_EVENTS = Counter("tradefleet_worker_events", "Events of finished batches, by result.", ["result"])
+for _result in ("applied", "set_aside"):
+    _EVENTS.labels(_result)
 
 
 class Worker:
@@ -56,16 +64,23 @@ class Worker:
         is_careful, self._is_careful = self._is_careful, True
         try:
             with deadline.budget(BATCH_SECONDS):
-                done = self._one_by_one() if is_careful else run(self._engine, self._apply, commit=True)
+                done = self._one_by_one() if is_careful else self._at_once()
         except Exception as error:
             # Nothing is lost: unprocessed events are still in the outbox. Another process would fail, too.
             log.warning("the batch failed", exc_info=error)
+            _BATCHES.labels("failed").inc()
             return PAUSE_SECONDS
         self._is_careful = False
+        _BATCHES.labels("applied" if done else "empty").inc()
         if done:
             log.info("published", extra={"events": done})
         # After a batch of single transactions there may be more events.
         return 0 if done == BATCH or (is_careful and done) else IDLE_SECONDS
+
+    def _at_once(self) -> int:
+        done = run(self._engine, self._apply, commit=True)
+        _EVENTS.labels("applied").inc(done)
+        return done
 
     def _apply(self, session: Session) -> int:
         if self._backlog.oldest(session) is None:
@@ -75,10 +90,11 @@ class Worker:
             self._handle(session, event)
         return len(events)
 
-    def _apply_one(self, session: Session, event_id: uuid.UUID) -> None:
+    def _apply_one(self, session: Session, event_id: uuid.UUID) -> bool:
         event = outbox.take_one(session, event_id)
         if event is not None:
             self._handle(session, event)
+        return event is not None
 
     def _handle(self, session: Session, event: Event) -> None:
         for handler in self._handlers[event.kind]:
@@ -89,11 +105,13 @@ class Worker:
         ids = run(self._engine, self._look, commit=False)
         for event_id in ids:
             try:
-                run(self._engine, partial(self._apply_one, event_id=event_id), commit=True)
+                is_applied = run(self._engine, partial(self._apply_one, event_id=event_id), commit=True)
+                _EVENTS.labels("applied").inc(is_applied)
             except Exception as error:
                 if not failures.is_its_own(error):
                     raise
-                run(self._engine, partial(failures.set_aside, event_id=event_id, error=error), commit=True)
+                set_aside = partial(failures.set_aside, event_id=event_id, error=error)
+                _EVENTS.labels("set_aside").inc(run(self._engine, set_aside, commit=True))
                 log.error("an event was set aside", extra={"event": str(event_id)}, exc_info=error)
         return len(ids)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from prometheus_client import Gauge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tradefleet.platform import logs, settings
@@ -17,6 +18,13 @@ from tradefleet.platform.postgres import migrator
 from tradefleet.platform.settings import Settings
 
 MAX_BODY_BYTES = 64 * 1024
+
+_BUILD = Gauge(
+    "tradefleet_build_info",
+    "1, with the color and the release of the process as labels.",
+    ["color", "release", "commit"],
+    multiprocess_mode="livemax",
+)
 
 
 def build(application: Application, config: Mapping[str, Any] | None = None) -> Flask:
@@ -39,6 +47,7 @@ def build(application: Application, config: Mapping[str, Any] | None = None) -> 
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, **given)
     logging.config.dictConfig(logs.config(chosen.log_level))
 
+    _BUILD.labels(chosen.color, chosen.release.release, chosen.release.commit).set(1)
     app.extensions["settings"] = chosen
     app.extensions["backlog"] = Backlog()
     app.extensions["handlers"] = application.handlers

@@ -1,4 +1,4 @@
-"""The steps around every request: admission, id, time budget, headers and log line."""
+"""The steps around every request: admission, id, time budget, headers, metrics and log line."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 
 from tradefleet.platform import deadline
-from tradefleet.platform.http import drain
+from tradefleet.platform.http import drain, measure
 from tradefleet.platform.settings import Settings
 
 # For all database work of a request: enough to wait for a switchover, and until another replica has replaced a
@@ -27,7 +27,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     gate = app.extensions["gate"] = drain.Gate(settings.drain_flag, settings.runtime_folder)
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        with deadline.budget(REQUEST_SECONDS):
+        with measure.IN_FLIGHT.track_inprogress(), deadline.budget(REQUEST_SECONDS):
             if environ["PATH_INFO"] in drain.ALWAYS_OPEN:
                 return inner(environ, start_response)
             with gate.passage() as admitted:
@@ -44,6 +44,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         response.headers["X-Color"] = settings.color
         response.headers["X-Request-Id"] = g.request_id
         principal = g.get("principal")
+        seconds = time.monotonic() - g.began_at
+        measure.finished(request.url_rule, request.method, response.status_code, seconds)
         log.info(
             "request",
             extra={
@@ -51,7 +53,7 @@ def init_app(app: Flask, settings: Settings) -> None:
                 "method": request.method,
                 "path": request.path,
                 "status": response.status_code,
-                "ms": round((time.monotonic() - g.began_at) * 1000, 1),
+                "ms": round(seconds * 1000, 1),
                 "trader": principal.name if principal else None,
                 "color": settings.color,
                 "release": settings.release.release,

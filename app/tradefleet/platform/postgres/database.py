@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 
 from tradefleet.platform import deadline
 from tradefleet.platform.postgres.connection import Connector
+from tradefleet.platform.postgres.pool import MeasuredPool, measure
 from tradefleet.platform.settings import DatabaseSettings
 
 POOL_SIZE = 8
@@ -77,22 +78,23 @@ def make_engine(settings: DatabaseSettings, folder: Path, *, for_migrations: boo
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
         return engine
     options = _MIGRATION_OPTIONS if for_migrations else ""
-    return _engine(
-        Connector(settings, settings.hosts, writes=True, options=options), 1 if for_migrations else POOL_SIZE
-    )
+    connector = Connector(settings, settings.hosts, writes=True, options=options)
+    return _engine(connector, "primary", 1 if for_migrations else POOL_SIZE)
 
 
 def make_replica_engine(settings: DatabaseSettings) -> Engine | None:
     """Return an engine for reads that need no primary, or None if all reads use the primary."""
     if not settings.hosts or not settings.replicas:
         return None
-    return _engine(Connector(settings, settings.replicas, writes=False), POOL_SIZE)
+    return _engine(Connector(settings, settings.replicas, writes=False), "replica", POOL_SIZE)
 
 
-def _engine(connector: Connector, size: int) -> Engine:
+def _engine(connector: Connector, server: str, size: int) -> Engine:
     engine = create_engine(
         "postgresql+psycopg://",
         creator=connector,
+        poolclass=MeasuredPool,
+        pool_logging_name=server,
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
@@ -101,6 +103,7 @@ def _engine(connector: Connector, size: int) -> Engine:
         hide_parameters=True,  # the text of an error is logged, without values
     )
     event.listen(engine, "handle_error", _mark_lost_server)
+    measure(engine, server, size)
     return engine
 
 

@@ -5,9 +5,10 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 from flask import Flask, current_app
+from prometheus_client import Counter
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -35,6 +36,9 @@ _POSITION = re.compile(rb"[0-9A-F]{1,8}/[0-9A-F]{1,8}")
 Source = Literal["primary", "replica"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_READS = Counter("tradefleet_database_reads", "Reads that a replica may serve, by the server that did.", ["server"])
+_BY_SERVER = {server: _READS.labels(server) for server in get_args(Source)}
 
 
 class _BehindError(Exception):
@@ -79,6 +83,11 @@ class Replicas:
             DatabaseUnavailableError: the primary was needed and failed to respond.
 
         """
+        found = self._read(trader_id, work)
+        _BY_SERVER[found.source].inc()
+        return found
+
+    def _read(self, trader_id: uuid.UUID, work: Callable[[Session], T]) -> Answer[T]:
         replica = self._database.replica
         if replica is None:
             return Answer(self._database.read(work), "primary")

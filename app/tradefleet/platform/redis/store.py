@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 from flask import Flask, current_app
+from prometheus_client import Counter
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -29,6 +30,8 @@ HEALTH_KEY = "tradefleet:health"
 Health = Literal["ok", "down", "disabled"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_ERRORS = Counter("tradefleet_redis_errors", "Calls of Redis that failed, by service.", ["service"])
 
 
 class BoundedConnection(SentinelManagedSSLConnection):
@@ -98,6 +101,7 @@ class RedisStore:
     def __init__(self, name: str, client: Redis | None) -> None:
         self.errors = 0
         self._name = name
+        self._counter = _ERRORS.labels(name)
         self._client = client
         self._breaker = Breaker(PAUSE_SECONDS)
         self._lock = threading.Lock()
@@ -141,6 +145,7 @@ class RedisStore:
 
     def _note(self, error: Exception) -> None:
         now = time.monotonic()
+        self._counter.inc()
         with self._lock:
             self.errors += 1
             if now - self._logged_at < LOG_EVERY_SECONDS:

@@ -36,6 +36,7 @@ class Readiness(BaseModel):
     outbox_seconds: float | None = Field(
         description="For how long the oldest event has been waiting for a worker; 0 is none, null is unknown."
     )
+    outbox_events: int | None = Field(description="How many events wait for a worker, up to 1000; null is unknown.")
     outbox_failed: int | None = Field(
         description="How many events failed and were set aside, up to 1000; null is unknown."
     )

@@ -1,6 +1,7 @@
 """The views for probes and operators: health, readiness and version."""
 
 import logging
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
@@ -40,11 +41,10 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Return the state of each dependency. Orders need only the database, with a schema that this release can use."""
     has_database = True
-    waiting: float | None = None
-    failed: int | None = None
+    events = Events()
     try:
         with deadline.budget(ASK_SECONDS):
-            fit, waiting, failed = db.read(_ask)
+            fit, events = db.read(_ask)
         if fit != "ok":
             log.warning("not ready: the database's schema %s", fit)
     except (DatabaseUnavailableError, SQLAlchemyError) as error:
@@ -56,8 +56,9 @@ def readyz() -> Response:
     answer = Readiness(
         status=_status(is_draining=is_draining, is_fit=fit == "ok", is_whole="down" not in (redis, cached)),
         dependencies=Dependencies(database="ok" if has_database else "down", fit=fit, redis=redis, cache=cached),
-        outbox_seconds=waiting,
-        outbox_failed=failed,
+        outbox_seconds=events.seconds,
+        outbox_events=events.waiting,
+        outbox_failed=events.failed,
     )
     response = jsonify(answer.model_dump())
     response.status_code = HTTPStatus.OK if fit == "ok" and not is_draining else HTTPStatus.SERVICE_UNAVAILABLE
@@ -66,24 +67,30 @@ def readyz() -> Response:
     return response
 
 
-def _ask(session: Session) -> tuple[str, float | None, int | None]:
-    """Return the state of the schema, the age of the oldest event, and the number of events that were set aside.
+@dataclass(frozen=True)
+class Events:
+    """The age of the oldest event, and how many wait or were set aside; None if unknown."""
 
-    The latter two are None if unknown: a slow query of the outbox must not take a host out of service.
-    """
+    seconds: float | None = None
+    waiting: int | None = None
+    failed: int | None = None
+
+
+def _ask(session: Session) -> tuple[str, Events]:
+    """Return the state of the schema and the events. A slow query of these must not take a host out of service."""
     fit = migrator.misfit(session.connection()) or "ok"
     if fit != "ok":
-        return fit, None, None
+        return fit, Events()
     backlog: outbox.Backlog = current_app.extensions["backlog"]
     try:
         if session.get_bind().dialect.name == "postgresql":
             session.execute(text(f"SET LOCAL statement_timeout = {LOOK_MILLISECONDS}"))
-        return fit, outbox.waiting_seconds(backlog, session), failures.count(session)
+        return fit, Events(*outbox.waiting(backlog, session), failures.count(session))
     except OperationalError as error:
         if error.connection_invalidated:
             raise
         log.warning("the state of the outbox is unknown", exc_info=error)
-        return fit, None, None
+        return fit, Events()
 
 
 def _status(
