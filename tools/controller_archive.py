@@ -194,7 +194,7 @@ def restore(repository: Repository, commit: str) -> dict[str, Any]:
 
 
 def prune(repository: Repository, hours: int, days: int) -> dict[str, Any]:
-    """Remove archives that are older than the newest one by more than these times, and their data."""
+    """Remove archives that are older than the newest one by more than these times, and check that no file is lost."""
     try:
         before = repository.snapshots()
     except MissingError:
@@ -212,6 +212,7 @@ def prune(repository: Repository, hours: int, days: int) -> dict[str, Any]:
     output = repository.run("forget", "--group-by", "host,tags", *keep, "--prune", "--json").decode()
     groups, _ = json.JSONDecoder().raw_decode(output)
     removed = sum(len(group["remove"] or []) for group in groups)
+    repository.run("check")  # a copy keeps what was lost, and follows what was pruned
     return {"changed": removed > 0, "removed": removed, "kept": len(before) - removed}
 
 

@@ -279,10 +279,10 @@ def test_problem_of_the_backups_is_a_warning() -> None:
 
 def test_archives_of_a_host_are_in_the_table_and_their_problems_are_warnings() -> None:
     """A fleet without a host for backups has none."""
-    state = ARCHIVES | {"arrived": {}, "problems": ["store failed: refused"]}
+    state = ARCHIVES | {"arrived": {}, "copied": 996_400, "problems": ["store failed: refused"]}
     host = {"group_names": ["redis"], "archive_status": {"stdout": json.dumps(state)}}
     output = table("data1", host, backup_host="ops1")
-    assert output.startswith("data1  redis                archive=30m\n")
+    assert output.startswith("data1  redis                archive=30m  archive-copy=60m\n")
     assert "warning: data1: archives: store failed: refused (docs/backups.md)" in output
     assert "archive" not in table("data1", host)
     silent = {"group_names": ["redis"], "archive_status": {"stdout": "", "stderr": "not found"}}

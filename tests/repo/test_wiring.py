@@ -201,6 +201,28 @@ def test_the_labs_folder_is_that_of_the_checkout(tmp_path: Path) -> None:
     }
 
 
+def test_copy_of_the_archives_is_next_to_the_second_repository(tmp_path: Path) -> None:
+    """The operator states it once. Two sites have two folders; a fleet without one has no copy."""
+
+    def derived(repository: dict[str, Any]) -> Any:
+        inputs = {"pgbackrest_second_repository": repository}
+        command = [
+            "-i",
+            f"{PROJECT}/inventories/lab",
+            "--playbook-dir",
+            f"{PROJECT}/playbooks",
+            f"-e{json.dumps(inputs)}",
+        ]
+        command += ["-m", "ansible.builtin.debug", "-a", "var=archive_copy_server", "--tree", str(tmp_path)]
+        given = environment(ANSIBLE_VAULT_PASSWORD_FILE=PROJECT / ".vault/lab")
+        subprocess.run(["ansible", "ops1", *command], cwd=PROJECT, env=given, capture_output=True, check=True)
+        return json.loads((tmp_path / "ops1").read_text())["archive_copy_server"]
+
+    stated = {"type": "sftp", "host": "10.0.9.5", "path": "/srv/trade", "user": "backups", "fingerprint": "5b0c"}
+    assert derived(stated | {"retention_days": 90}) == stated | {"path": "/srv/trade/restic/lab"}
+    assert derived({}) == {}
+
+
 @pytest.mark.parametrize("playbook", ["deploy", "rolling"])
 def test_static_files_are_delivered_before_a_release_starts(playbook: str) -> None:
     """Clients may be sent to the release from then on."""

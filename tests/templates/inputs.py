@@ -36,6 +36,15 @@ INPUTS: dict[str, dict[str, Any]] = {
         "archive_key": "a secret of thirty-two characters",
         "archive_sources": {"redis": "/var/backups/redis/state-*.rdb"},
         "archive_expected": {"redis": {"users": ["redis1"], "hours": 3}},
+        "archive_copy_server": {
+            "type": "s3",
+            "host": "s3.example.com",
+            "path": "/trade/restic",
+            "user": "key-id",
+            "bucket": "backups",
+            "region": "eu-1",
+        },
+        "archive_copy_secret": "secret-second",
         "__archive_timer": {
             "key": "tradefleet-archive@store",
             "value": {"calendar": "*:15", "what": "Scheduled archive"},

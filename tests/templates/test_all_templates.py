@@ -15,6 +15,7 @@ WITHOUT_HEADER = {
     "users.acl.j2",
     "users-sentinel.acl.j2",
     "backups.json.j2",
+    "copy.json.j2",
     "settings.json.j2",
     "users.htpasswd.j2",
 }

@@ -9,6 +9,7 @@ from render import lines, render
 
 SERVER = INPUTS["archive"]
 HOST = SERVER | {"archive_user": "redis1", "archive_address": "10.0.0.41", "archive_users": []}
+SFTP = {"type": "sftp", "host": "10.0.9.5", "path": "/srv/trade/restic", "user": "backups", "fingerprint": "5b0c"}
 
 
 def test_server_only_appends_and_separates_the_hosts() -> None:
@@ -45,3 +46,27 @@ def test_service_may_read_and_nothing_else() -> None:
     assert {"ProtectSystem=strict", "NoNewPrivileges=true", "ExecStart=/usr/local/sbin/tradefleet-archive %i"} <= unit
     timer = set(lines(render("archive", "archive.timer.j2", **HOST)))
     assert {"OnCalendar=*:15", "Persistent=true"} <= timer
+
+
+def test_copy_goes_to_an_s3_server_over_tls() -> None:
+    """With the bucket and no other; hosts have no copy of their own."""
+    found = lines(render("archive", "rclone.conf.j2", **SERVER))
+    assert {"endpoint = https://s3.example.com:443", "access_key_id = key-id", "no_check_bucket = true"} <= set(found)
+    assert found[-1] == "remote = server:backups/trade/restic"
+    settings = json.loads(render("archive", "copy.json.j2", **SERVER))
+    assert (settings["ca"], settings["fingerprint"]) == ("", "")
+    assert json.loads(render("archive", "settings.json.j2", **SERVER))["copied"]
+    assert not json.loads(render("archive", "settings.json.j2", **HOST))["copied"]
+
+
+def test_copy_by_sftp_accepts_only_the_configured_host_key() -> None:
+    """rclone reads it from a file that the program writes; another server is another copy to attach."""
+    inputs = SERVER | {"archive_copy_server": SFTP}
+    found = lines(render("archive", "rclone.conf.j2", **inputs))
+    assert {"known_hosts_file = /var/lib/tradefleet-archive/known_hosts", "port = 22", "shell_type = none"} <= set(
+        found
+    )
+    assert found[-1] == "remote = server:/srv/trade/restic"
+    settings = json.loads(render("archive", "copy.json.j2", **inputs))
+    assert settings["fingerprint"] == "5b0c"
+    assert settings["marker"] != json.loads(render("archive", "copy.json.j2", **SERVER))["marker"]

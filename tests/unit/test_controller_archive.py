@@ -97,6 +97,15 @@ def test_archive_of_the_future_prevents_pruning(repository: Repository, project:
     assert len(repository.snapshots()) == 2
 
 
+def test_repository_that_lost_a_file_is_not_pruned(repository: Repository, project: Path, tmp_path: Path) -> None:
+    """Even if no archive is old enough: a copy may still have the file."""
+    archived(repository, project)
+    packs = (path for path in (tmp_path / "repository/data").rglob("*") if path.is_file())
+    max(packs, key=lambda path: path.stat().st_size).unlink()
+    with pytest.raises(ArchiveError, match="repository contains errors"):
+        prune(repository, 48, 30)
+
+
 def test_missing_path_and_missing_restic_are_reported(
     repository: Repository, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ SERVER: Host = testinfra.get_host("podman://tf-operations1")
 CLIENT: Host = testinfra.get_host("podman://tf-operations2")
 REPOSITORIES = "/var/lib/tradefleet-archives"
 BACKUPS = "/var/backups/redis"
+# On the client, which has the S3 server as well.
+COPY = "/srv/s3/archives/tradefleet/restic"
 KEY = "molecule-passphrase-of-the-controller"
 SSH = (
     f"-i {PROJECT}/.lab/ssh_key -o UserKnownHostsFile={PROJECT}/.lab/known_hosts/10.203.0.177 -o IdentitiesOnly=yes "
@@ -34,7 +36,8 @@ def back_up(name: str, content: str = "") -> str:
 
 def run(host: Host, command: str, check: bool = True) -> str:
     """Run a command of the service; return what it printed, also if it failed and `check` is not set."""
-    done = host.run(f"systemctl start tradefleet-archive@{command}")
+    # Tests start it more often than systemd permits.
+    done = host.run(f"systemctl reset-failed 'tradefleet-archive@*'; systemctl start tradefleet-archive@{command}")
     assert done.rc == 0 or not check, host.check_output(f"journalctl --unit=tradefleet-archive@{command} --lines=9")
     return str(done.rc)
 
@@ -54,11 +57,12 @@ def problems(host: Host) -> list[str]:
 @contextmanager
 def moved(host: Host, path: str) -> Iterator[str]:
     """Move a file or folder away for the length of the block; yield where it is."""
-    host.check_output(f"mv {path} {path}.kept")
+    kept = f"/root/{Path(path).name}.kept"
+    host.check_output(f"mv {path} {kept}")
     try:
-        yield f"{path}.kept"
+        yield kept
     finally:
-        host.check_output(f"rm -rf {path} && mv {path}.kept {path}")
+        host.check_output(f"rm -rf {path} && mv {kept} {path}")
 
 
 @contextmanager
@@ -80,7 +84,8 @@ class Checkout:
         for name in ("playbooks", "roles", "plugins", "tools"):
             shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(PROJECT / "ansible.cfg", folder)
-        shutil.copy(SCENARIO / "prune.yml", folder / "playbooks")
+        for name in ("prune.yml", "schedule.yml"):
+            shutil.copy(SCENARIO / name, folder / "playbooks")
 
     def fill(self) -> None:
         """Create the files that exist on a controller only."""

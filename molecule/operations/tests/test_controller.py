@@ -1,7 +1,7 @@
 """Is a lost controller restored from ops, with a passphrase and SSH only?"""
 
 import pytest
-from archives import CLIENT, REPOSITORIES, SERVER, Checkout, back_up, changes, listed, run
+from archives import REPOSITORIES, SERVER, Checkout, changes
 
 
 @pytest.fixture(scope="module")
@@ -63,22 +63,3 @@ def test_killed_run_is_completed_and_a_different_file_is_kept(new: Checkout) -> 
     vault.unlink()
     assert changes(new.restore()) == 1
     assert new.files() == complete
-
-
-@pytest.mark.thorough
-def test_old_archives_are_removed_from_the_controller(controller: Checkout) -> None:
-    """Passphrases of hosts stay on the controller. A host continues to archive."""
-    restic = (
-        "RESTIC_REST_USERNAME=operations2 RESTIC_REST_PASSWORD=$(cat /etc/tradefleet-archive/password)"
-        " restic --cacert /etc/ssl/tradefleet/ca.crt --password-file /etc/tradefleet-archive/passphrase"
-        " --repo rest:https://10.203.0.177:8433/operations2/ backup --host operations2 --tag redis"
-    )
-    CLIENT.check_output(f"{restic} --time '2020-01-01 00:00:00' /etc/hostname")
-    back_up("20261130T020000Z")
-    run(CLIENT, "store")
-    assert changes(controller.archive(playbook="prune.yml")) == 1
-    assert changes(controller.archive(playbook="prune.yml")) == 0
-    assert "/etc/hostname" not in [each["path"] for each in listed(CLIENT, "redis")]
-    back_up("20261130T030000Z")
-    run(CLIENT, "store")
-    run(CLIENT, "check")

@@ -175,6 +175,8 @@ def archives(host: str, on: Host, stated: Stated) -> Lines:
         yield "warning", f"{host} cannot report its archives: {text(on, 'archive_status', 'stderr') or 'no program'}"
         return
     yield "cell", f"archive={ago(state['now'], state['stored'])}"
+    if "copied" in state:
+        yield "cell", f"archive-copy={ago(state['now'], state['copied'])}"
     for name, moment in state["arrived"].items():
         yield "cell", f"{name}-archive={ago(state['now'], moment)}"
     for problem in state["problems"]:
