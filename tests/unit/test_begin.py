@@ -26,7 +26,7 @@ FREE = {
     "reach",
     "restore_controller",
 }
-FREE |= {"secrets", "status", "unlock"}
+FREE |= {"schedule", "secrets", "status", "unlock"}
 PROGRAM = PROJECT / "roles/operations/files/tradefleet-operations"
 PLAYBOOKS = PROJECT / "playbooks"
 
