@@ -64,7 +64,7 @@ class Fleet:
         self._tasks("roles/nginx/tasks/check.yml")
         for path in [*folder.glob("*.yml"), *folder.glob("roles/*/tasks/*.yml"), folder / "roles/nginx/vars/main.yml"]:
             path.write_text(self._here(path.read_text()))
-        for name in ("migrate", "worker", "log"):
+        for name in ("migrate", "worker", "standby", "log"):
             self._tasks(f"roles/app/tasks/{name}.yml")
         followed = {"content": "{{ app_worker_hosts | join(' ') }}", "dest": f"{folder}/workers", "mode": "0644"}
         self._tasks("roles/app/tasks/workers.yml", {"name": "Note", "ansible.builtin.copy": followed})
