@@ -111,6 +111,15 @@ def test_file_that_is_damaged_on_the_server_is_not_copied() -> None:
         assert CLIENT.file(f"{COPY}/{old}").exists
 
 
+def test_repository_that_is_being_pruned_is_copied_by_the_next_run() -> None:
+    """A file that the listing contains is gone when it is read."""
+    SERVER.check_output(f"ln -s /gone {REPOSITORIES}/operations2/index/{'0' * 64}")
+    try:
+        assert "was pruned while it was copied: the next run continues" in failure("copy")
+    finally:
+        SERVER.check_output(f"rm {REPOSITORIES}/operations2/index/{'0' * 64}")
+
+
 def test_outage_of_the_copy_is_reported_and_stops_no_archive() -> None:
     """An answer from a server without the configured CA is an outage too. A new server does not begin without it."""
     CLIENT.check_output("systemctl stop s3")
@@ -222,7 +231,7 @@ chown backups /home/backups/.ssh/authorized_keys
 
 @pytest.mark.thorough
 def test_copy_by_sftp_accepts_only_the_configured_host_key() -> None:
-    """The account needs no shell. Without a copy no credentials and no timers are left."""
+    """The account needs no shell. Without a copy, no credentials and no timers are left."""
     CLIENT.check_output("bash -c %s", SFTP)
     algorithm = "cut -d ' ' -f 2 /etc/ssh/ssh_host_ecdsa_key.pub | base64 -d | sha256sum | cut -d ' ' -f 1"
     server = {"type": "sftp", "host": "10.203.0.178", "path": "/home/backups/restic", "user": "backups"}
@@ -235,6 +244,9 @@ def test_copy_by_sftp_accepts_only_the_configured_host_key() -> None:
         run(SERVER, "verify")
         assert problems(SERVER) == []
         assert tree(CLIENT, "/home/backups/restic") == tree(SERVER, REPOSITORIES)
+        with moved(SERVER, f"{REPOSITORIES}/operations2"):
+            assert SERVER.check_output("tradefleet-archive-copy attach") == "operations2"
+            assert tree(CLIENT, "/home/backups/restic") == tree(SERVER, REPOSITORIES)
         with moved(SERVER, "/etc/tradefleet-archive/copy.json") as kept:
             wrong = f"sed s/{server['fingerprint']}/{'0' * 64}/ {kept} > /etc/tradefleet-archive/copy.json"
             SERVER.check_output(wrong)

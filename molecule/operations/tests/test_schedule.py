@@ -42,7 +42,7 @@ def session(user: str, command: str) -> CommandResult:
     return CLIENT.run(f"runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) {command}")
 
 
-@pytest.mark.parametrize("user", HOMES)
+@pytest.mark.parametrize("user", ["debian", pytest.param("root", marks=pytest.mark.thorough)])
 def test_timers_run_the_playbooks_of_the_operator(checkout: Checkout, user: str) -> None:
     """Also while nobody is logged in. A second run changes nothing; a run that failed does not stop the next one."""
     if user != "root":
