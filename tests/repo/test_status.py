@@ -261,8 +261,8 @@ def test_ages_of_backups_and_of_the_drill_are_in_the_table() -> None:
     plain = "ops1  ops                  backup=2h full=7d wal=12s drill=none"
     archives = "archive=30m  redis-archive=2h  controller-archive=none"
     assert reported().splitlines()[0] == f"{plain}  {archives}"
-    second = {"newest": 820_000, "full": 395_200, "wal": 999_000}
-    running = f"{plain} second=2d running=42%  {archives}"
+    second = {"newest": 820_000, "full": 395_200, "wal": 999_000, "drill": 989_200}
+    running = f"{plain} second=2d second-drill=3h running=42%  {archives}"
     assert reported(second=second, running_percent=41.6).splitlines()[0] == running
 
 

@@ -106,7 +106,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         },
         "pgbackrest_second_secret": "secret-second",
         "pgbackrest_remote_repository_address": "10.9.0.51",
-        "__pgbackrest_restore": {"name": "restore-scratch", "command": "serve", "stays": "yes", "what": "A moment"},
+        "__pgbackrest_restore": {"name": "restore-scratch", "drills": 0, "what": "A moment"},
         "__pgbackrest_timer": {"key": "restore-drill", "value": {"calendar": "daily", "what": "Scheduled drill"}},
     },
     "pgbouncer": {

@@ -3,7 +3,7 @@
 import json
 
 from inputs import INPUTS
-from render import lines, render
+from render import PROJECT, lines, render
 
 REPOSITORY = INPUTS["pgbackrest"]
 MEMBER = REPOSITORY | {"pgbackrest_address": "10.0.0.42", "pgbackrest_peers": ["backup.ops1.trade.example"]}
@@ -57,12 +57,34 @@ def test_restored_server_knows_the_repository_and_no_member() -> None:
     assert [line for line in found if "host" in line or "tls" in line or "pg1" in line] == []
     unit = set(lines(render("pgbackrest", "restore.service.j2", **REPOSITORY)))
     assert {"PrivateNetwork=true", "User=postgres", "ExecStart=/usr/local/sbin/tradefleet-scratch serve"} <= unit
-    removal = "ExecStopPost=/bin/rm -rf /var/lib/restore-scratch/data"
-    assert removal in unit
-    drill = {"name": "restore-drill", "command": "drill", "stays": "no", "what": "Drill"}
+    stays = {"RemainAfterExit=yes", "ExecStopPost=/bin/rm -rf /var/lib/restore-scratch/data"}
+    assert stays <= unit
+    drill = {"name": "restore-drill-second", "drills": 2, "what": "Drill"}
     unit = set(lines(render("pgbackrest", "restore.service.j2", **REPOSITORY | {"__pgbackrest_restore": drill})))
-    assert "ExecStopPost=/usr/local/sbin/tradefleet-backups metrics" in unit
-    assert removal not in unit
+    assert {
+        "PrivateNetwork=true",
+        "ExecStart=/usr/local/sbin/tradefleet-scratch drill 2",
+        "ExecStopPost=/usr/local/sbin/tradefleet-backups metrics",
+    } <= unit
+    assert unit & stays == set()
+
+
+def test_restored_server_reaches_the_second_repository_through_a_socket() -> None:
+    """It has neither address nor credentials. The process behind the socket has them, and knows no member."""
+    found = lines(render("pgbackrest", "scratch-second.conf.j2", **REPOSITORY))
+    assert {"repo2-host=second", "cmd-ssh=/usr/local/sbin/tradefleet-backup-second"} <= set(found)
+    assert [line for line in found if any(word in line for word in ("cipher", "s3", "pg1", "repo1"))] == []
+    program = (PROJECT / "roles/pgbackrest/files/tradefleet-backup-second").read_text()
+    socket = lines(render("pgbackrest", "tradefleet-backup-second.socket.j2", **REPOSITORY))
+    assert {"SocketUser=postgres", "SocketMode=0600", "Accept=yes"} <= set(socket)
+    (path,) = (line.partition("=")[2] for line in socket if line.startswith("ListenStream="))
+    assert f'SOCKET = "{path}"' in program
+    unit = lines(render("pgbackrest", "tradefleet-backup-second@.service.j2", **REPOSITORY))
+    assert {"User=postgres", "StandardInput=socket", "ProtectSystem=strict"} <= set(unit)
+    (start,) = (line for line in unit if line.startswith("ExecStart="))
+    assert start.startswith(
+        "ExecStart=/usr/bin/pgbackrest --config=/etc/pgbackrest/second.d/second.conf --stanza=tradefleet"
+    )
 
 
 def second(**inputs: object) -> list[str]:
@@ -124,9 +146,9 @@ def test_wal_is_copied_by_a_service_that_starts_again() -> None:
 
 def test_drill_is_noted_by_root_if_a_command_is_set() -> None:
     """The program adds result and figures."""
-    drill = {"name": "restore-drill", "command": "drill", "stays": "no", "what": "Drill"}
+    drill = {"name": "restore-drill", "drills": 1, "what": "Drill"}
     inputs = REPOSITORY | {"__pgbackrest_restore": drill, "pgbackrest_drill_note": ["/usr/local/sbin/journal", "note"]}
-    assert "ExecStopPost=+/usr/local/sbin/tradefleet-backups note" in lines(
+    assert "ExecStopPost=+/usr/local/sbin/tradefleet-backups note 1" in lines(
         render("pgbackrest", "restore.service.j2", **inputs)
     )
 
@@ -146,6 +168,7 @@ def test_services_run_as_postgres_when_their_timers_say() -> None:
     """A run that a reboot prevented is caught up."""
     unit = lines(render("pgbackrest", "tradefleet-backup@.service.j2", **REPOSITORY))
     assert {"ExecStart=/usr/local/sbin/tradefleet-backups %i", "User=postgres", "ProtectSystem=strict"} <= set(unit)
+    assert "RuntimeDirectory=tradefleet-backup/%i" in unit  # where the progress is
     timer = lines(render("pgbackrest", "pgbackrest.timer.j2", **REPOSITORY))
     assert {"OnCalendar=daily", "Persistent=true", "Description=Scheduled drill"} <= set(timer)
 

@@ -1,18 +1,16 @@
 """The program that reports the backups: which problems it finds, and which targets it accepts."""
 
-import importlib
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from backup_programs import programs
 
-LIBRARY = Path(__file__).parents[2] / "roles/pgbackrest/files"
 HOUR = 3600
 FULL, DIFF = "20261129-013000F", "20261129-013000F_20261130-013000D"
 # pgBackRest prints the identity of the former cluster here, too.
@@ -38,29 +36,11 @@ def backup(label: str, hours: float, start: str, error: bool = False) -> dict[st
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The program's parts, with a repository that contains a full backup, a differential one and three segments."""
-    settings = {
-        "stanza": "tradefleet",
-        "repository": str(tmp_path),
-        "state": str(tmp_path / "state"),
-        "full_hours": 192,
-        "backup_hours": 26,
-        "drill_hours": 26,
-        "second": True,
-    }
-    read = Path.read_text
-
-    def read_settings(path: Path, *arguments: Any, **options: Any) -> str:
-        return json.dumps(settings) if path.name == "backups.json" else read(path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "read_text", read_settings)
-    monkeypatch.syspath_prepend(LIBRARY)
-    names = ("common", "second", "archive", "copying", "report")
-    for name in ("", *(f".{name}" for name in names)):
-        monkeypatch.delitem(sys.modules, f"tradefleet_backups{name}", raising=False)
-    parts = SimpleNamespace(**{name: importlib.import_module(f"tradefleet_backups.{name}") for name in names})
-    (tmp_path / "state").mkdir()
+    parts = programs(tmp_path, monkeypatch)
     for number in (5, 6, 7):
         segment(tmp_path, 1, number)
+    for name in ("check", "verify", "drill", "second-check", "second-verify", "second-drill"):
+        parts.common.record(name, {"ok": True})
     contain(parts, monkeypatch, backup(FULL, 30, f"{5:024X}"), backup(DIFF, 6, f"{6:024X}"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=100, used=50, free=50))
     return parts
@@ -94,8 +74,38 @@ def problems(program: SimpleNamespace) -> list[str]:
 
 
 def test_complete_repository_has_no_problem(program: SimpleNamespace) -> None:
-    """Commands that never ran are none either: their timers have begun a minute ago."""
+    """Nor have commands that have never run yet and that no timer repeats."""
     assert problems(program) == []
+
+
+def test_drill_that_never_ran_is_a_problem(program: SimpleNamespace) -> None:
+    """Its time begins with the first backup, and that of the second repository when this was attached."""
+    for name in ("drill", "second-drill"):
+        (program.common.STATE / f"{name}.json").unlink()
+    assert problems(program) == ["no drill has run for 30 hours"]
+    attached = {"time": int(time.time()) - 40 * HOUR, "ok": True}
+    (program.common.STATE / "second-attach.json").write_text(json.dumps(attached))
+    assert problems(program) == ["no drill has run for 30 hours", "no second drill has run for 40 hours"]
+
+
+def test_each_repository_has_the_figures_of_its_own_drill(program: SimpleNamespace) -> None:
+    """Their ages and results are problems of their own."""
+    program.common.record("drill", {"ok": True, "repository": 1, "seconds_to_serve": 1.5, "newest_age_seconds": 3})
+    old = {"time": int(time.time()) - 27 * HOUR, "ok": True, "repository": 2, "seconds_to_serve": 9.5}
+    (program.common.STATE / "second-drill.json").write_text(json.dumps(old))
+    assert problems(program) == ["the last second drill is 27 hours old"]
+    state = program.report.report()
+    assert state["second"]["drill"] == old["time"]
+    metrics = program.report.metrics(state)
+    for line in (
+        'tradefleet_restore_drill_rto_seconds{repository="1"} 1.5',
+        'tradefleet_restore_drill_rpo_seconds{repository="1"} 3',
+        'tradefleet_restore_drill_rto_seconds{repository="2"} 9.5',
+        f"tradefleet_backup_second_drill_timestamp_seconds {old['time']}",
+        f'tradefleet_backup_last_run_timestamp_seconds{{command="second drill"}} {old["time"]}',
+    ):
+        assert f"{line}\n" in metrics
+    assert 'rpo_seconds{repository="2"}' not in metrics
 
 
 def test_old_and_missing_backups_are_problems(program: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +249,7 @@ def test_problems_of_the_second_repository_are_reported_as_its_own(program: Simp
         "second copy failed: no route",
     ]
     state = program.report.report()
-    assert state["second"] == {"full": now - 200 * HOUR, "newest": now, "wal": now}
+    assert state["second"] == {"full": now - 200 * HOUR, "newest": now, "wal": now, "drill": now}
     assert f"tradefleet_backup_second_newest_timestamp_seconds {now}\n" in program.report.metrics(state)
 
 
@@ -314,3 +324,19 @@ def test_target_in_the_second_repository(program: SimpleNamespace, monkeypatch: 
     monkeypatch.setitem(program.common.SETTINGS, "second", False)
     with pytest.raises(program.common.FailedError, match="no second repository is configured"):
         program.archive.restorable("latest", 2)
+
+
+def test_former_cluster_in_a_repository_is_no_part_of_the_present_one(
+    program: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restore from the second repository the first one also contains the cluster that replaced the lost one."""
+    later = tmp_path / ARCHIVE.replace("17-1", "17-2") / f"{2:08X}{0:08X}"
+    later.mkdir(parents=True)
+    (later / f"{2:08X}{0:08X}{9:08X}-{'0' * 40}.zst").touch()
+    assert set(program.archive.segments()) == {f"{2:08X}{0:08X}{9:08X}"}
+    archived(program, monkeypatch)
+    assert [path.name[:24] for _, path in program.copying.Copier()._new()] == [f"{2:08X}{0:08X}{9:08X}"]
+    listed = {"backup": [backup(FULL, 30, f"{5:024X}")], "db": [{"id": 1, "version": "17"}, {"id": 2, "version": "17"}]}
+    monkeypatch.setattr(program.archive, "info", lambda *_: listed)
+    with pytest.raises(program.common.FailedError, match="contains no backup"):
+        program.archive.restorable("latest")

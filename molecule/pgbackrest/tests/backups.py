@@ -13,6 +13,9 @@ MEMBERS = {"bk1": "10.203.0.163", "bk2": "10.203.0.164"}
 REPOSITORY: Host = testinfra.get_host("podman://tf-repo1")
 STORE: Host = testinfra.get_host("podman://tf-store1")
 FOLDER = "/var/lib/pgbackrest"
+SECOND = "runuser -u postgres -- pgbackrest --config-include-path=/etc/pgbackrest/second.d --repo=2 --stanza=tradefleet"
+FILES = f"{SECOND} repo-ls --recurse archive/tradefleet"
+LOCK = ("-e", "fleet_lock_host=")  # for playbooks: the scenario has neither lock nor journal
 CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 
 
@@ -54,6 +57,28 @@ def metric(name: str) -> float:
     """Return the value of a metric."""
     lines = REPOSITORY.check_output("cat /var/lib/tradefleet-backups/backups.prom").splitlines()
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def newest_segment() -> str:
+    """Return the newest segment of the first repository."""
+    found = f"find {FOLDER}/archive -name '*-*.zst' -printf '%T@ %f\\n' | sort -n | tail -1"
+    return str(REPOSITORY.check_output(found)).split()[1][:24]
+
+
+def copied() -> None:
+    """Wait until the second repository contains the WAL of the first one."""
+    segment = newest_segment()
+    wait(lambda: segment in REPOSITORY.check_output(FILES), 20)
+
+
+@contextmanager
+def first_lost() -> Iterator[None]:
+    """Let the first repository be empty for the length of the block."""
+    REPOSITORY.check_output(f"mkdir {FOLDER}/lost && mv {FOLDER}/archive {FOLDER}/backup {FOLDER}/lost/")
+    try:
+        yield
+    finally:
+        REPOSITORY.check_output(f"mv {FOLDER}/lost/* {FOLDER}/ && rmdir {FOLDER}/lost")
 
 
 @contextmanager

@@ -2,35 +2,41 @@
 
 import time
 
-from backups import FOLDER, REPOSITORY, metric, problems, run, sql, wait
+import pytest
+from backups import FOLDER, REPOSITORY, copied, metric, problems, run, sql, wait
 
-DRILL = "systemctl start restore-drill.service"
+UNITS = {1: "restore-drill", 2: "restore-drill-second"}
+DRILL = f"systemctl start {UNITS[1]}"
 
 
-def drilled() -> dict[str, object]:
-    """Return the result of the last drill."""
-    found: dict[str, object] = run("report")["results"]["drill"]
+def drilled(repository: int = 1) -> dict[str, object]:
+    """Return the result of the last drill of a repository."""
+    found: dict[str, object] = run("report")["results"]["drill" if repository == 1 else "second drill"]
     return found
 
 
-def test_drill_restores_every_archived_row_and_removes_its_copy() -> None:
+@pytest.mark.parametrize("repository", UNITS)
+def test_drill_restores_every_archived_row_and_removes_its_copy(repository: int) -> None:
     """A row that was written after the last backup is there, because its WAL was archived."""
     sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
     sql("CREATE INDEX IF NOT EXISTS ledger_note ON ledger (note)")
     sql("INSERT INTO ledger (note) SELECT 'row ' || n FROM generate_series(1, 1000) AS n")
     written = float(sql("SELECT extract(epoch FROM max(written)) FROM ledger"))
     run("check")  # finishes the segment
+    copied()
     timeline = sql("SELECT timeline_id FROM pg_control_checkpoint()")
-    REPOSITORY.check_output(DRILL)
-    found = drilled()
-    assert found["ok"] is True
+    REPOSITORY.check_output(f"systemctl start {UNITS[repository]}")
+    found = drilled(repository)
+    assert (found["ok"], found["repository"]) == (True, repository)
     assert found["rows"] == {"trading.public.ledger": int(sql("SELECT count(*) FROM ledger"))}
     assert abs(time.time() - float(str(found["newest_age_seconds"])) - written) < 30
-    assert 0 < metric("tradefleet_restore_drill_rto_seconds") < 60
-    assert REPOSITORY.check_output("ls /var/lib/restore-drill") == "server.log"
+    assert 0 < metric(f'tradefleet_restore_drill_rto_seconds{{repository="{repository}"}}') < 60
+    assert REPOSITORY.check_output(f"ls /var/lib/{UNITS[repository]}") == "server.log"
     # The command of the inventory has the figures, whatever began the drill.
     noted = REPOSITORY.check_output("tail -1 /root/drills")
-    assert noted.startswith(f"--result=ok --reason=seconds to serve {found['seconds_to_serve']}, newest ")
+    assert noted.startswith(
+        f"--result=ok --reason=repository {repository}, seconds to serve {found['seconds_to_serve']}, newest "
+    )
     # The cluster and its archive are as before: a copy that archives would have left another timeline.
     assert sql("SELECT timeline_id FROM pg_control_checkpoint()") == timeline
     assert run("check")["seconds"] < 10
@@ -39,9 +45,22 @@ def test_drill_restores_every_archived_row_and_removes_its_copy() -> None:
     assert problems() == []
 
 
-def test_copy_has_no_network() -> None:
+@pytest.mark.parametrize("unit", UNITS.values())
+def test_copy_has_no_network(unit: str) -> None:
     """Its unit has a network namespace of its own."""
-    assert "PrivateNetwork=yes" in REPOSITORY.check_output("systemctl show restore-drill --property=PrivateNetwork")
+    assert "PrivateNetwork=yes" in REPOSITORY.check_output(f"systemctl show {unit} --property=PrivateNetwork")
+
+
+def test_drills_of_both_repositories_run_one_after_the_other() -> None:
+    """Their timers start them at the same time, and the disk has space for one copy."""
+    REPOSITORY.check_output(f"systemctl start --no-block {' '.join(UNITS.values())}")
+    copies = f"ls -d {' '.join(f'/var/lib/{unit}/data' for unit in UNITS.values())} 2> /dev/null | wc -l"
+    running = f"systemctl show --property=ActiveState --value {' '.join(UNITS.values())}"
+    seen = set()
+    while "activating" in REPOSITORY.check_output(running):
+        seen.add(REPOSITORY.check_output(copies))
+    assert seen <= {"0", "1"}
+    assert all(drilled(repository)["ok"] for repository in UNITS)
 
 
 def test_drill_finds_a_damaged_index() -> None:
@@ -56,7 +75,7 @@ def test_drill_finds_a_damaged_index() -> None:
         assert REPOSITORY.run(DRILL).rc != 0
         assert any("drill failed" in each and "ledger_note" in each for each in problems())
         noted = REPOSITORY.check_output("tail -1 /root/drills")
-        assert noted.startswith("--result=failed --reason=pg_amcheck: ")
+        assert noted.startswith("--result=failed --reason=repository 1: pg_amcheck: ")
         assert metric('tradefleet_backup_last_run_succeeded{command="drill"}') == 0
     finally:
         sql("REINDEX INDEX ledger_note")

@@ -5,30 +5,29 @@ import time
 
 import pytest
 from backups import (
+    FILES,
     FOLDER,
+    LOCK,
     MEMBERS,
     REPOSITORY,
+    SECOND,
     STORE,
     changed,
     command,
+    copied,
+    first_lost,
     leader,
     member,
     metric,
+    newest_segment,
     problems,
     run,
     sql,
     wait,
 )
-from scenario import SCENARIO, converge
+from scenario import SCENARIO, converge, run_playbook
 
-SECOND = "runuser -u postgres -- pgbackrest --config-include-path=/etc/pgbackrest/second.d --repo=2 --stanza=tradefleet"
-FILES = f"{SECOND} repo-ls --recurse archive/tradefleet"
-
-
-def newest_segment() -> str:
-    """Return the newest segment of the first repository."""
-    found = f"find {FOLDER}/archive -name '*-*.zst' -printf '%f\\n' | sort | tail -1 | cut -c 1-24"
-    return str(REPOSITORY.check_output(found))
+NONE = '{"pgbackrest_second_repository": {}}'
 
 
 def test_wal_and_backups_are_in_the_second_repository() -> None:
@@ -36,8 +35,7 @@ def test_wal_and_backups_are_in_the_second_repository() -> None:
     sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
     sql("INSERT INTO ledger (note) VALUES ('plain-text-marker')")
     run("check")
-    segment = newest_segment()
-    wait(lambda: segment in REPOSITORY.check_output(FILES), 15)
+    copied()
     run("check")
     state = run("report")
     assert state["problems"] == []
@@ -65,23 +63,41 @@ def test_file_that_is_damaged_in_the_second_repository_is_reported() -> None:
 
 def test_member_restores_from_the_second_repository() -> None:
     """The first one is lost. Data and WAL come through the repository host."""
-    target = sql("SELECT pg_create_restore_point('second')")
-    sql("SELECT pg_switch_wal()")
-    segment = sql(f"SELECT pg_walfile_name('{target}')")
-    wait(lambda: segment in REPOSITORY.check_output(FILES), 20)
+    sql("SELECT pg_create_restore_point('second')")
+    run("check")
+    copied()
     name = next(name for name in MEMBERS if name != leader())
     recover = "runuser -u postgres -- tradefleet-recover"
-    lost = f"{FOLDER}/archive {FOLDER}/backup"
     member(name).check_output("systemctl stop patroni")
-    REPOSITORY.check_output(f"mkdir {FOLDER}/lost && mv {lost} {FOLDER}/lost/")
     try:
-        plan = json.loads(REPOSITORY.check_output(command("restorable name:second 2")))
-        member(name).check_output(f"{recover} reach {plan['type']} {plan['target']} {plan['repository']}")
+        with first_lost():
+            plan = json.loads(REPOSITORY.check_output(command("restorable name:second 2")))
+            member(name).check_output(f"{recover} reach {plan['type']} {plan['target']} {plan['repository']}")
         assert json.loads(member(name).check_output(f"{recover} state"))["stage"] == "reached"
     finally:
-        REPOSITORY.check_output(f"mv {FOLDER}/lost/* {FOLDER}/ && rmdir {FOLDER}/lost")
         member(name).check_output(f"{recover} clear && systemctl start patroni")
     wait(lambda: sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1", 60)
+
+
+def test_playbooks_restore_from_the_second_repository_while_the_first_one_is_lost() -> None:
+    """A row of a former moment is served on the repository host, without a network; and the drill examines all."""
+    sql("DROP TABLE IF EXISTS notes; CREATE TABLE notes AS SELECT 'still here' AS note")
+    sql("SELECT pg_create_restore_point('noted')")
+    sql("DROP TABLE notes")
+    run("check")
+    copied()
+    with first_lost():
+        run_playbook("restore_scratch", *LOCK, "-e", "target=name:noted", "-e", "repository=2")
+        psql = "runuser -u postgres -- psql --host /run/restore-scratch --dbname trading -XAtc"
+        assert REPOSITORY.check_output(f"{psql} 'SELECT note FROM notes'") == "still here"
+        server = "--target $(head -1 /var/lib/restore-scratch/data/postmaster.pid)"
+        addresses = REPOSITORY.check_output(f"nsenter {server} --net ip -oneline address")
+        assert {line.split()[1] for line in addresses.splitlines()} == {"lo"}
+        REPOSITORY.check_output("systemctl stop restore-scratch")
+        told = run_playbook("restore_drill", *LOCK, "-e", "repository=2").stdout
+    assert "Repository 2: the restored server answered after" in " ".join(told.split())
+    wait(lambda: REPOSITORY.run(command("check")).rc == 0, 60)
+    assert problems() == []
 
 
 @pytest.mark.thorough
@@ -113,6 +129,27 @@ def test_lost_repository_is_rebuilt_next_to_the_second_one() -> None:
     REPOSITORY.check_output(f"rm -r {FOLDER} /var/lib/tradefleet-backups /etc/pgbackrest")
     converge()
     assert REPOSITORY.check_output(f"{SECOND} repo-ls backup/tradefleet").startswith(before.split("latest")[0])
+    run("check")
+    assert problems() == []
+
+
+@pytest.mark.thorough
+def test_detached_repository_is_neither_filled_nor_drilled() -> None:
+    """Without the variable its units are off; with it they continue, and what was not copied in between follows."""
+    units = "tradefleet-backup-copy.service tradefleet-backup-second.socket restore-drill-second.timer"
+    active = f"systemctl is-active {units}"
+    assert REPOSITORY.run(active).stdout.split() == ["active"] * 3
+    converge("-e", NONE, "--limit", "repo1")
+    assert REPOSITORY.run(active).stdout.split() == ["inactive"] * 3
+    run("check")
+    assert run("report")["second"] == {}
+    refused = run_playbook("restore_drill", *LOCK, "-e", "repository=2", "-e", NONE, check=False)
+    assert refused.returncode != 0
+    assert "No second repository is configured" in refused.stdout
+    segment = newest_segment()
+    converge()
+    assert REPOSITORY.run(active).stdout.split() == ["active"] * 3
+    wait(lambda: segment in REPOSITORY.check_output(FILES), 20)
     run("check")
     assert problems() == []
 

@@ -209,7 +209,7 @@ def backups(host: str, on: Host, stated: Stated) -> Lines:
         return
     cells = {"backup": state["newest"], "full": state["full"], "wal": state["wal"], "drill": state["drill"]}
     if state.get("second"):
-        cells["second"] = state["second"]["newest"]
+        cells |= {"second": state["second"]["newest"], "second-drill": state["second"]["drill"]}
     shown = [f"{name}={ago(state['now'], moment)}" for name, moment in cells.items()]
     shown += [f"running={state['running_percent']:.0f}%"] if state.get("running_percent") is not None else []
     yield "cell", " ".join(shown)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from tradefleet_backups import second
@@ -18,9 +19,18 @@ def number(segment: str) -> int:
     return int(segment[8:16], 16) * SEGMENTS_PER_FILE + int(segment[16:24], 16)
 
 
+def folders() -> Iterator[Path]:
+    """Yield the folders with the WAL of the cluster, without those of a former one whose place it has taken."""
+    found = (REPOSITORY / "archive" / STANZA).glob("*-*")
+    present = max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    if present:
+        yield present
+        yield from present.glob("*/")
+
+
 def segments() -> dict[str, float]:
     """Return the segments of the first repository, and when each arrived."""
-    paths = (REPOSITORY / "archive" / STANZA).glob("*-*/*/*")
+    paths = (path for folder in folders() for path in folder.iterdir())
     return {path.name[:24]: path.stat().st_mtime for path in paths if SEGMENT.fullmatch(path.name)}
 
 
@@ -85,11 +95,12 @@ def restorable(target: str, repository: int = 1) -> dict[str, Any]:
             "no second repository is configured: leave `-e repository=` out, or set pgbackrest_second_repository"
         )
     listed = info() if repository == 1 else second.info()
-    sound = [each for each in listed["backup"] if not each["error"]]
+    # Not those of a former cluster whose place another one has taken.
+    present = max(listed["db"], key=lambda each: each["id"], default={"id": 0})
+    sound = [each for each in listed["backup"] if not each["error"] and each["database"]["id"] == present["id"]]
     if not sound:
         raise FailedError(f"the {'first' if repository == 1 else 'second'} repository contains no backup")
-    versions = {each["id"]: each["version"] for each in listed["db"]}
-    version, installed = versions[sound[-1]["database"]["id"]], BIN.parent.name
+    version, installed = present["version"], BIN.parent.name
     if version != installed:
         raise FailedError(
             f"the newest backup is of PostgreSQL {version}, and this fleet has {installed}: restore it with "

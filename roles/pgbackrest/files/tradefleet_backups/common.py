@@ -14,6 +14,9 @@ BIN = Path("/usr/lib/postgresql/17/bin")
 SECOND_CONFIG = Path("/etc/pgbackrest/second.d/second.conf")
 SECOND = (f"--config-include-path={SECOND_CONFIG.parent}", "--repo=2")
 
+# The names under which the results of drills are stored, by repository.
+DRILLS = {1: "drill", 2: "second-drill"}
+
 
 class FailedError(Exception):
     """A command failed, or found something wrong; the message is the reason."""

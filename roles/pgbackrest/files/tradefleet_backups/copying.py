@@ -38,11 +38,10 @@ class Copier:
 
     def _new(self) -> Iterator[tuple[float, Path]]:
         """Yield the files of changed folders that are not in the second repository."""
-        root = REPOSITORY / "archive" / STANZA
-        for folder in (*root.glob("*-*"), *root.glob("*-*/*/")):
+        for folder in archive.folders():
             changed = folder.stat().st_mtime_ns
             settled = time.time_ns() - changed > SETTLED_NANOSECONDS
-            if folder.is_dir() and not (settled and self._folders.get(folder) == changed):
+            if not (settled and self._folders.get(folder) == changed):
                 self._folders[folder] = changed
                 for path in folder.iterdir():
                     if FILE.fullmatch(path.name) and self._wanted(path.name.partition("-")[0]):

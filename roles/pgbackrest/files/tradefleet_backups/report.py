@@ -33,14 +33,18 @@ def _ages(now: float, full: float, newest: float) -> Iterator[str]:
             yield f"the newest {what} ends {hours:.1f} hours in the future: compare the clocks of the hosts"
 
 
-def _results(now: float, results: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield a sentence for a command that failed, has not run for too long, or ran in the future."""
+def _results(now: float, begun: dict[bool, float], results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield a sentence for a command that failed, has not run for too long, or ran in the future.
+
+    The time of a command that never ran is the one at which its repository, the second or not, was begun.
+    """
     bounds = {"check": CHECK_SECONDS, "verify": VERIFY_SECONDS, "drill": SETTINGS["drill_hours"] * 3600}
     for name, each in results.items():
-        age = now - each["time"] if each else 0
+        age = now - (each["time"] if each else begun[name.startswith("second ")])
         if age > bounds.get(name.rpartition(" ")[2], age):
-            yield f"the last {name} is {age / 3600:.0f} hours old"
-        if age < -CLOCK_SECONDS:
+            hours = f"{age / 3600:.0f} hours"
+            yield f"the last {name} is {hours} old" if each else f"no {name} has run for {hours}"
+        if each and age < -CLOCK_SECONDS:
             yield f"the last {name} was {-age / 3600:.1f} hours in the future: compare the clocks of the hosts"
     yield from (f"{name} failed: {each['reason']}" for name, each in results.items() if each and not each["ok"])
 
@@ -60,13 +64,14 @@ def report() -> dict[str, Any]:
     problems += _ages(now, full, newest)
     results = {name: last(name) for name in COMMANDS}
     if SETTINGS["second"]:
-        results |= {f"second {name}": last(f"second-{name}") for name in ("backup", "copy", "check", "verify")}
+        results |= {f"second {name}": last(f"second-{name}") for name in ("backup", "copy", "check", "verify", "drill")}
         found = last("second-state")
         if found:
             problems += (
                 f"second repository: {each}" for each in (*_ages(now, found["full"], found["newest"]), *found["gaps"])
             )
-    problems += _results(now, results)
+    begun = min((each["timestamp"]["stop"] for each in sound), default=now)
+    problems += _results(now, {False: begun, True: last("second-attach").get("time", now)}, results)
     # A gap matters until a full backup begins after it.
     since = max((archive.number(each["archive"]["start"]) for each in sound if each["type"] == "full"), default=0)
     arrived = archive.segments()
@@ -86,7 +91,10 @@ def report() -> dict[str, Any]:
         "running_percent": running(listed),
         "free_percent": free,
         "results": results,
-        "second": {name: last("second-state").get(name, 0) for name in ("full", "newest", "wal")}
+        "second": {
+            **{name: last("second-state").get(name, 0) for name in ("full", "newest", "wal")},
+            "drill": results["second drill"].get("time", 0),
+        }
         if SETTINGS["second"]
         else {},
     }
@@ -114,10 +122,11 @@ def metrics(state: dict[str, Any]) -> str:
         if each:
             lines.append(f'tradefleet_backup_last_run_timestamp_seconds{{command="{name}"}} {each["time"]}')
             lines.append(f'tradefleet_backup_last_run_succeeded{{command="{name}"}} {int(each["ok"])}')
-    drill = state["results"]["drill"]
-    for name, key in (("rto", "seconds_to_serve"), ("rpo", "newest_age_seconds")):
-        if drill.get(key) is not None:
-            lines.append(f"tradefleet_restore_drill_{name}_seconds {drill[key]}")
+    for repository, command in ((1, "drill"), (2, "second drill")):
+        drill = state["results"].get(command, {})
+        for name, key in (("rto", "seconds_to_serve"), ("rpo", "newest_age_seconds")):
+            if drill.get(key) is not None:
+                lines.append(f'tradefleet_restore_drill_{name}_seconds{{repository="{repository}"}} {drill[key]}')
     return "\n".join(lines) + "\n"
 
 
