@@ -51,6 +51,7 @@ def test_copy_has_no_network(unit: str) -> None:
     assert "PrivateNetwork=yes" in REPOSITORY.check_output(f"systemctl show {unit} --property=PrivateNetwork")
 
 
+@pytest.mark.thorough
 def test_drills_of_both_repositories_run_one_after_the_other() -> None:
     """Their timers start them at the same time, and the disk has space for one copy."""
     REPOSITORY.check_output(f"systemctl start --no-block {' '.join(UNITS.values())}")
