@@ -80,7 +80,7 @@ def test_restored_server_reaches_the_second_repository_through_a_socket() -> Non
     (path,) = (line.partition("=")[2] for line in socket if line.startswith("ListenStream="))
     assert f'SOCKET = "{path}"' in program
     unit = lines(render("pgbackrest", "tradefleet-backup-second@.service.j2", **REPOSITORY))
-    assert {"User=postgres", "StandardInput=socket", "ProtectSystem=strict"} <= set(unit)
+    assert {"User=postgres", "StandardInput=socket", "ProtectSystem=strict", "After=network-online.target"} <= set(unit)
     (start,) = (line for line in unit if line.startswith("ExecStart="))
     assert start.startswith(
         "ExecStart=/usr/bin/pgbackrest --config=/etc/pgbackrest/second.d/second.conf --stanza=tradefleet"
