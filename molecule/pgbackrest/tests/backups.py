@@ -36,6 +36,12 @@ def sql(query: str, database: str = "trading") -> str:
     return str(member(leader()).check_output(command, database, query))
 
 
+def ledger() -> None:
+    """Ensure that there is the table of whose newest row drills state the age."""
+    sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
+    sql("CREATE INDEX IF NOT EXISTS ledger_note ON ledger (note)")
+
+
 def command(name: str) -> str:
     """Return the line that runs one command of the program on the repository."""
     return f"runuser -u postgres -- tradefleet-backups {name}"

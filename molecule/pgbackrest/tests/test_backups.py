@@ -4,7 +4,21 @@ import re
 import time
 
 import pytest
-from backups import CONFIG, FOLDER, MEMBERS, REPOSITORY, command, leader, member, metric, problems, run, sql, wait
+from backups import (
+    CONFIG,
+    FOLDER,
+    MEMBERS,
+    REPOSITORY,
+    command,
+    leader,
+    ledger,
+    member,
+    metric,
+    problems,
+    run,
+    sql,
+    wait,
+)
 from scenario import converge
 
 
@@ -36,7 +50,7 @@ def test_changes_are_archived_within_a_minute() -> None:
 
 def test_repository_is_encrypted_and_private() -> None:
     """No file contains what the database contains, and only postgres reads them."""
-    sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
+    ledger()
     sql("INSERT INTO ledger (note) VALUES ('plain-text-marker')")
     run("diff")
     for name in (

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from backups import FOLDER, REPOSITORY, copied, metric, problems, run, sql, wait
+from backups import FOLDER, REPOSITORY, copied, ledger, metric, problems, run, sql, wait
 
 UNITS = {1: "restore-drill", 2: "restore-drill-second"}
 DRILL = f"systemctl start {UNITS[1]}"
@@ -18,8 +18,7 @@ def drilled(repository: int = 1) -> dict[str, object]:
 @pytest.mark.parametrize("repository", UNITS)
 def test_drill_restores_every_archived_row_and_removes_its_copy(repository: int) -> None:
     """A row that was written after the last backup is there, because its WAL was archived."""
-    sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
-    sql("CREATE INDEX IF NOT EXISTS ledger_note ON ledger (note)")
+    ledger()
     sql("INSERT INTO ledger (note) SELECT 'row ' || n FROM generate_series(1, 1000) AS n")
     written = float(sql("SELECT extract(epoch FROM max(written)) FROM ledger"))
     run("check")  # finishes the segment
@@ -54,6 +53,9 @@ def test_copy_has_no_network(unit: str) -> None:
 @pytest.mark.thorough
 def test_drills_of_both_repositories_run_one_after_the_other() -> None:
     """Their timers start them at the same time, and the disk has space for one copy."""
+    ledger()
+    run("check")
+    copied()
     REPOSITORY.check_output(f"systemctl start --no-block {' '.join(UNITS.values())}")
     copies = f"ls -d {' '.join(f'/var/lib/{unit}/data' for unit in UNITS.values())} 2> /dev/null | wc -l"
     running = f"systemctl show --property=ActiveState --value {' '.join(UNITS.values())}"
@@ -66,6 +68,7 @@ def test_drills_of_both_repositories_run_one_after_the_other() -> None:
 
 def test_drill_finds_a_damaged_index() -> None:
     """The index lacks a row that the table has: queries through it would silently return less."""
+    ledger()
     sql("UPDATE pg_index SET indisready = false WHERE indexrelid = 'ledger_note'::regclass")
     try:
         sql("INSERT INTO ledger (note) VALUES ('not in the index')")
@@ -87,6 +90,8 @@ def test_drill_finds_a_damaged_index() -> None:
 
 def test_killed_drill_is_repeated() -> None:
     """It leaves its copy, which the next one replaces; the server dies with the unit."""
+    ledger()
+    run("check")
     REPOSITORY.check_output("systemctl start --no-block restore-drill.service")
     wait(lambda: REPOSITORY.run("test -e /var/lib/restore-drill/data/PG_VERSION").rc == 0, 20)
     REPOSITORY.run("systemctl kill --signal=KILL restore-drill.service")

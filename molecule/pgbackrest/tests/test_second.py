@@ -17,6 +17,7 @@ from backups import (
     copied,
     first_lost,
     leader,
+    ledger,
     member,
     metric,
     newest_segment,
@@ -32,7 +33,7 @@ NONE = '{"pgbackrest_second_repository": {}}'
 
 def test_wal_and_backups_are_in_the_second_repository() -> None:
     """Nothing there is in plain text, and only the repository host has its address and credentials."""
-    sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
+    ledger()
     sql("INSERT INTO ledger (note) VALUES ('plain-text-marker')")
     run("check")
     copied()
@@ -81,6 +82,7 @@ def test_member_restores_from_the_second_repository() -> None:
 
 def test_playbooks_restore_from_the_second_repository_while_the_first_one_is_lost() -> None:
     """A row of a former moment is served on the repository host, without a network; and the drill examines all."""
+    ledger()
     sql("DROP TABLE IF EXISTS notes; CREATE TABLE notes AS SELECT 'still here' AS note")
     sql("SELECT pg_create_restore_point('noted')")
     sql("DROP TABLE notes")

@@ -5,7 +5,7 @@ import shlex
 import time
 
 import pytest
-from backups import FOLDER, LOCK, MEMBERS, REPOSITORY, copied, member, problems, run, sql, wait
+from backups import FOLDER, LOCK, MEMBERS, REPOSITORY, copied, ledger, member, problems, run, sql, wait
 from scenario import PROJECT, converge, run_playbook
 
 DATA = "/var/lib/postgresql/17/tradefleet"
@@ -37,6 +37,7 @@ def lose(etcd: bool) -> None:
 @pytest.mark.parametrize("etcd", [False, True], ids=["etcd-survived", "etcd-lost"])
 def test_database_and_repository_are_restored_from_the_second_one(etcd: bool) -> None:
     """All that was copied is there, on all members, and both repositories can be restored afterward."""
+    ledger()
     sql("DROP TABLE IF EXISTS survivors; CREATE TABLE survivors AS SELECT n FROM generate_series(1, 1000) AS n")
     run("check")
     copied()
