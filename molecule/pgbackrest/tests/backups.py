@@ -37,7 +37,7 @@ def sql(query: str, database: str = "trading") -> str:
 
 
 def ledger() -> None:
-    """Ensure that there is the table of whose newest row drills state the age."""
+    """Create the table that has the newest row of clients for drills, if it is missing."""
     sql("CREATE TABLE IF NOT EXISTS ledger (id bigserial, note text, written timestamptz DEFAULT now())")
     sql("CREATE INDEX IF NOT EXISTS ledger_note ON ledger (note)")
 
