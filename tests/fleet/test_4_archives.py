@@ -1,4 +1,4 @@
-"""Is a lost controller restored from ops, and a lost ops host rebuilt, while clients are served?"""
+"""Is a lost controller restored from ops, and a lost ops or data host rebuilt, while clients are served?"""
 
 import json
 import os
@@ -7,12 +7,14 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from clients import Api, secret
 from inside import on
-from lab import ADDRESSES, LAB, PROJECT, changes, play, wait
+from lab import ADDRESSES, DATA, LAB, PROJECT, changes, leader, measured, play, sql, wait
 
 pytestmark = pytest.mark.thorough
 OPS = ADDRESSES["ops1"]
@@ -47,42 +49,73 @@ def test_lost_controller_is_restored_and_changes_nothing(tmp_path: Path) -> None
     inputs = {"ops": OPS, "user": "debian", "ssh_args": ssh, "passphrase_file": str(given)}
     start = time.monotonic()
     run(checkout, "-e", json.dumps(inputs), "playbooks/restore_controller.yml")
-    print(f"controller restored in {time.monotonic() - start:.0f} s")
+    measured(f"controller restored in {time.monotonic() - start:.0f} s")
     for name in (".vault/lab", ".lab/ca.key", "inventories/lab/group_vars/all/vault.yml"):
         assert (checkout / name).read_bytes() == (PROJECT / name).read_bytes()
     site = ("-i", "inventories/lab", "playbooks/site.yml")
     assert changes(run(checkout, *site, "--check")) == []
     assert changes(run(checkout, *site)) == []
-    print(f"site.yml changed nothing after {time.monotonic() - start:.0f} s")
+    measured(f"site.yml changed nothing after {time.monotonic() - start:.0f} s")
 
 
-def test_lost_ops_host_is_rebuilt_while_clients_are_served(api: Api) -> None:
-    """It has a new journal and new repositories; orders are acknowledged throughout, and archives arrive again."""
+@contextmanager
+def ordering(api: Api) -> Iterator[tuple[list[str], list[int]]]:
+    """Place orders throughout the block; yield the IDs of the acknowledged ones, and the statuses of the others."""
+    placed: list[str] = []
     refused: list[int] = []
-    placed: list[int] = []
     done = threading.Event()
 
     def place() -> None:
         while not done.wait(0.1):
-            status = api.order(uuid.uuid4().hex).status
-            (placed if status == 201 else refused).append(status)
+            answer = api.order(uuid.uuid4().hex)
+            if answer.status == 201:
+                placed.append(answer.json()["id"])
+            else:
+                refused.append(answer.status)
 
     thread = threading.Thread(target=place)
     thread.start()
     try:
         wait(lambda: len(placed) > 10, 30, "orders are placed")
-        start = time.monotonic()
-        for playbook in ("destroy", "create"):
-            run(PROJECT, "-i", "inventories/lab", "--limit=ops1,localhost", f"molecule/shared/{playbook}.yml")
-        play("site")
-        print(f"ops1 rebuilt in {time.monotonic() - start:.0f} s")
+        yield placed, refused
     finally:
         done.set()
         thread.join()
+
+
+def rebuild(host: str) -> None:
+    """Replace a host by an empty one with the same name and address."""
+    for playbook in ("destroy", "create"):
+        run(PROJECT, "-i", "inventories/lab", f"--limit={host},localhost", f"molecule/shared/{playbook}.yml")
+
+
+def test_lost_ops_host_is_rebuilt_while_clients_are_served(api: Api) -> None:
+    """It has a new journal and new repositories; orders are acknowledged throughout, and archives arrive again."""
+    with ordering(api) as (_, refused):
+        start = time.monotonic()
+        rebuild("ops1")
+        play("site")
+        measured(f"ops1 rebuilt in {time.monotonic() - start:.0f} s; {len(refused)} orders failed")
     assert refused == []
-    for host in ("ops1", "data1", "data2", "data3"):
+    for host in ("ops1", *DATA):
         # The timer of the next hour does the same.
         on(host, "systemctl start tradefleet-archive@store")
         assert json.loads(on(host, "tradefleet-archive report"))["problems"] == []
-    assert on("ops1", "ls /var/lib/tradefleet-archives").split() == ["controller", "data1", "data2", "data3", "ops1"]
+    assert on("ops1", "ls /var/lib/tradefleet-archives").split() == ["controller", *DATA, "ops1"]
+    assert changes(play("site")) == []
+
+
+def test_lost_data_host_is_rebuilt_while_clients_are_served(api: Api) -> None:
+    """It is the leader's. The steps are those of docs/runbooks/data-lost.md."""
+    lost = leader()
+    with ordering(api) as (placed, refused):
+        start = time.monotonic()
+        rebuild(lost)
+        play("replace_etcd_member", member=lost)
+        play("site")
+        measured(f"{lost} rebuilt in {time.monotonic() - start:.0f} s; {len(refused)} of {len(placed)} orders failed")
+    assert set(placed) - set(sql(leader(), "SELECT id FROM orders").split()) == set()
+    wait(lambda: sql(lost, "SELECT pg_is_in_recovery()") == "t", 60, "the rebuilt member follows")
+    streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+    wait(lambda: sql(leader(), streams) == "2", 60, "both replicas stream")
     assert changes(play("site")) == []

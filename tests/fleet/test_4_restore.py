@@ -11,7 +11,7 @@ import pytest
 from clients import Api
 from health import ready
 from inside import on
-from lab import DATA, MOMENT, changes, leader, measured, output, play, play_until, sql, wait
+from lab import DATA, MOMENT, changes, leader, measured, output, play, play_until, playing, sql, wait
 from verdicts import FILLER
 
 
@@ -148,14 +148,19 @@ def test_gigabyte_is_restored_as_fast_as_its_files_are_copied(api: Api) -> None:
     on(host, "rsync --archive /var/lib/postgresql/17/tradefleet/ /var/lib/postgresql/copy")
     copied = time.monotonic() - start
     on(host, "rm -r /var/lib/postgresql/copy; apt-get -qq purge rsync > /dev/null")
-    start = time.monotonic()
+    began = time.time()
     with ordering(api) as acknowledged:
-        play("restore", overwrite="postgresql", target=moment)
-        restored = time.monotonic() - start
+        plays = [
+            (line, time.time() - began)
+            for line in playing("restore", overwrite="postgresql", target=moment)
+            if line.startswith("PLAY [")
+        ]
+    together = next(took for line, took in plays if "Back up the restored cluster" in line)
     times = [sent for sent, _ in acknowledged]
-    waited = max(later - earlier for earlier, later in itertools.pairwise(times))
+    waited, writable = max((later - earlier, later - began) for earlier, later in itertools.pairwise(times))
     measured(
-        f"{size} MB: rsync {copied:.1f} s; clients waited {waited:.1f} s; whole run with full backup {restored:.1f} s"
+        f"{size} MB: rsync {copied:.1f} s; clients waited {waited:.1f} s, until {writable:.1f} s after the start; "
+        f"all members {together:.1f} s, with full backup {time.time() - began:.1f} s"
     )
     assert before in sql(leader(), "SELECT id FROM orders").split()
     assert waited < 1.5 * copied

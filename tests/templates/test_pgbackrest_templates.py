@@ -173,11 +173,16 @@ def test_services_run_as_postgres_when_their_timers_say() -> None:
     assert {"OnCalendar=daily", "Persistent=true", "Description=Scheduled drill"} <= set(timer)
 
 
-def test_servers_give_way_and_no_cluster_of_debian_is_created() -> None:
+def test_backup_uses_little_of_a_members_processors() -> None:
+    """The repository serves the archive and restores without a limit."""
+    unit = lines(render("pgbackrest", "pgbackrest.service.j2", **MEMBER | {"pgbackrest_processor_percent": 150}))
+    assert unit == ["[Service]", "CPUQuota=150%", "CPUQuotaPeriodSec=5ms", "CPUWeight=20", "ExecStartPost="]
+    assert lines(render("pgbackrest", "pgbackrest.service.j2", **REPOSITORY)) == ["[Service]", "ExecStartPost="]
+
+
+def test_no_cluster_of_debian_is_created() -> None:
     """The repository has PostgreSQL's packages; /run with the locks is empty after a boot."""
     assert lines(render("pgbackrest", "createcluster.conf.j2", **REPOSITORY)) == ["create_main_cluster = false"]
-    unit = lines(render("pgbackrest", "pgbackrest.service.j2", **REPOSITORY))
-    assert unit == ["[Service]", "Nice=10", "ExecStartPost="]
     assert lines(render("pgbackrest", "tmpfiles.conf.j2", **REPOSITORY)) == [
         "d /run/pgbackrest 0750 postgres postgres -"
     ]

@@ -30,7 +30,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
 
     monkeypatch.setattr(Path, "read_text", read_settings)
     monkeypatch.syspath_prepend(LIBRARY)
-    names = ("common", "second", "archive", "copying", "progress", "report")
+    names = ("common", "second", "archive", "copying", "progress", "report", "taking")
     for name in ("", *(f".{name}" for name in names)):
         monkeypatch.delitem(sys.modules, f"tradefleet_backups{name}", raising=False)
     parts = SimpleNamespace(**{name: importlib.import_module(f"tradefleet_backups.{name}") for name in names})

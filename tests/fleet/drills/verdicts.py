@@ -82,13 +82,16 @@ def shadow(_run: Meter) -> None:
 def backup(_run: Meter) -> None:
     """Compare clients' reads with and without a full backup of 1 GB: p99 at most 10 % higher, or not significantly."""
     sql(leader(), FILLER, seconds=300)
+    # The WAL of a new table is archived, its rows are vacuumed, and its pages are written. None of that is the backup.
+    sql(leader(), "VACUUM (FREEZE) filler; CHECKPOINT", seconds=300)
+    _backed_up()
     try:
-        _compare("a full backup", _backed_up, 1.10)
+        _compare("a full backup", _backed_up, 1.10, pairs=3)
     finally:
         sql(leader(), "DROP TABLE filler")
 
 
-def _compare(what: str, during: Callable[[], Span], bound: float) -> None:
+def _compare(what: str, during: Callable[[], Span], bound: float, pairs: int = PAIRS) -> None:
     """Compare the p99 of reads with and without something.
 
     Significance is that of the judge: the intervals of both p99, with 99.9 % certainty.
@@ -113,7 +116,7 @@ def _compare(what: str, during: Callable[[], Span], bound: float) -> None:
             for log, address in zip(logs, BOTH, strict=True)
         ]
         try:
-            windows = [(_undisturbed(), during()) for _ in range(PAIRS)]
+            windows = [(_undisturbed(), during()) for _ in range(pairs)]
         finally:
             for load in loads:
                 load.terminate()
@@ -151,9 +154,10 @@ def _shadowed() -> Span:
 
 
 def _backed_up() -> Span:
-    """Return the period of a full backup."""
-    began = [time.time() for line in playing("backup", type="full") if "PLAY [Back PostgreSQL up]" in line]
-    return began[0], time.time()
+    """Return the period of a full backup, started as its timer does: the controller shares the hosts' processors."""
+    began = time.time()
+    on("ops1", "systemctl start tradefleet-backup@full", seconds=300)
+    return began, time.time()
 
 
 def _p99(milliseconds: list[float]) -> float:
