@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from inputs import INPUTS
 from render import PROJECT, lines, render
 
@@ -31,6 +32,16 @@ def test_repository_encrypts_and_keeps_the_days() -> None:
         "pg3-path=/var/lib/postgresql/17/tradefleet",
     } <= set(found)
     assert [line for line in found if line.startswith(("archive-", "repo1-host"))] == []
+
+
+@pytest.mark.parametrize(("percent", "processes"), [(10, 1), (100, 1), (150, 2), (6400, 4)])
+def test_backup_has_no_more_processes_than_processors(percent: int, processes: int) -> None:
+    """Restores and the archive, on the members, use all of them."""
+    inputs = {"pgbackrest_processes": 4, "pgbackrest_processor_percent": percent}
+    found = config(**REPOSITORY | inputs)
+    assert found[found.index("[global:backup]") + 1] == f"process-max={processes}"
+    found = config(**MEMBER | inputs)
+    assert [line for line in found if "process" in line] == ["process-max=4"]
 
 
 def test_member_sends_wal_and_bounds_its_queue() -> None:

@@ -9,8 +9,8 @@ from tradefleet_backups.common import FailedError
 # The WAL of a backup must have been copied before the backup ends.
 WAIT = "--archive-timeout=300"
 # pgBackRest (2.59 as well) asks the standby for one restart point, when it has replayed the position at which the
-# checkpoint of the backup begins. If it has not replayed that checkpoint's record yet, there is none to restart from,
-# and the backup fails after a minute. Another backup has another checkpoint.
+# checkpoint of the backup begins. If the standby has not replayed that checkpoint's record yet, it cannot restart from
+# it, and the backup fails after a minute. Another backup has another checkpoint.
 LATE = "timeout before standby checkpoint lsn reached"
 
 
