@@ -4,17 +4,14 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from clients import Api, secret
 from inside import on
 from lab import ADDRESSES, DATA, LAB, PROJECT, changes, leader, measured, play, sql, wait
+from ordering import ordering
 
 pytestmark = pytest.mark.thorough
 OPS = ADDRESSES["ops1"]
@@ -58,31 +55,6 @@ def test_lost_controller_is_restored_and_changes_nothing(tmp_path: Path) -> None
     measured(f"site.yml changed nothing after {time.monotonic() - start:.0f} s")
 
 
-@contextmanager
-def ordering(api: Api) -> Iterator[tuple[list[str], list[int]]]:
-    """Place orders throughout the block; yield the IDs of the acknowledged ones, and the statuses of the others."""
-    placed: list[str] = []
-    refused: list[int] = []
-    done = threading.Event()
-
-    def place() -> None:
-        while not done.wait(0.1):
-            answer = api.order(uuid.uuid4().hex)
-            if answer.status == 201:
-                placed.append(answer.json()["id"])
-            else:
-                refused.append(answer.status)
-
-    thread = threading.Thread(target=place)
-    thread.start()
-    try:
-        wait(lambda: len(placed) > 10, 30, "orders are placed")
-        yield placed, refused
-    finally:
-        done.set()
-        thread.join()
-
-
 def rebuild(host: str) -> None:
     """Replace a host by an empty one with the same name and address."""
     for playbook in ("destroy", "create"):
@@ -114,7 +86,7 @@ def test_lost_data_host_is_rebuilt_while_clients_are_served(api: Api) -> None:
         play("replace_etcd_member", member=lost)
         play("site")
         measured(f"{lost} rebuilt in {time.monotonic() - start:.0f} s; {len(refused)} of {len(placed)} orders failed")
-    assert set(placed) - set(sql(leader(), "SELECT id FROM orders").split()) == set()
+    assert {order for _, order in placed} - set(sql(leader(), "SELECT id FROM orders").split()) == set()
     wait(lambda: sql(lost, "SELECT pg_is_in_recovery()") == "t", 60, "the rebuilt member follows")
     streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
     wait(lambda: sql(leader(), streams) == "2", 60, "both replicas stream")

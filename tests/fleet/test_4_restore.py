@@ -1,40 +1,16 @@
 """Is PostgreSQL restored to a moment, with every order that was acknowledged before it and none after?"""
 
 import itertools
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from clients import Api
 from health import ready
 from inside import on
 from lab import DATA, MOMENT, changes, leader, measured, output, play, play_until, playing, sql, wait
+from ordering import ordering
 from verdicts import FILLER
-
-
-@contextmanager
-def ordering(api: Api) -> Iterator[list[tuple[float, str]]]:
-    """Place orders throughout the block; yield the acknowledged ones with the time before each request."""
-    acknowledged: list[tuple[float, str]] = []
-    done = threading.Event()
-
-    def place() -> None:
-        while not done.wait(0.05):
-            sent = time.time()
-            answer = api.order(uuid.uuid4().hex)
-            if answer.status == 201:
-                acknowledged.append((sent, answer.json()["id"]))
-
-    thread = threading.Thread(target=place)
-    thread.start()
-    try:
-        yield acknowledged
-    finally:
-        done.set()
-        thread.join()
 
 
 def timelines() -> set[str]:
@@ -63,7 +39,7 @@ def test_target_that_the_archive_does_not_contain_is_refused() -> None:
 
 def test_cluster_is_restored_to_the_moment_before_a_delete(api: Api) -> None:
     """The deletion happens under load. Afterward all members are on one timeline, and the platform takes orders."""
-    with ordering(api) as acknowledged:
+    with ordering(api) as (acknowledged, _):
         wait(lambda: len(acknowledged) > 20, 30, "orders are placed")
         time.sleep(1)
         moment = sql(leader(), MOMENT)
@@ -149,7 +125,7 @@ def test_gigabyte_is_restored_as_fast_as_its_files_are_copied(api: Api) -> None:
     copied = time.monotonic() - start
     on(host, "rm -r /var/lib/postgresql/copy; apt-get -qq purge rsync > /dev/null")
     began = time.time()
-    with ordering(api) as acknowledged:
+    with ordering(api) as (acknowledged, _):
         plays = [
             (line, time.time() - began)
             for line in playing("restore", overwrite="postgresql", target=moment)

@@ -34,8 +34,8 @@ def test_repository_encrypts_and_keeps_the_days() -> None:
     assert [line for line in found if line.startswith(("archive-", "repo1-host"))] == []
 
 
-@pytest.mark.parametrize(("percent", "processes"), [(10, 1), (100, 1), (150, 2), (6400, 4)])
-def test_backup_has_no_more_processes_than_processors(percent: int, processes: int) -> None:
+@pytest.mark.parametrize(("percent", "processes"), [(10, 1), (100, 1), (150, 2), (6400, 4), ("150", 2)])
+def test_backup_has_no_more_processes_than_processors(percent: int | str, processes: int) -> None:
     """Restores and the archive, on the members, use all of them."""
     inputs = {"pgbackrest_processes": 4, "pgbackrest_processor_percent": percent}
     found = config(**REPOSITORY | inputs)
